@@ -1,0 +1,1 @@
+"""The independent services. They meet only in ``shared`` and on Kafka."""

@@ -1,0 +1,1 @@
+"""What the services share: contracts, messaging, storage, leases, telemetry. Knows no service."""

@@ -1,0 +1,72 @@
+"""Every fact that the services tell each other. `docs/events.md` is the generated index.
+
+To follow an event: its row in docs/events.md, its class here, and ``@on(ItsClass)`` in a service's handlers.py.
+"""
+
+from shared.events.common import ArtifactRef, DatasetRef, Digest, ModelRef, Name, S3Uri
+from shared.events.dataset import DatasetPrepared, DatasetPublished, DatasetRejected
+from shared.events.envelope import (
+    Event,
+    MalformedEventError,
+    Payload,
+    Topic,
+    UnknownEventTypeError,
+    decode,
+    encode,
+    payload_types,
+)
+from shared.events.evaluation import EvaluationCompleted, EvaluationFailed, GateResult, Measurement
+from shared.events.model import ModelRegistered, ModelStageChanged, Stage
+from shared.events.pipeline import PipelineApplied
+from shared.events.rollout import (
+    Phase,
+    RolloutProgressed,
+    RolloutPromoted,
+    RolloutRolledBack,
+    RouteTarget,
+    RouteUpdated,
+)
+from shared.events.serving import AdapterFailed, AdapterLoaded, AdapterUnloaded, ReplicaReady
+from shared.events.training import TrainingCompleted, TrainingFailed, TrainingProgressed, TrainingStarted
+
+__all__ = [
+    "AdapterFailed",
+    "AdapterLoaded",
+    "AdapterUnloaded",
+    "ArtifactRef",
+    "DatasetPrepared",
+    "DatasetPublished",
+    "DatasetRef",
+    "DatasetRejected",
+    "Digest",
+    "EvaluationCompleted",
+    "EvaluationFailed",
+    "Event",
+    "GateResult",
+    "MalformedEventError",
+    "Measurement",
+    "ModelRef",
+    "ModelRegistered",
+    "ModelStageChanged",
+    "Name",
+    "Payload",
+    "Phase",
+    "PipelineApplied",
+    "ReplicaReady",
+    "RolloutProgressed",
+    "RolloutPromoted",
+    "RolloutRolledBack",
+    "RouteTarget",
+    "RouteUpdated",
+    "S3Uri",
+    "Stage",
+    "Topic",
+    "TrainingCompleted",
+    "TrainingFailed",
+    "TrainingProgressed",
+    "TrainingStarted",
+    "UnknownEventTypeError",
+    "decode",
+    "encode",
+    "payload_types",
+]

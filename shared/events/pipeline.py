@@ -1,0 +1,19 @@
+"""Facts about pipelines: the declarative specs that tell every service what to do."""
+
+from shared.events.common import Digest, Name
+from shared.events.envelope import Payload, Topic, event
+from shared.pipeline import PipelineSpec
+
+
+@event("pipeline.applied.v1", Topic.PIPELINES, producer="registry",
+       consumers=("data_ingest", "evaluator", "rollout", "trainer"))
+class PipelineApplied(Payload):
+    """A pipeline was created or changed. `version` counts up from 1 and is never reused."""
+
+    pipeline: Name
+    version: int
+    digest: Digest
+    spec: PipelineSpec
+
+    def subject(self) -> str:
+        return self.pipeline

@@ -1,0 +1,96 @@
+"""Facts about rollouts and the route table."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from shared.events.common import ArtifactRef, Name, Value
+from shared.events.envelope import Payload, Topic, event
+
+Phase = Literal["staging", "progressing", "paused", "promoting", "aborting", "promoted", "rolled_back", "superseded"]
+
+
+class RolloutPayload(Payload):
+    """What every fact about a rollout says."""
+
+    rollout_id: str
+    pipeline: Name
+    route: Name
+    model_version: str
+
+    def subject(self) -> str:
+        return self.rollout_id
+
+
+@event("rollout.progressed.v1", Topic.ROLLOUTS, producer="rollout", consumers=("registry",))
+class RolloutProgressed(RolloutPayload):
+    """A rollout entered a phase or a step. `weight` is the candidate's share in basis points (0 to 10000)."""
+
+    phase: Phase
+    step: int
+    weight: int = Field(ge=0, le=10_000)
+    reason: str
+
+
+@event("rollout.promoted.v1", Topic.ROLLOUTS, producer="rollout", consumers=("registry",))
+class RolloutPromoted(RolloutPayload):
+    """The candidate has all traffic and is the route's stable version."""
+
+    previous: str | None
+    reason: str
+    evidence: dict[str, float] = Field(default_factory=dict)
+
+
+@event("rollout.rolled_back.v1", Topic.ROLLOUTS, producer="rollout", consumers=("registry",))
+class RolloutRolledBack(RolloutPayload):
+    """All traffic is back on stable.
+
+    Attributes:
+        guardrail: the one that fired; empty for a person's decision or a failed load.
+        evidence: counts and e-value at the decision.
+        seconds_exposed: from the candidate's first weight to its removal.
+        users_exposed: distinct units that got the candidate, as the gateway counted them; None where unknown.
+    """
+
+    reason: str
+    guardrail: str = ""
+    evidence: dict[str, float] = Field(default_factory=dict)
+    seconds_exposed: float | None = None
+    users_exposed: int | None = None
+
+
+class RouteTarget(Value):
+    """One model behind a route.
+
+    Attributes:
+        model_version: ``route@number``, or None for the bare base model.
+        adapter: where its weights are; None for the base model.
+        role: what it is to the route.
+        weight: share of traffic in basis points. 0 means: load it, send it nothing.
+    """
+
+    model_version: str | None
+    adapter: ArtifactRef | None
+    role: Literal["stable", "candidate", "control"]
+    weight: int = Field(ge=0, le=10_000)
+
+
+@event("route.updated.v1", Topic.ROUTES, producer="rollout", consumers=("gateway", "serving"))
+class RouteUpdated(Payload):
+    """The whole, new truth about a route. The highest `revision` wins; weights add up to 10000.
+
+    Attributes:
+        salt: of the split's hash; changes with each rollout, so that nobody is always the guinea pig.
+    """
+
+    route: Name
+    revision: int
+    salt: str
+    base_model: Name
+    base_model_digest: str = ""
+    targets: list[RouteTarget]
+    updated_at: datetime
+
+    def subject(self) -> str:
+        return self.route

@@ -1,0 +1,61 @@
+"""Facts about training runs."""
+
+from pydantic import Field
+
+from shared.events.common import ArtifactRef, DatasetRef, Name
+from shared.events.envelope import Payload, Topic, event
+
+
+class RunPayload(Payload):
+    """What every fact about a run says."""
+
+    run_id: str
+    pipeline: Name
+    pipeline_version: int
+
+    def subject(self) -> str:
+        return self.run_id
+
+
+@event("training.started.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
+class TrainingStarted(RunPayload):
+    """An attempt was launched. Attempts count from 1."""
+
+    dataset: DatasetRef
+    base_model: Name
+    attempt: int
+    job: str
+
+
+@event("training.progressed.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
+class TrainingProgressed(RunPayload):
+    """Where the run stands. `loss` and `validation_loss` are mean nats per trained token."""
+
+    attempt: int
+    step: int
+    total_steps: int
+    loss: float | None = None
+    validation_loss: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+@event("training.completed.v1", Topic.RUNS, producer="trainer", consumers=("evaluator", "registry"))
+class TrainingCompleted(RunPayload):
+    """The adapter is in S3."""
+
+    dataset: DatasetRef
+    base_model: Name
+    base_model_digest: str
+    adapter: ArtifactRef
+    attempt: int
+    steps: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+@event("training.failed.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
+class TrainingFailed(RunPayload):
+    """All attempts failed, or the run was cancelled; `reason` is for people."""
+
+    attempt: int
+    reason: str

@@ -35,7 +35,11 @@ def build_app(settings: ServiceSettings, engine: Engine, router: APIRouter | Non
 
 
 def health_router(check_ready: Callable[[], str]) -> APIRouter:
-    """``/healthz`` (the process answers), ``/readyz`` (`check_ready` returns ``""``, or what is missing), ``/metrics``."""
+    """``/healthz``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        check_ready: says what is missing before the service can work, or ``""``.
+    """
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz")

@@ -10,6 +10,7 @@ Keys are camelCase as in Kubernetes manifests; unknown keys are refused, so a ty
 
 import re
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -25,13 +26,14 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def parse_duration(value: object) -> object:
     """Seconds from ``20s``, ``10m``, ``1.5h``; numbers are seconds already."""
-    if isinstance(value, str) and (match := _DURATION.match(value.strip())):
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    if isinstance(value, str):
-        raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 30s, 10m or 2h")
     if isinstance(value, int | float):
         return timedelta(seconds=float(value))
-    return value
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.match(value.strip())
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 30s, 10m or 2h")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
 Duration = Annotated[
@@ -58,12 +60,14 @@ class DatasetRules(SpecPart):
     what production was tested on is never trained on by its successor.
     """
 
-    max_row_bytes: int = Field(default=1_000_000, gt=0, description="longer rows are refused; one row must fit a context")
+    max_row_bytes: int = Field(default=1_000_000, gt=0, description="longer rows are refused")
     min_rows: int = Field(default=20, ge=3, description="fewer good rows than this reject the dataset")
     max_rejected_share: float = Field(default=0.1, ge=0, le=1, description="more bad rows than this reject the dataset")
     validation_share: float = Field(default=0.1, gt=0, lt=0.5)
     test_share: float = Field(default=0.2, gt=0, lt=0.5)
-    split_salt: str = Field(default="tuneloop", description="change it to draw another split; this breaks comparability")
+    split_salt: str = Field(
+        default="tuneloop", description="another salt draws another split, which breaks comparability"
+    )
 
 
 class LoraRecipe(SpecPart):
@@ -175,7 +179,9 @@ class Guardrail(SpecPart):
 class RolloutPolicy(SpecPart):
     """How a registered version gets traffic, and what stops it."""
 
-    route: Slug | None = Field(default=None, description="the model name that clients ask for; the pipeline's by default")
+    route: Slug | None = Field(
+        default=None, description="the model name that clients ask for; the pipeline's name by default"
+    )
     steps: list[RolloutStep] = Field(
         default_factory=lambda: [RolloutStep(weight=10), RolloutStep(weight=50)], min_length=1
     )
@@ -190,7 +196,7 @@ class RolloutPolicy(SpecPart):
     @model_validator(mode="after")
     def _rising(self) -> "RolloutPolicy":
         weights = [step.weight for step in self.steps]
-        if any(b <= a for a, b in zip(weights, weights[1:], strict=False)):
+        if any(after <= before for before, after in pairwise(weights)):
             raise ValueError(f"steps: weights must rise, but they are {weights}")
         return self
 

@@ -150,7 +150,9 @@ def _serve_http(server: uvicorn.Server, stop: threading.Event, failed: threading
 def _delivery_loops(handlers: Handlers, runtime: Runtime[S]) -> list[Loop]:
     settings = runtime.settings
     loops: list[Loop] = [
-        RelayLoop(engine=runtime.engine, bootstrap=settings.kafka_bootstrap, clock=runtime.clock, source=handlers.consumer)
+        RelayLoop(
+            engine=runtime.engine, bootstrap=settings.kafka_bootstrap, clock=runtime.clock, source=handlers.consumer
+        )
     ]
     if handlers.topics:
         loops += [

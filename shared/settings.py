@@ -38,15 +38,25 @@ class ServiceSettings(S3Settings):
         default="sqlite:///tuneloop.db", description="SQLAlchemy URL of this service's own database"
     )
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka brokers")
-    kafka_group_suffix: str = Field(default="", description="appended to the consumer group, for replicas that each need all facts")
-    kafka_session_timeout_ms: int = Field(default=10_000, ge=1000, description="how long until a silent consumer's partitions move on")
+    kafka_group_suffix: str = Field(
+        default="", description="appended to the consumer group, for replicas that each need all facts"
+    )
+    kafka_session_timeout_ms: int = Field(
+        default=10_000, ge=1000, description="how long until a silent consumer's partitions move on"
+    )
     http_host: str = Field(default="127.0.0.1", description="address that the HTTP API listens on")
-    http_port: int = Field(default=8080, ge=0, le=65535, description="port of the HTTP API, /healthz, /readyz and /metrics")
+    http_port: int = Field(
+        default=8080, ge=0, le=65535, description="port of the HTTP API, /healthz, /readyz and /metrics"
+    )
     instance: str = Field(default="", description="name of this replica in leases and metrics; host and pid by default")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
-    log_format: str = Field(default="json", pattern="^(json|console)$", description="json for machines, console for people")
+    log_format: str = Field(
+        default="json", pattern="^(json|console)$", description="json for machines, console for people"
+    )
     otlp_endpoint: str = Field(default="", description="OTLP/HTTP collector for traces; empty turns export off")
-    lease_ttl_seconds: float = Field(default=30.0, gt=0, description="a row's owner that is silent for this long loses it")
+    lease_ttl_seconds: float = Field(
+        default=30.0, gt=0, description="a row's owner that is silent for this long loses it"
+    )
     reconcile_interval_seconds: float = Field(default=1.0, gt=0, description="pause between looks at the world")
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from opentelemetry import trace
@@ -82,7 +82,7 @@ def _add_trace_ids(_: Any, __: str, event: Any) -> Any:
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module; give facts as keywords: ``log.info("run started", run=run_id)``."""
-    return cast("structlog.stdlib.BoundLogger", structlog.stdlib.get_logger(name))
+    return structlog.stdlib.get_logger(name)
 
 
 def current_traceparent() -> str | None:

@@ -1,0 +1,12 @@
+"""Effectively-once delivery between services: inbox, outbox, and the loops that move rows.
+
+A handler's effects, the facts that follow and the mark "handled" commit in one transaction of one database. Kafka may
+lose a commit of an offset, or deliver twice; the inbox drops what it has seen. The outbox is published afterwards, as
+often as it takes. See docs/architecture.md, "Delivery".
+"""
+
+from shared.messaging.handlers import Handler, HandlerContext, Handlers, topics_of
+from shared.messaging.outbox import emit
+from shared.messaging.tables import Inbox, Outbox
+
+__all__ = ["Handler", "HandlerContext", "Handlers", "Inbox", "Outbox", "emit", "topics_of"]

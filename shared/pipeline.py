@@ -27,19 +27,31 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def parse_duration(value: object) -> object:
     """Seconds from ``20s``, ``10m``, ``1.5h``; numbers are seconds already."""
     if isinstance(value, int | float):
-        return timedelta(seconds=float(value))
+        return _seconds(float(value))
     if not isinstance(value, str):
         return value
     match = _DURATION.match(value.strip())
     if match is None:
         raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 30s, 10m or 2h")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return _seconds(float(match[1]) * _UNITS[match[2]])
+
+
+def _seconds(value: float) -> timedelta:
+    try:
+        return timedelta(seconds=value)
+    except OverflowError as error:
+        raise ValueError(f"{value:g} seconds is longer than a duration can be") from error
+
+
+def format_duration(value: timedelta) -> str:
+    """The text that `parse_duration` reads back as the same value; never in exponents, which it does not read."""
+    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
+    PlainSerializer(format_duration, return_type=str),
     Field(ge=timedelta(0), json_schema_extra={"type": "string", "format": "duration", "examples": ["30s", "10m"]}),
 ]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -251,6 +263,8 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InvalidInputError(f"{source}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    except (ValueError, RecursionError) as error:  # such as a date that does not exist
+        raise InvalidInputError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(document, dict):
         raise InvalidInputError(f"{source}: expected a mapping with apiVersion, kind, metadata and spec")
     try:

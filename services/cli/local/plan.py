@@ -1,0 +1,177 @@
+"""Which processes make up a local stack, and with which settings each starts. Pure: values in, components out."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from services.cli.local.checks import Binaries
+from services.cli.local.home import Credentials, Home
+from services.cli.local.processes import STACK_ID, Component
+
+BUCKET = "tuneloop"
+LOG_BUCKET = "tuneloop-log"
+REPLICA = "local-0"
+# Every service with an HTTP API, in the order in which a person thinks of the loop.
+SERVICES = ("data_ingest", "trainer", "evaluator", "registry", "rollout", "gateway", "engine", "serving")
+PORTS = {
+    "gateway": 8700, "registry": 8701, "data_ingest": 8702, "trainer": 8703, "evaluator": 8704, "rollout": 8705,
+    "engine": 8706, "serving": 8707, "prometheus": 8790, "kafka": 8792, "s3": 8793,
+    "s3_filer": 8794, "s3_volume": 8795, "s3_master": 8796,
+    "s3_filer_grpc": 8797, "s3_volume_grpc": 8798, "s3_master_grpc": 8799, "s3_grpc": 8789,
+}
+MODULES = {"engine": "services.serving.engine"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person may choose about a local stack.
+
+    Attributes:
+        base_model: name under ``base-models/`` in S3.
+        fault_hooks: lets tests make the engine fail on purpose; never for real use.
+    """
+
+    base_model: str
+    fault_hooks: bool = False
+    scrape_seconds: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that `components` need to know."""
+
+    home: Home
+    ports: Mapping[str, int]
+    binaries: Binaries
+    credentials: Credentials
+    options: Options
+    inherited: Mapping[str, str]
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.ports['kafka']}"
+
+    def environment(self, **values: str) -> dict[str, str]:
+        return {**self.inherited, STACK_ID: self.home.stack_id, **values}
+
+
+def storage(plan: Plan) -> Component:
+    """SeaweedFS as S3."""
+    p = plan.ports
+    argv = [
+        plan.binaries.weed, "server", f"-dir={plan.home.data / 's3'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        "-s3", f"-s3.port={p['s3']}", f"-s3.config={s3_config_path(plan.home)}", f"-s3.port.grpc={p['s3_grpc']}",
+        f"-filer.port={p['s3_filer']}", f"-filer.port.grpc={p['s3_filer_grpc']}",
+        f"-volume.port={p['s3_volume']}", f"-volume.port.grpc={p['s3_volume_grpc']}",
+        f"-master.port={p['s3_master']}", f"-master.port.grpc={p['s3_master_grpc']}",
+        # Small volumes: the default reserves far more disk than a local stack needs.
+        "-volume.max=100", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
+    ]
+    return Component("s3", argv, plan.environment(), f"{plan.url('s3')}/healthz", url=plan.url("s3"))
+
+
+def broker(plan: Plan) -> Component:
+    """Tansu as the Kafka broker, with its log in S3."""
+    listener = f"tcp://{plan.bootstrap}"
+    argv = [
+        plan.binaries.tansu, "broker", "--listener-url", listener, "--advertised-listener-url", listener,
+        "--storage-engine", f"s3://{LOG_BUCKET}/",
+    ]
+    env = plan.environment(
+        AWS_ENDPOINT=plan.url("s3"), AWS_ALLOW_HTTP="true", AWS_REGION="us-east-1",
+        AWS_ACCESS_KEY_ID=plan.credentials.access_key, AWS_SECRET_ACCESS_KEY=plan.credentials.secret_key,
+    )
+    return Component("kafka", argv, env, listener, url=plan.bootstrap)
+
+
+def prometheus(plan: Plan) -> Component:
+    """Prometheus, scraping every service."""
+    argv = [
+        plan.binaries.prometheus, f"--config.file={prometheus_config_path(plan.home)}",
+        f"--storage.tsdb.path={plan.home.data / 'prometheus'}", "--storage.tsdb.retention.time=7d",
+        f"--web.listen-address=127.0.0.1:{plan.ports['prometheus']}",
+    ]
+    url = plan.url("prometheus")
+    return Component("prometheus", argv, plan.environment(), f"{url}/-/ready", url=url)
+
+
+def prometheus_config(plan: Plan) -> str:
+    """The scrape configuration; each service is a job of its own name."""
+    interval = f"{int(plan.options.scrape_seconds * 1000)}ms"
+    jobs = [
+        {"job_name": service, "static_configs": [{"targets": [f"127.0.0.1:{plan.ports[service]}"]}]}
+        for service in SERVICES
+    ]
+    return yaml.safe_dump({
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "scrape_configs": jobs,
+    }, sort_keys=False)
+
+
+def services(plan: Plan) -> list[Component]:
+    """All of tuneloop's own services."""
+    return [
+        Component(
+            name, [sys.executable, "-m", MODULES.get(name, f"services.{name}")],
+            plan.environment(**service_settings(plan, name)), f"{plan.url(name)}/readyz", url=plan.url(name),
+        )
+        for name in SERVICES
+    ]
+
+
+def service_settings(plan: Plan, name: str) -> dict[str, str]:
+    """The environment of one service."""
+    base = plan.options.base_model
+    cache = str(plan.home.data / "cache")
+    common = {
+        "TUNELOOP_HTTP_PORT": str(plan.ports[name]),
+        "TUNELOOP_KAFKA_BOOTSTRAP": plan.bootstrap,
+        # The broker lets a group wait half of this before its first assignment.
+        "TUNELOOP_KAFKA_SESSION_TIMEOUT_MS": "6000",
+        "TUNELOOP_DATABASE_URL": f"sqlite:///{plan.home.data / f'{name}.db'}",
+        "TUNELOOP_S3_ENDPOINT": plan.url("s3"),
+        "TUNELOOP_S3_BUCKET": BUCKET,
+        "TUNELOOP_S3_ACCESS_KEY": plan.credentials.access_key,
+        "TUNELOOP_S3_SECRET_KEY": plan.credentials.secret_key,
+        "TUNELOOP_RECONCILE_INTERVAL_SECONDS": "0.5",
+    }
+    jobs = {"TUNELOOP_LAUNCHER_DIR": str(plan.home.run / name), "TUNELOOP_CACHE_DIR": cache}
+    own = {
+        "trainer": jobs,
+        "evaluator": jobs,
+        "rollout": {"TUNELOOP_PROMETHEUS_URL": plan.url("prometheus")},
+        "gateway": {"TUNELOOP_STATE_DIR": str(plan.home.data / "gateway")},
+        "engine": {
+            "TUNELOOP_BASE_MODEL": base, "TUNELOOP_CACHE_DIR": cache,
+            "TUNELOOP_FAULT_HOOKS": str(plan.options.fault_hooks).lower(),
+        },
+        "serving": {
+            "TUNELOOP_REPLICA": REPLICA, "TUNELOOP_ENGINE_URL": plan.url("engine"),
+            "TUNELOOP_ADVERTISED_ENDPOINT": plan.url("engine"), "TUNELOOP_BASE_MODEL": base,
+            "TUNELOOP_CACHE_DIR": cache,
+        },
+    }
+    return common | own.get(name, {})
+
+
+def s3_config_path(home: Home) -> Path:
+    return home.root / "s3.json"
+
+
+def prometheus_config_path(home: Home) -> Path:
+    return home.root / "prometheus.yaml"
+
+
+def s3_config(credentials: Credentials) -> dict[str, object]:
+    """SeaweedFS's identities: one, which may do everything."""
+    return {"identities": [{
+        "name": "tuneloop",
+        "credentials": [{"accessKey": credentials.access_key, "secretKey": credentials.secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }]}

@@ -1,0 +1,65 @@
+"""What must exist before the services start: buckets, topics, and the base model in S3. All of it idempotent."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from services.cli.local.checks import MachineError
+from services.cli.local.processes import environment
+from shared.s3 import ArtifactStore
+from shared.settings import S3Settings
+
+if TYPE_CHECKING:
+    from services.cli.local.plan import Plan
+
+
+def store_settings(plan: "Plan", bucket: str = "tuneloop") -> S3Settings:
+    """How to reach the stack's S3."""
+    return S3Settings(
+        s3_endpoint=plan.url("s3"), s3_bucket=bucket, s3_access_key=plan.credentials.access_key,
+        s3_secret_key=SecretStr(plan.credentials.secret_key),
+    )
+
+
+def cache_folder() -> Path:
+    """Where base models are kept between stacks: ``$XDG_CACHE_HOME/tuneloop``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneloop" / "base-models"
+
+
+def base_model(store: ArtifactStore, name: str, *, say: Callable[[str], None]) -> None:
+    """Put the base model `name` into S3 as ``base-models/<name>/``, making its folder first where needed.
+
+    Raises:
+        MachineError: if there is no such model, or making it failed.
+    """
+    uri = f"s3://{store.bucket}/base-models/{name}/"
+    if store.manifest(uri) is not None:
+        return
+    folder = cache_folder() / name
+    if not folder.exists():
+        say(f"making the base model {name} (once, about half a minute)")
+        make_base_model(name, folder)
+    say(f"putting the base model {name} into S3")
+    store.put_dir_at(f"base-models/{name}/", folder, kind="base-model", meta={"base_model": name})
+
+
+def make_base_model(name: str, folder: Path) -> None:
+    """Make a base model's Hugging Face folder in a process of its own, so that torch's memory goes with it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
+        made = Path(temporary) / name
+        done = subprocess.run(
+            [sys.executable, "-m", "shared.base_models", name, str(made)], env=environment(),
+            capture_output=True, text=True, check=False,
+        )
+        if done.returncode != 0:
+            raise MachineError(f"making the base model {name} failed: {done.stderr.strip()[-500:]}")
+        if not folder.exists():
+            shutil.move(made, folder)

@@ -10,9 +10,8 @@ import yaml
 from services.cli.local.checks import Binaries
 from services.cli.local.home import Credentials, Home
 from services.cli.local.processes import STACK_ID, Component
+from services.cli.local.seed import BUCKET, LOG_BUCKET
 
-BUCKET = "tuneloop"
-LOG_BUCKET = "tuneloop-log"
 REPLICA = "local-0"
 # Every service with an HTTP API, in the order in which a person thinks of the loop.
 SERVICES = ("data_ingest", "trainer", "evaluator", "registry", "rollout", "gateway", "engine", "serving")

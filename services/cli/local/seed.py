@@ -5,22 +5,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from services.cli.local.checks import MachineError
 from services.cli.local.processes import environment
-from shared.s3 import ArtifactStore
+from shared.messaging.topics import create_topics
+from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
 
 if TYPE_CHECKING:
     from services.cli.local.plan import Plan
 
+BUCKET = "tuneloop"
+LOG_BUCKET = "tuneloop-log"
 
-def store_settings(plan: "Plan", bucket: str = "tuneloop") -> S3Settings:
+
+def store_settings(plan: "Plan", bucket: str = BUCKET) -> S3Settings:
     """How to reach the stack's S3."""
     return S3Settings(
         s3_endpoint=plan.url("s3"), s3_bucket=bucket, s3_access_key=plan.credentials.access_key,
@@ -63,3 +69,23 @@ def make_base_model(name: str, folder: Path) -> None:
             raise MachineError(f"making the base model {name} failed: {done.stderr.strip()[-500:]}")
         if not folder.exists():
             shutil.move(made, folder)
+
+
+def buckets(store: ArtifactStore, plan: "Plan") -> None:
+    """The bucket for artifacts, and the one that the broker keeps its log in."""
+    store.ensure_bucket()
+    with connect_store(store_settings(plan, LOG_BUCKET)) as log:
+        log.ensure_bucket()
+
+
+def topics(bootstrap: str, timeout: float = 30.0) -> None:
+    """Every topic. The port accepts a moment before the broker answers, so a refusal at first is not a failure."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            create_topics(bootstrap)
+            return
+        except KafkaError as error:
+            if time.monotonic() > deadline:
+                raise MachineError(f"the broker at {bootstrap} did not create the topics: {error}") from error
+            time.sleep(0.2)

@@ -26,7 +26,6 @@ from services.cli.local import probes, seed
 from services.cli.local.checks import MachineError, check_disk, choose_ports, find_binaries
 from services.cli.local.home import Home, write_private
 from services.cli.local.processes import Component, Running, end_leftovers, environment, start, stop_all
-from services.cli.local.seed import store_settings
 from shared.errors import TuneloopError
 from shared.s3 import connect_store
 
@@ -108,7 +107,7 @@ class Supervisor:
         write_private(planning.s3_config_path(self._home), json.dumps(planning.s3_config(plan.credentials)))
         write_private(planning.prometheus_config_path(self._home), planning.prometheus_config(plan))
         self._launch([planning.storage(plan)])
-        with connect_store(store_settings(plan)) as store:
+        with connect_store(seed.store_settings(plan)) as store:
             seed.buckets(store, plan)
             self._launch([planning.broker(plan), planning.prometheus(plan)])
             seed.topics(plan.bootstrap)
@@ -186,7 +185,7 @@ class Supervisor:
         if self._plan is not None:
             content["prometheus"] = {"url": self._plan.url("prometheus")}
             content["kafka"] = {"bootstrap": self._plan.bootstrap}
-            content["s3"] = {"endpoint": self._plan.url("s3"), "bucket": planning.BUCKET}
+            content["s3"] = {"endpoint": self._plan.url("s3"), "bucket": seed.BUCKET}
         if content != self._written:
             self._home.write_stack(content)
             self._written = content

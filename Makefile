@@ -1,0 +1,50 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+# One thread: with two cores the demo's services share them, and timings stay comparable.
+export OMP_NUM_THREADS ?= 2
+export PYTHONUNBUFFERED := 1
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/install.sh
+	@.ci/install.sh
+	@touch $@
+
+install: $(INSTALLED) ## Make .venv with everything in it.
+
+demo: $(INSTALLED) ## The whole loop, for real, in ten minutes. FAST=1: with a tiny model, in three.
+	@$(PY) -m services.cli demo $(if $(FAST),--fast)
+
+test: lint unit integration e2e chaos ## All checks and all tests against real components.
+
+lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
+	$(PY) -m ruff check .
+	$(PY) -m mypy services shared tests
+	.venv/bin/lint-imports
+	$(PY) -m shared.events.generate --check
+
+unit: $(INSTALLED) ## Pure tests, under a minute.
+	$(PY) -m pytest tests/unit -q
+
+integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus.
+	$(PY) -m pytest tests/contract tests/integration -q
+
+e2e: $(INSTALLED) ## The whole loop on the real stack.
+	$(PY) -m pytest tests/e2e -q
+
+chaos: $(INSTALLED) ## SIGKILL in the middle of everything.
+	$(PY) -m pytest tests/chaos -q
+
+generate: $(INSTALLED) ## Rewrite generated files.
+	$(PY) -m shared.events.generate
+
+clean: ## Remove the local stack's state and the virtual environment.
+	rm -rf .tuneloop .venv
+
+.PHONY: help install demo test lint unit integration e2e chaos generate clean

@@ -1,0 +1,68 @@
+"""Real components for the tests that ask for them, started once per test session on free ports."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.settings import PREFIX, S3Settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own TUNELOOP_ variables must not change what a test does."""
+    for name in [name for name in os.environ if name.startswith(PREFIX) and not name.startswith("TUNELOOP_TEST_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """Bootstrap address of a Tansu broker with all topics."""
+    from shared.messaging.topics import create_topics
+    from tests.support.broker import start_tansu
+
+    with start_tansu(storage="memory://tansu/") as bootstrap:
+        create_topics(bootstrap)
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def s3_settings() -> Iterator[S3Settings]:
+    """A SeaweedFS with one bucket."""
+    from shared.s3 import connect_store
+    from tests.support.s3 import start_seaweedfs
+
+    with start_seaweedfs() as settings:
+        with connect_store(settings) as store:
+            store.ensure_bucket()
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """SQLAlchemy URL of a PostgreSQL 18 server's default database."""
+    from tests.support.postgres import start_postgres
+
+    with start_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh database."""
+    from tests.support.postgres import fresh_database
+
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hugging Face folder of the tiny base model. Made once per machine: the builder is seeded."""
+    from services.cli.local.seed import cache_folder, make_base_model
+
+    folder = cache_folder() / "tiny"
+    if not folder.exists():
+        make_base_model("tiny", folder)
+    return folder

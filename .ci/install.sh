@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Makes .venv with everything that the demo and the tests need, on a machine that has none of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m%s\033[0m\n' "$*"; }
+fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
+is_root() { [ "$(id -u)" = 0 ]; }
+has_apt() { command -v apt-get >/dev/null; }
+apt_install() {
+    say "installing $* from the system's packages"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+python=
+for candidate in python3.11 python3.12 python3.13 python3; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        python=$candidate
+        break
+    fi
+done
+[ -n "$python" ] || fail "no Python 3.11 or newer on the PATH; install one (Debian 12: apt-get install python3 python3-venv)"
+
+free_kib=$(df -Pk . | awk 'NR==2 {print $4}')
+[ "$free_kib" -gt 6000000 ] || fail "$(pwd) has $((free_kib / 1024)) MiB free; the environment needs about 6 GB"
+
+if ! [ -x .venv/bin/python ]; then
+    if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+        is_root && has_apt || fail "$python cannot make virtual environments; run: sudo apt-get install python3-venv"
+        apt_install python3-venv
+    fi
+    say "making .venv with $($python --version)"
+    "$python" -m venv .venv
+fi
+
+if ! command -v prometheus >/dev/null; then
+    is_root && has_apt || fail "Prometheus is missing; run 'sudo apt-get install prometheus', or put its binary on the PATH"
+    apt_install prometheus
+fi
+
+say "installing Python packages (a few minutes the first time)"
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+pip install --quiet --upgrade pip
+# torch first and by itself: with it in place, nothing below asks for another build of it.
+pip install --quiet --constraint constraints.txt torch
+pip install --quiet --constraint constraints.txt --editable '.[dev]'
+say "installed"

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
 
@@ -273,8 +273,14 @@ class ArtifactStore:
             raise TemporaryError(f"the bucket {uri} does not exist at {self._endpoint}") from error
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; the end of a ``with`` block does it too."""
         self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _uri(self, address: str) -> str:
         return address if address.startswith(SCHEME) else f"{SCHEME}{self.bucket}/{address.lstrip('/')}"

@@ -21,9 +21,8 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture
 def store(s3_settings: S3Settings) -> Iterator[ArtifactStore]:
-    store = connect_store(s3_settings)
-    yield store
-    store.close()
+    with connect_store(s3_settings) as store:
+        yield store
 
 
 @pytest.fixture

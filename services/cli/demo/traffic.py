@@ -1,0 +1,95 @@
+"""Users for the demo: people who ask the gateway questions, at a steady rate, and know the right answers."""
+
+import itertools
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+MODEL_HEADER = "x-tuneloop-model-version"
+
+
+@dataclass
+class Tally:
+    """What the users saw, by model version: requests, failures, and right answers."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    correct: Counter[str] = field(default_factory=Counter)
+
+    def accuracy(self, model_version: str) -> float | None:
+        """Share of right answers among the answered requests, or None without any."""
+        answered = self.requests[model_version] - self.failures[model_version]
+        return self.correct[model_version] / answered if answered else None
+
+
+class Traffic:
+    """Sends chat completions for a route until the block ends.
+
+    Args:
+        url: base URL of the gateway.
+        rows: chat rows; the last message of each is the right answer.
+        rate: requests per second, as long as the servers keep up.
+        users: how many distinct users take turns; each stays with the model that the gateway gave them.
+    """
+
+    def __init__(
+        self, url: str, route: str, rows: Sequence[dict[str, Any]], *, rate: float, users: int = 100, seed: int = 7
+    ) -> None:
+        self._url, self._route, self._rate, self._users = url, route, rate, users
+        self._rows = itertools.cycle(rows)
+        self._random = random.Random(seed)  # noqa: S311 - which user asks what is no secret
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._next_at = 0.0
+        # Enough workers that one slow answer does not hold up the rest; the rate is what bounds the load.
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(4)]
+        self.tally = Tally()
+
+    def __enter__(self) -> "Traffic":
+        self._next_at = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _work(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+            while True:
+                row, user, wait = self._take()
+                if self._stop.wait(wait):
+                    return
+                self._ask(client, row, user)
+
+    def _take(self) -> tuple[dict[str, Any], str, float]:
+        """The next question, who asks it, and how many seconds from now."""
+        with self._lock:
+            now = time.monotonic()
+            # Where the servers cannot keep up, the backlog is dropped: users who waited do not all come at once.
+            self._next_at = max(self._next_at + 1 / self._rate, now - 1)
+            return next(self._rows), f"user-{self._random.randrange(self._users):03d}", max(0.0, self._next_at - now)
+
+    def _ask(self, client: httpx.Client, row: dict[str, Any], user: str) -> None:
+        *prompt, expected = row["messages"]
+        body = {"model": self._route, "messages": prompt, "user": user, "temperature": 0, "max_tokens": 12}
+        try:
+            response = client.post("/v1/chat/completions", json=body)
+            version = response.headers.get(MODEL_HEADER, "none")
+            failed = response.status_code != 200
+            answer = "" if failed else response.json()["choices"][0]["message"]["content"]
+        except httpx.HTTPError:
+            version, failed, answer = "none", True, ""
+        with self._lock:
+            self.tally.requests[version] += 1
+            self.tally.failures[version] += failed
+            self.tally.correct[version] += answer.strip() == expected["content"].strip()

@@ -5,7 +5,7 @@ survive a crash is written inside `transaction`, and nothing inside it talks to 
 """
 
 from shared.db.base import UtcDateTime, service_base
-from shared.db.engine import connect, on_commit, transaction
+from shared.db.engine import connect, on_commit, reading, transaction
 from shared.db.migrate import migrate
 from shared.db.schema import create_messaging_tables
 
@@ -15,6 +15,7 @@ __all__ = [
     "create_messaging_tables",
     "migrate",
     "on_commit",
+    "reading",
     "service_base",
     "transaction",
 ]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlmodel import Session
 
 BUSY_TIMEOUT_SECONDS = 30
+_READING = "tuneloop_reading"
 
 _listeners: WeakKeyDictionary[Engine, WeakSet[threading.Event]] = WeakKeyDictionary()
 _listeners_lock = threading.Lock()
@@ -46,7 +47,8 @@ def _sqlite(engine: Engine) -> Engine:
     def _begin(connection: Connection) -> None:
         # A transaction that reads first and writes later fails at once when somebody else wrote in between;
         # taking the write lock at the start waits for it instead.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        only_reads = connection.get_execution_options().get(_READING)
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -62,6 +64,13 @@ def transaction(engine: Engine) -> Iterator[Session]:
         yield session
         session.commit()
     _notify(engine)
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that only looks: it waits for no writer and wakes nobody. What it writes is rolled back."""
+    with Session(engine.execution_options(**{_READING: True}), expire_on_commit=False) as session:
+        yield session
 
 
 def on_commit(engine: Engine) -> threading.Event:

@@ -5,8 +5,26 @@ lose a commit of an offset, or deliver twice; the inbox drops what it has seen. 
 often as it takes. See docs/architecture.md, "Delivery".
 """
 
+from shared.messaging.admin import InboxItem, list_inbox, requeue
+from shared.messaging.consume import ConsumeLoop
 from shared.messaging.handlers import Handler, HandlerContext, Handlers, topics_of
 from shared.messaging.outbox import emit
+from shared.messaging.process import ProcessLoop
+from shared.messaging.relay import RelayLoop
 from shared.messaging.tables import Inbox, Outbox
 
-__all__ = ["Handler", "HandlerContext", "Handlers", "Inbox", "Outbox", "emit", "topics_of"]
+__all__ = [
+    "ConsumeLoop",
+    "Handler",
+    "HandlerContext",
+    "Handlers",
+    "Inbox",
+    "InboxItem",
+    "Outbox",
+    "ProcessLoop",
+    "RelayLoop",
+    "emit",
+    "list_inbox",
+    "requeue",
+    "topics_of",
+]

@@ -1,0 +1,223 @@
+"""The door to Kafka: all that the loops ask of a broker, on kafka-python.
+
+`RecordSource` and `RecordSink` are deliberately small, so that a test can stand in between and crash at each write.
+kafka-python's objects are used by one thread each; they do their I/O in threads of their own.
+"""
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    KafkaTimeoutError,
+    RebalanceInProgressError,
+    RetriableError,
+    UnknownMemberIdError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from shared.errors import TemporaryError
+from shared.messaging.headers import Headers
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+OPEN_TIMEOUT_MS = 5_000
+DELIVERY_TIMEOUT_MS = 10_000
+# Topics that appear, or get partitions, after a consumer started are seen after this long.
+METADATA_MAX_AGE_MS = 10_000
+_MOVED = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
+
+
+class BrokerUnavailableError(TemporaryError):
+    """The broker does not answer, or answers with an error; try again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it came from a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A record to be written; records with one key go to one partition."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class RecordSource(Protocol):
+    """A member of a consumer group."""
+
+    def poll(self, seconds: float) -> list[Record]:
+        """The next records, in order per partition; empty after `seconds` without any."""
+        ...
+
+    def commit(self, records: Sequence[Record]) -> None:
+        """Remember, in the broker, that this group has these records and all before them."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group."""
+        ...
+
+
+class RecordSink(Protocol):
+    """A producer."""
+
+    def send(self, records: Sequence[Outgoing]) -> list[Exception | None]:
+        """Write records and wait for the broker; for each the error, or None once it is durable."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is still under way."""
+        ...
+
+
+class KafkaSource:
+    """Reads topics as a member of a group, from the beginning where the group has no offset yet."""
+
+    def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_timeout_ms: int) -> None:
+        require_reachable(bootstrap)
+        try:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap.split(","),
+                group_id=group,
+                client_id=group,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                session_timeout_ms=session_timeout_ms,
+                heartbeat_interval_ms=session_timeout_ms // 3,
+                metadata_max_age_ms=METADATA_MAX_AGE_MS,
+                bootstrap_timeout_ms=OPEN_TIMEOUT_MS,
+                metrics_enabled=False,
+            )
+            self._consumer.subscribe(topics)
+        except KafkaError as error:
+            raise BrokerUnavailableError(f"cannot reach Kafka at {bootstrap}: {error!r}") from error
+
+    def poll(self, seconds: float) -> list[Record]:
+        try:
+            batches = self._consumer.poll(timeout_ms=seconds * 1000)
+        except KafkaError as error:
+            raise BrokerUnavailableError(f"cannot read from Kafka: {error!r}") from error
+        return [to_record(item) for batch in batches.values() for item in batch]
+
+    def commit(self, records: Sequence[Record]) -> None:
+        # Records come in order, so the last one of a partition wins.
+        offsets = {
+            TopicPartition(item.topic, item.partition): OffsetAndMetadata(item.offset + 1, "", -1) for item in records
+        }
+        try:
+            self._consumer.commit(offsets, timeout_ms=OPEN_TIMEOUT_MS)
+        except _MOVED as error:
+            # Whoever has the partitions now reads these records again, and its inbox drops them.
+            log.info("partitions moved before their offsets were committed", error=repr(error))
+        except KafkaError as error:
+            raise BrokerUnavailableError(f"cannot commit offsets to Kafka: {error!r}") from error
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=OPEN_TIMEOUT_MS)
+
+
+class KafkaSink:
+    """Writes records with all acknowledgements; idempotent, so that a retry inside makes no second copy."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        require_reachable(bootstrap)
+        try:
+            self._producer = KafkaProducer(
+                bootstrap_servers=bootstrap.split(","),
+                client_id=client_id,
+                acks="all",
+                # Shorter than a service may take to stop.
+                request_timeout_ms=8_000,
+                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+                max_block_ms=OPEN_TIMEOUT_MS,
+                metadata_max_age_ms=METADATA_MAX_AGE_MS,
+                bootstrap_timeout_ms=OPEN_TIMEOUT_MS,
+                metrics_enabled=False,
+            )
+        except KafkaError as error:
+            raise BrokerUnavailableError(f"cannot reach Kafka at {bootstrap}: {error!r}") from error
+
+    def send(self, records: Sequence[Outgoing]) -> list[Exception | None]:
+        futures: list[Any] = []
+        for record in records:
+            # Sending waits for metadata where the broker is gone: once is enough for all.
+            gone = futures and isinstance(futures[-1], RetriableError)
+            futures.append(futures[-1] if gone else self._begin(record))
+        return [future if isinstance(future, Exception) else _outcome(future) for future in futures]
+
+    def _begin(self, record: Outgoing) -> Any:
+        try:
+            return self._producer.send(record.topic, record.value, key=record.key, headers=list(record.headers))
+        except KafkaError as error:
+            return error
+
+    def close(self) -> None:
+        # It complains about records under way; those come to their end by the delivery timeout.
+        with suppress(KafkaTimeoutError):
+            self._producer.close(timeout=1)
+
+
+def require_reachable(bootstrap: str) -> None:
+    """Fail early where no broker listens. kafka-python would find out too, but it leaves a thread behind each time."""
+    problems = []
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=OPEN_TIMEOUT_MS / 1000):
+                return
+        except (OSError, ValueError) as error:
+            problems.append(f"{address}: {error}")
+    raise BrokerUnavailableError(f"no Kafka broker listens; {'; '.join(problems)}")
+
+
+def _outcome(future: Any) -> Exception | None:
+    try:
+        future.get(timeout=DELIVERY_TIMEOUT_MS / 1000 + 5)
+    except KafkaError as error:
+        return error
+    return None
+
+
+def to_record(item: Any) -> Record:
+    """kafka-python's record as ours."""
+    headers = tuple((name, value or b"") for name, value in item.headers or ())
+    return Record(item.topic, item.partition, item.offset, item.key, item.value, headers)
+
+
+class Link:
+    """Logs that the broker went away or came back, once each time it changes."""
+
+    def __init__(self, loop: str) -> None:
+        self._loop = loop
+        self._is_up: bool | None = None
+
+    def up(self) -> None:
+        """The broker answers."""
+        if self._is_up is False:
+            log.info("the broker answers again", loop=self._loop)
+        self._is_up = True
+
+    def down(self, error: Exception) -> None:
+        """The broker failed; the loop tries again."""
+        if self._is_up is not False:
+            log.warning("the broker is unavailable; trying again until it answers", loop=self._loop, error=str(error))
+        self._is_up = False

@@ -24,6 +24,7 @@ def emit(
     clock: Clock,
     correlation_id: str,
     causation_id: str | None = None,
+    traceparent: str | None = None,
 ) -> Event[Any]:
     """Write a fact into the outbox; the relay publishes it after the commit.
 
@@ -32,6 +33,7 @@ def emit(
         source: the service that says it.
         correlation_id: the loop that it belongs to.
         causation_id: the id of the event that led to it, if one did.
+        traceparent: the trace to continue; that of the running span by default.
 
     Raises:
         PermanentError: the payload is larger than a broker takes.
@@ -44,7 +46,7 @@ def emit(
         correlation_id=correlation_id,
         causation_id=causation_id,
         sequence=_next_sequence(session, topic, key),
-        traceparent=current_traceparent(),
+        traceparent=traceparent or current_traceparent(),
     )
     message = encode(event)
     value = message.value or b""

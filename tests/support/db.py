@@ -1,6 +1,8 @@
 """Checks and tables for tests that need a database."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
@@ -34,6 +36,21 @@ def schema_differences(engine: Engine, metadata: MetaData) -> list[object]:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, whole))
+
+
+@contextmanager
+def sqlite_engine(metadata: MetaData | None = None) -> Iterator[Engine]:
+    """An SQLite database of its own with inbox, outbox and the tables of `metadata`.
+
+    In memory where the machine has a folder for that: tests commit thousands of times, and each commit waits for
+    the disk.
+    """
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        engine = connect(f"sqlite:///{folder}/test.db")
+        create_tables(engine, metadata)
+        yield engine
+        engine.dispose()
 
 
 def create_tables(engine: Engine, metadata: MetaData | None = None) -> None:

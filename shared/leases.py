@@ -1,0 +1,127 @@
+"""Leases on rows, with fencing: at most one owner's conclusions ever reach a row.
+
+An owner claims a row by raising its epoch, and everything it later writes names that epoch. An owner that was paused,
+cut off or taken for dead may come back and write: its epoch is old by then, the write changes no row, and its result
+is dropped. So a lease is an optimisation against double work; the epoch is what keeps it correct (Kleppmann, "How to
+do distributed locking", 2016).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Update, or_, update
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from shared.db import UtcDateTime
+
+
+class LeasedRow(SQLModel):
+    """What a table adds to be worked on under leases: ``class Run(LeasedRow, Base, table=True)``.
+
+    Attributes:
+        state: where the row is in its life; a loop works on some states and leaves the others alone.
+        generation: counts the changes, for readers.
+        lease_epoch: counts the claims; what an owner writes must name the newest.
+        lease_until: the owner is silent for too long after this.
+        next_look_at: not due before this time; None means due at once.
+    """
+
+    id: str = Field(primary_key=True)
+    state: str
+    generation: int = 0
+    lease_owner: str | None = None
+    lease_epoch: int = 0
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    next_look_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+Row = TypeVar("Row", bound=LeasedRow)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to change one row, for as long as its epoch is the row's newest."""
+
+    row_id: str
+    owner: str
+    epoch: int
+
+
+def due(model: type[Row], states: Sequence[str], now: datetime) -> Any:
+    """The query for rows to claim, the longest waiting first."""
+    return (
+        select(model)
+        .where(
+            col(model.state).in_(states),
+            or_(col(model.next_look_at).is_(None), col(model.next_look_at) <= now),
+            or_(col(model.lease_until).is_(None), col(model.lease_until) <= now),
+        )
+        .order_by(col(model.next_look_at).nulls_first(), col(model.id))
+        .limit(1)
+    )
+
+
+def claim(
+    session: Session, model: type[Row], *, states: Sequence[str], owner: str, now: datetime, ttl: timedelta
+) -> tuple[Row, Lease] | None:
+    """Take a row that is due and that nobody holds; None if there is none."""
+    row: Row | None = session.exec(due(model, states, now).with_for_update(skip_locked=True)).first()
+    if row is None:
+        return None
+    row.lease_owner, row.lease_epoch, row.lease_until = owner, row.lease_epoch + 1, now + ttl
+    session.flush()
+    return row, Lease(row_id=row.id, owner=owner, epoch=row.lease_epoch)
+
+
+def renew(session: Session, model: type[LeasedRow], lease: Lease, *, now: datetime, ttl: timedelta) -> bool:
+    """Keep the lease for another `ttl`; False if it is lost."""
+    return _changed(session, _fenced(model, lease).where(_owned(model, lease)).values(lease_until=now + ttl))
+
+
+def release(session: Session, model: type[LeasedRow], lease: Lease) -> bool:
+    """Give the row back; False if it was lost already."""
+    return _changed(
+        session, _fenced(model, lease).where(_owned(model, lease)).values(lease_owner=None, lease_until=None)
+    )
+
+
+def apply(session: Session, model: type[LeasedRow], lease: Lease, **values: Any) -> bool:
+    """Write what the owner concluded; False if the lease is stale: then drop the result, and emit nothing.
+
+    Example::
+
+        with transaction(engine) as session:
+            if apply(session, Run, lease, state="running", next_look_at=clock.now() + interval):
+                emit(session, TrainingStarted(...), ...)
+    """
+    return _changed(session, _fenced(model, lease).values(**values, generation=col(model.generation) + 1))
+
+
+def interrupt(session: Session, model: type[LeasedRow], row_id: str, **values: Any) -> bool:
+    """Change a row without a lease, for APIs and handlers; False if there is no such row.
+
+    Whoever works on the row at this moment concluded from its older state: its lease becomes stale, so that its
+    result cannot undo this change, and the row is due at once unless `values` say otherwise.
+    """
+    statement = update(model).where(col(model.id) == row_id)
+    free: dict[str, Any] = {"lease_owner": None, "lease_until": None, "next_look_at": None}
+    return _changed(
+        session,
+        statement.values(
+            **{**free, **values}, lease_epoch=col(model.lease_epoch) + 1, generation=col(model.generation) + 1
+        ),
+    )
+
+
+def _fenced(model: type[LeasedRow], lease: Lease) -> Update:
+    return update(model).where(col(model.id) == lease.row_id, col(model.lease_epoch) == lease.epoch)
+
+
+def _owned(model: type[LeasedRow], lease: Lease) -> Any:
+    return col(model.lease_owner) == lease.owner
+
+
+def _changed(session: Session, statement: Update) -> bool:
+    return session.exec(statement).rowcount == 1

@@ -1,0 +1,143 @@
+"""Level-triggered work on rows: look at the world, decide, act idempotently, write what follows, look again later.
+
+What a handler cannot wait for (a training job of hours) is a row here. The loop remembers nothing that matters: after
+a crash the row is found as it was, by this process or another, and the world is looked at again.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Generic
+
+from prometheus_client import Counter
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from structlog.contextvars import bound_contextvars
+
+from shared.clock import Clock
+from shared.db import on_commit, reading, transaction
+from shared.errors import TemporaryError
+from shared.leases import Lease, Row, apply, claim, due, release, renew
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+RECONCILED = Counter("tuneloop_reconciled", "Looks at a row: ok or failed.", ["loop", "outcome"])
+MAX_DELAY_SECONDS = 60.0
+
+
+class ReconcileLoop(Generic[Row]):
+    """Calls `reconcile` for each row of `model` that is due, one after another, each under a lease.
+
+    Args:
+        states: the states in which there is something to do.
+        owner: this replica's name.
+        reconcile: gets the row as it was claimed, and the lease to name in `shared.leases.apply`. It may take long:
+            the lease is renewed meanwhile. What it raises is logged, and the row is looked at again later.
+        ttl: seconds after which a silent owner loses the row.
+        interval: seconds until the next look where `reconcile` left `next_look_at` as it was.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        engine: Engine,
+        model: type[Row],
+        states: Sequence[str],
+        owner: str,
+        clock: Clock,
+        reconcile: Callable[[Row, Lease], None],
+        ttl: float = 30.0,
+        interval: float = 1.0,
+    ) -> None:
+        self.name = name
+        self._engine = engine
+        self._model = model
+        self._states = list(states)
+        self._owner = owner
+        self._clock = clock
+        self._reconcile = reconcile
+        self._ttl = timedelta(seconds=ttl)
+        self._interval = interval
+        self._wake = on_commit(engine)
+        self._failures: dict[str, int] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Reconcile until `stop`; a database error ends the loop, and with it the process."""
+        while not stop.is_set():
+            self._wake.clear()
+            if not self.step():
+                self._wake.wait(self._interval)
+
+    def step(self) -> bool:
+        """Work on one row that is due; False if there was none."""
+        with reading(self._engine) as session:
+            if session.exec(due(self._model, self._states, self._clock.now())).first() is None:
+                return False
+        with transaction(self._engine) as session:
+            claimed = claim(
+                session, self._model, states=self._states, owner=self._owner, now=self._clock.now(), ttl=self._ttl
+            )
+        if claimed is not None:
+            self._work(*claimed)
+        return True
+
+    def _work(self, row: Row, lease: Lease) -> None:
+        with bound_contextvars(loop=self.name, row=lease.row_id, correlation_id=getattr(row, "correlation_id", None)):
+            try:
+                with self._heartbeat(lease):
+                    self._reconcile(row, lease)
+            except Exception as error:
+                # One row's trouble must not stop the others.
+                delay = self._delay_after(lease.row_id, error)
+                log.warning(
+                    "a look at a row failed; looking again later", seconds=delay, error=repr(error),
+                    exc_info=None if isinstance(error, TemporaryError) else error,
+                )
+                RECONCILED.labels(self.name, "failed").inc()
+            else:
+                self._failures.pop(lease.row_id, None)
+                delay = self._interval
+                RECONCILED.labels(self.name, "ok").inc()
+            self._give_back(row, lease, delay)
+
+    def _give_back(self, row: Row, lease: Lease, delay: float) -> None:
+        """End the lease; where nobody said when to look again, after `delay`."""
+        with transaction(self._engine) as session:
+            now = session.get(self._model, lease.row_id, with_for_update=True)
+            if now is not None and now.next_look_at == row.next_look_at:
+                apply(session, self._model, lease, next_look_at=self._clock.now() + timedelta(seconds=delay))
+            release(session, self._model, lease)
+
+    def _delay_after(self, row_id: str, error: Exception) -> float:
+        count = self._failures[row_id] = self._failures.get(row_id, 0) + 1
+        delay = min(MAX_DELAY_SECONDS, self._interval * 2.0 ** min(count, 16))
+        asked = error.delay if isinstance(error, TemporaryError) else None
+        return max(delay, asked.total_seconds()) if asked else delay
+
+    @contextmanager
+    def _heartbeat(self, lease: Lease) -> Iterator[None]:
+        """Renew the lease in a thread of its own until the block ends or the lease is lost."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(lease, done), name=f"{self.name}-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _renew(self, lease: Lease, done: threading.Event) -> None:
+        while not done.wait(self._ttl.total_seconds() / 3):
+            try:
+                with transaction(self._engine) as session:
+                    kept = renew(session, self._model, lease, now=self._clock.now(), ttl=self._ttl)
+            except SQLAlchemyError as error:
+                # The epoch protects the row; the next beat may be in time still.
+                log.warning("a heartbeat failed", row=lease.row_id, error=str(error))
+                continue
+            if not kept:
+                log.warning("the lease is lost; the result will be dropped", row=lease.row_id, epoch=lease.epoch)
+                return

@@ -11,6 +11,7 @@ from shared.messaging.handlers import Handler, HandlerContext, Handlers, topics_
 from shared.messaging.outbox import emit
 from shared.messaging.process import ProcessLoop
 from shared.messaging.relay import RelayLoop
+from shared.messaging.table_consumer import TableConsumer
 from shared.messaging.tables import Inbox, Outbox
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Outbox",
     "ProcessLoop",
     "RelayLoop",
+    "TableConsumer",
     "emit",
     "list_inbox",
     "requeue",

@@ -90,15 +90,21 @@ class RecordSink(Protocol):
 
 
 class KafkaSource:
-    """Reads topics as a member of a group, from the beginning where the group has no offset yet."""
+    """Reads topics, from the beginning where there is no offset yet.
 
-    def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_timeout_ms: int) -> None:
+    Args:
+        group: shares the partitions among its members and remembers offsets; without one, all of it is read each time.
+    """
+
+    def __init__(
+        self, bootstrap: str, topics: Sequence[str], *, group: str | None, session_timeout_ms: int = 10_000
+    ) -> None:
         require_reachable(bootstrap)
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap.split(","),
                 group_id=group,
-                client_id=group,
+                client_id=group or "tuneloop-table",
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
                 session_timeout_ms=session_timeout_ms,

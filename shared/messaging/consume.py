@@ -48,7 +48,9 @@ class ConsumeLoop:
         self._handlers = handlers
         self._clock = clock
         self._link = Link(self.name)
-        self._open = open_source or (lambda: KafkaSource(bootstrap, group, handlers.topics, session_timeout_ms))
+        self._open = open_source or (
+            lambda: KafkaSource(bootstrap, handlers.topics, group=group, session_timeout_ms=session_timeout_ms)
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop`; a missing broker is waited for."""

@@ -1,0 +1,78 @@
+"""Facts for a process without a database: the whole topic is its table, read anew at each start."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+from shared.clock import Clock, SystemClock
+from shared.events import Event, MalformedEventError, UnknownEventTypeError, decode
+from shared.messaging.broker import BrokerUnavailableError, KafkaSource, Link, Record, RecordSource
+from shared.messaging.consume import POLL_SECONDS, RETRY_SECONDS
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+# The relay repeats itself within seconds of a crash; older repetitions come only from reading the topic anew.
+REMEMBERED_IDS = 10_000
+
+
+class TableConsumer:
+    """Calls `on_event` for each event of some topics, from their beginning, then for each new one.
+
+    There is no group and no offset: after a restart, of this process or of the connection, all of it comes again.
+    So `on_event` must be idempotent; the newest fact about a key comes last. What it raises ends the loop.
+    """
+
+    name = "table"
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        on_event: Callable[[Event[Any]], None],
+        *,
+        clock: Clock | None = None,
+        open_source: Callable[[], RecordSource] | None = None,
+    ) -> None:
+        self._on_event = on_event
+        self._clock = clock or SystemClock()
+        self._link = Link(self.name)
+        self._open = open_source or (lambda: KafkaSource(bootstrap, topics, group=None))
+
+    def run(self, stop: threading.Event) -> None:
+        """Read until `stop`; a missing broker is waited for."""
+        while not stop.is_set():
+            try:
+                with closing(self._open()) as source:
+                    self._link.up()
+                    self._read(source, stop)
+            except BrokerUnavailableError as error:
+                self._link.down(error)
+                self._clock.wait(stop, RETRY_SECONDS)
+
+    def _read(self, source: RecordSource, stop: threading.Event) -> None:
+        seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        while not stop.is_set():
+            for record in source.poll(POLL_SECONDS):
+                event = _decoded(record)
+                if event is None or (event.source, event.id) in seen:
+                    continue
+                self._on_event(event)
+                seen[event.source, event.id] = None
+                if len(seen) > REMEMBERED_IDS:
+                    seen.popitem(last=False)
+
+
+def _decoded(record: Record) -> Event[Any] | None:
+    try:
+        return decode(record.value, dict(record.headers), record.key)
+    except UnknownEventTypeError:
+        return None
+    except MalformedEventError as error:
+        log.warning(
+            "skipped a record that is not an event", topic=record.topic, partition=record.partition,
+            offset=record.offset, error=str(error),
+        )
+        return None

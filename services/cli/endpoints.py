@@ -1,18 +1,15 @@
 """Where the services are: an option or a ``TUNELOOP_*_URL`` variable, else what ``tuneloop up`` wrote down."""
 
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from services.cli.errors import CliError, ExitCode
+from services.cli.local.home import Home
 
 # Services that answer /v1/inbox, in the order of the loop.
 INBOX_SERVICES = ("registry", "data_ingest", "trainer", "evaluator", "rollout", "serving")
-STACK_FILE = "stack.json"
 
 
 def _option(service: str) -> Any:
@@ -33,11 +30,6 @@ DataIngestUrl = Annotated[str | None, _option("data_ingest")]
 RolloutUrl = Annotated[str | None, _option("rollout")]
 
 
-def home(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder of the local stack."""
-    return Path(environment.get("TUNELOOP_HOME") or ".tuneloop")
-
-
 def resolve(service: str, explicit: str | None = None) -> str:
     """The base URL of a service, without a slash at its end.
 
@@ -47,9 +39,13 @@ def resolve(service: str, explicit: str | None = None) -> str:
     given = explicit or os.environ.get(variable(service))
     if given:
         return _checked(given, f"--{service.replace('_', '-')}-url or {variable(service)}")
-    path = home() / STACK_FILE
-    entry = _stack(path, service).get("services", {}).get(service) or {}
-    url = entry.get("url")
+    home = Home.find()
+    path, stack = home.stack_file, home.read_stack()
+    if stack is None:
+        raise CliError(
+            f"no stack here ({path} does not exist): run `tuneloop up`, or set {variable(service)}", ExitCode.USAGE
+        )
+    url = (stack.get("services", {}).get(service) or {}).get("url")
     if not url:
         raise CliError(
             f"{path} does not say where the {service} service is: run `tuneloop up`, or set {variable(service)}",
@@ -62,17 +58,3 @@ def _checked(url: str, where: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise CliError(f"{where}: {url!r} is not a URL; it must begin with http:// or https://", ExitCode.USAGE)
     return url.rstrip("/")
-
-
-def _stack(path: Path, service: str) -> dict[str, Any]:
-    try:
-        stack = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CliError(
-            f"no stack here ({path} does not exist): run `tuneloop up`, or set {variable(service)}", ExitCode.USAGE
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CliError(f"{path} cannot be read: {error}; run `tuneloop up` again", ExitCode.USAGE) from error
-    if not isinstance(stack, dict):
-        raise CliError(f"{path} is not what `tuneloop up` writes; run `tuneloop up` again", ExitCode.USAGE)
-    return stack

@@ -80,5 +80,5 @@ def _locked(session: Session, pipeline: Pipeline, clock: Clock) -> PipelineRow:
 
 def _taken_meanwhile(pipeline: Pipeline) -> ConflictError:
     return ConflictError(
-        f"pipeline {pipeline.metadata.name!r}: route {pipeline.route!r} was taken a moment ago; apply again to see by whom"
+        f"pipeline {pipeline.metadata.name!r}: route {pipeline.route!r} was taken a moment ago; apply again"
     )

@@ -86,7 +86,8 @@ def run(item: Item, now: datetime) -> RenderableType:
         "tokens/s": words.number(item["tokens_per_second"], 0),
         "left": words.duration(item["eta_seconds"]) if item["state"] == "running" else "",
         "took": words.between(item["started_at"], item["finished_at"], now),
-        "dataset": item["dataset_id"] or "", "base model": item["base_model"] or "", "adapter": item["adapter_uri"] or "",
+        "dataset": item["dataset_id"] or "", "base model": item["base_model"] or "",
+        "adapter": item["adapter_uri"] or "",
         "digest": item["adapter_digest"] or "", "job": item["job"] or "", "loop": item["correlation_id"],
     }
     facts |= {f"metric {name}": words.number(value, 4) for name, value in (item["metrics"] or {}).items()}
@@ -104,6 +105,11 @@ def run_line(item: Item) -> str:
     loss = f", loss {words.number(item['loss'])}" if item["loss"] is not None else ""
     left = f", {words.duration(item['eta_seconds'])} left" if item["eta_seconds"] and item["state"] == "running" else ""
     return f"{item['state']}, attempt {words.number(item['attempt'])}, step {_steps(item)}{loss}{left}"
+
+
+def runs_line(answer: Item) -> str:
+    """The runs that go on, on one line."""
+    return "; ".join(f"{i['id']}: {run_line(i)}" for i in answer["items"] if i["state"] == "running") or "nothing runs"
 
 
 def evaluations(answer: Item, now: datetime) -> RenderableType:

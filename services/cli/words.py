@@ -27,7 +27,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """A measured number, or a dash where there is none."""
     if value is None:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) >= 1e4 else f"{value:.{digits}f}"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
 
 
 def share(basis_points: int | None) -> str:

@@ -1,0 +1,60 @@
+"""`tuneloop apply`: create or change pipelines."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from services.cli.client import Service
+from services.cli.endpoints import RegistryUrl
+from services.cli.errors import CliError
+from services.cli.output import OutputFormat, OutputOption, emit, rows
+from services.cli.words import short
+from shared.pipeline import parse_pipeline
+
+_YAML = {"content-type": "application/yaml"}
+Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Pipelines in YAML.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(apply)
+
+
+def apply(files: Files, output: OutputOption = OutputFormat.TABLE, registry_url: RegistryUrl = None) -> None:
+    """Create or change pipelines. All files are checked before the first is applied.
+
+    A file that means the same as the pipeline's present version changes nothing. docs/pipeline.md lists every key.
+    """
+    texts = [_checked(path) for path in files]
+    with Service("registry", registry_url) as registry:
+        items = [
+            {"file": str(path), **registry.send("pipelines", content=text, headers=_YAML)}
+            for path, text in zip(files, texts, strict=True)
+        ]
+    emit({"items": items}, output, lambda answer: rows(answer["items"], {
+        "FILE": lambda i: i["file"],
+        "PIPELINE": lambda i: i["name"],
+        "VERSION": lambda i: str(i["version"]),
+        "DIGEST": lambda i: short(i["digest"]),
+        "OUTCOME": _outcome,
+    }, empty=""))
+
+
+def _checked(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CliError(f"{path}: not UTF-8: byte {error.start} cannot be read") from error
+    except OSError as error:
+        raise CliError(f"{path}: cannot be read: {error.strerror}") from error
+    parse_pipeline(text, source=str(path))
+    return text
+
+
+def _outcome(item: Mapping[str, Any]) -> Text:
+    if not item["changed"]:
+        return Text("unchanged")
+    return Text("created" if item["version"] == 1 else "changed", style="green")

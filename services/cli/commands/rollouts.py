@@ -1,0 +1,123 @@
+"""`tuneloop rollouts`: watch a canary, and take its wheel."""
+
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from services.cli import rollout_views
+from services.cli.client import Json, Service
+from services.cli.commands.common import LimitOption, PipelineFilter, WatchOption, group, now
+from services.cli.endpoints import RolloutUrl
+from services.cli.errors import CliError, ExitCode
+from services.cli.output import OutputFormat, OutputOption, emit
+from services.cli.watch import watch as watch_until
+
+RolloutArgument = Annotated[str, typer.Argument(help="Id of the rollout.")]
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why; it is kept with the decision.")]
+NeededReason = Annotated[str, typer.Option("--reason", "-r", help="Why; it is kept with the decision.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    commands = group(app, "rollouts", "Rollouts: how model versions get traffic, and what stops them.")
+    commands.command("list")(list_rollouts)
+    commands.command("get")(get_rollout)
+    commands.command("decisions")(get_decisions)
+    for function in (pause, resume, promote, abort):
+        commands.command()(function)
+
+
+def list_rollouts(
+    pipeline: PipelineFilter = None,
+    route: Annotated[str | None, typer.Option(help="Only of this route.")] = None,
+    limit: LimitOption = 50,
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """List rollouts, newest first."""
+    with Service("rollout", rollout_url) as service:
+        answer = service.get("rollouts", pipeline=pipeline, route=route, limit=limit)
+    emit(answer, output, lambda value: rollout_views.rollouts(value, now()))
+
+
+def get_rollout(
+    rollout: RolloutArgument,
+    watch: WatchOption = False,
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Show a rollout with each guardrail's counts and e-values.
+
+    With -w, until it ends; the exit code is 5 unless it was promoted.
+    """
+    with Service("rollout", rollout_url) as service:
+        answer = watch_until(
+            lambda: service.get("rollouts", rollout), view=_view, line=rollout_views.rollout_line,
+            done=lambda item: item["phase"] in rollout_views.FINAL,
+        ) if watch else service.get("rollouts", rollout)
+    emit(answer, output, _view)
+    if watch and answer["phase"] != "promoted":
+        raise CliError(f"rollout {rollout} ended as {answer['phase']}: {answer['reason']}", ExitCode.ENDED_BADLY)
+
+
+def get_decisions(
+    rollout: RolloutArgument,
+    limit: LimitOption = 50,
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """List a rollout's decisions, newest first. The evidence of each is in the JSON output."""
+    with Service("rollout", rollout_url) as service:
+        answer = service.get("rollouts", rollout, "decisions", limit=limit)
+    emit(answer, output, rollout_views.decisions)
+
+
+def pause(
+    rollout: RolloutArgument,
+    reason: ReasonOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Hold a rollout at its weight. Guardrails still roll it back."""
+    _act(rollout, "pause", reason, output, rollout_url)
+
+
+def resume(
+    rollout: RolloutArgument,
+    reason: ReasonOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Let a paused rollout go on."""
+    _act(rollout, "resume", reason, output, rollout_url)
+
+
+def promote(
+    rollout: RolloutArgument,
+    reason: ReasonOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Give the candidate all traffic now, whatever the evidence says."""
+    _act(rollout, "promote", reason, output, rollout_url)
+
+
+def abort(
+    rollout: RolloutArgument,
+    reason: NeededReason,
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Take all traffic from the candidate now."""
+    _act(rollout, "abort", reason, output, rollout_url)
+
+
+def _act(rollout: str, action: str, reason: str, output: OutputFormat, rollout_url: str | None) -> None:
+    with Service("rollout", rollout_url) as service:
+        answer = service.post("rollouts", rollout, action, body={"reason": reason})
+    emit(answer, output, _view)
+
+
+def _view(item: Json) -> RenderableType:
+    return rollout_views.rollout(item, now())

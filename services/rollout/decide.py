@@ -1,0 +1,273 @@
+"""The life of a rollout as one pure function: `step(state, observation, now, policy) -> (state, effects)`.
+
+    staging ──▶ progressing ──▶ promoting ──▶ promoted
+       │          │    ▲            │
+       │          ▼    │            │
+       ├──────▶ paused ┤            │        every phase that has not ended, waiting ones too,
+       │               │            │        leads to aborting, and that to weight 0:
+       └──────▶ aborting ◀──────────┘ ──▶ rolled_back | superseded
+
+The rules are asked in the order of `RULES`; the first that has an answer decides. What makes traffic leave the
+candidate comes before what keeps it, and that before what gives it more. Nothing here reads a clock or does I/O; the
+effects are carried out in the transaction that stores the new state, so a crash loses both or neither.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from services.rollout.evidence import absorb, harm, missing, progress, unproven
+from services.rollout.guardrails import name_of
+from services.rollout.state import (
+    FULL_WEIGHT,
+    TERMINAL,
+    Announce,
+    Answer,
+    Command,
+    Effect,
+    GuardrailState,
+    LeaveRoute,
+    MakeStable,
+    Observation,
+    Record,
+    RolloutState,
+    Shift,
+    TakeRoute,
+)
+from shared.pipeline import RolloutPolicy
+
+# Between taking the last weight from a version and taking the version itself away, so that a gateway that hears of
+# the change a moment later than the others still finds it loaded.
+SETTLE = timedelta(seconds=2)
+# How often staging looks by itself; news from the replicas wakes it earlier.
+STAGING_LOOK = timedelta(seconds=2)
+
+Outcome = tuple[RolloutState, list[Effect]]
+Rule = Callable[[RolloutState, Observation, datetime, RolloutPolicy], Outcome | None]
+
+
+def new_state(now: datetime, policy: RolloutPolicy) -> RolloutState:
+    """A rollout that waits for its route."""
+    guardrails = {name_of(guardrail): GuardrailState() for guardrail in policy.guardrails}
+    return RolloutState(since=now, reason="waiting for the route", guardrails=guardrails)
+
+
+def step(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome:
+    """One look: the next state, and what must be done for it to be true."""
+    if state.phase in TERMINAL:
+        return state, _refuse(seen.command, f"the rollout has ended: {state.phase}")
+    state = absorb(state, seen, now, policy)
+    for rule in RULES:
+        outcome = rule(state, seen, now, policy)
+        if outcome is not None:
+            return outcome
+    raise AssertionError(f"no rule for {state.phase}")  # the last rule always answers
+
+
+def next_look(state: RolloutState, now: datetime, policy: RolloutPolicy) -> datetime | None:
+    """When to look again; None when there is nothing left to do."""
+    if state.phase in TERMINAL:
+        return None
+    if state.phase in ("promoting", "aborting"):
+        return max(now, state.since + SETTLE)
+    return now + (min(STAGING_LOOK, policy.interval) if state.phase == "staging" else policy.interval)
+
+
+# --- What takes traffic away ----------------------------------------------------------------------
+
+
+def _finish_abort(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+    if state.phase != "aborting":
+        return None
+    refused = _refuse(seen.command, "the rollout is being aborted already")
+    if now < state.since + SETTLE:
+        return state, refused
+    ended = state.model_copy(update={"phase": state.ending or "rolled_back", "since": now})
+    return ended, [*refused, LeaveRoute(), Announce()]
+
+
+def _abort_command(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+    if seen.command is None or seen.command.verb != "abort":
+        return None
+    aborted, effects = _abort(state, now, "person", f"aborted by a person: {seen.command.reason or 'no reason given'}")
+    return aborted, [*effects, Answer(seen.command.id)]
+
+
+def _superseded(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+    if seen.successor is None or state.phase == "promoting":
+        return None
+    aborted, effects = _abort(state, now, "superseded", f"superseded by {seen.successor}")
+    refused = _refuse(seen.command, aborted.reason)
+    return aborted.model_copy(update={"ending": "superseded"}), [*effects, *refused]
+
+
+def _cannot_serve(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+    failure = seen.misfit or seen.loading.failure
+    if not failure or state.phase == "promoting":
+        return None
+    aborted, effects = _abort(state, now, "load", failure)
+    return aborted, [*effects, *_refuse(seen.command, failure)]
+
+
+def _harm(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    """A paused rollout still has traffic, so harm ends it too."""
+    if state.phase not in ("progressing", "paused") or state.weight == 0:
+        return None
+    found = harm(state, policy)
+    if found is None:
+        return None
+    aborted, effects = _abort(state, now, found.rule, found.reason)
+    return aborted.model_copy(update={"fired": found.guardrail}), [*effects, *_refuse(seen.command, found.reason)]
+
+
+def _abort(state: RolloutState, now: datetime, rule: str, reason: str) -> Outcome:
+    """Weight 0 at once; the rest follows when that has settled."""
+    aborted = state.model_copy(update={
+        "phase": "aborting", "ending": "rolled_back", "weight": 0, "reason": reason, "since": now,
+        "exposed_until": now if state.exposed_from else None, "deadline_at": None, "paused_in": None,
+    })
+    return aborted, [Shift(0), Record("rollback", rule, reason), Announce()]
+
+
+# --- What holds -----------------------------------------------------------------------------------
+
+
+def _wait_for_route(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    if state.started_at is not None:
+        return None
+    refused = _refuse(seen.command, "the rollout has not begun: another one holds the route")
+    if not seen.route_free:
+        return state, refused
+    reason = "the replicas are loading the candidate"
+    begun = state.model_copy(update={
+        "started_at": now, "since": now, "deadline_at": now + policy.load_deadline, "reason": reason,
+    })
+    return begun, [*refused, TakeRoute(), Record("stage", "route", reason), Announce()]
+
+
+def _pause_command(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+    if seen.command is None or seen.command.verb != "pause":
+        return None
+    if state.phase not in ("staging", "progressing"):
+        return state, _refuse(seen.command, f"it cannot be paused while {state.phase}")
+    paused, effects = _pause(state, now, "person", f"paused by a person: {seen.command.reason or 'no reason given'}")
+    return paused, [*effects, Answer(seen.command.id)]
+
+
+def _pause(state: RolloutState, now: datetime, rule: str, reason: str) -> Outcome:
+    paused = state.model_copy(update={
+        "phase": "paused", "paused_in": state.phase, "since": now, "reason": reason, "deadline_at": None,
+    })
+    return paused, [Record("pause", rule, reason), Announce()]
+
+
+def _resume_command(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    if seen.command is None or seen.command.verb != "resume":
+        return None
+    if state.phase != "paused":
+        return state, _refuse(seen.command, f"it is not paused but {state.phase}")
+    phase = state.paused_in or "staging"
+    reason = f"resumed by a person: {seen.command.reason or 'no reason given'}"
+    limit = policy.load_deadline if phase == "staging" else policy.deadline
+    resumed = state.model_copy(update={
+        "phase": phase, "paused_in": None, "since": now, "deadline_at": now + limit, "reason": reason,
+    })
+    return resumed, [Record("resume", "person", reason), Announce(), Answer(seen.command.id)]
+
+
+def _promote_command(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+    if seen.command is None:
+        return None
+    if state.phase == "promoting":
+        return state, _refuse(seen.command, "it is being promoted already")
+    if not seen.loading.complete:
+        return state, _refuse(seen.command, f"not every replica has loaded it; waiting for {_names(seen)}")
+    reason = f"promoted by a person: {seen.command.reason or 'no reason given'}"
+    promoting, effects = _promote(state, now, "person", reason)
+    return promoting, [*effects, Answer(seen.command.id)]
+
+
+# --- What gives the candidate more ----------------------------------------------------------------
+
+
+def _stage(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    if state.phase != "staging":
+        return None
+    if seen.loading.complete:
+        return _enter_step(state, 1, now, policy, f"loaded on all {seen.loading.loaded} replicas")
+    waiting = f"{seen.loading.loaded} replicas have loaded the candidate; waiting for {_names(seen)}"
+    if state.deadline_at is not None and now >= state.deadline_at:
+        limit = policy.load_deadline.total_seconds()
+        return _abort(state, now, "load_deadline", f"not loaded everywhere within {limit:g} s: {waiting}")
+    return state.model_copy(update={"reason": waiting}), []
+
+
+def _progress(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    if state.phase != "progressing":
+        return None
+    doubts = [*missing(state), *unproven(state, policy)]
+    if not doubts and state.step == len(policy.steps):
+        return _promote(state, now, "evidence", f"every guardrail is safe after all {state.step} steps")
+    if not doubts:
+        return _enter_step(state, state.step + 1, now, policy, f"every guardrail is safe at step {state.step}")
+    held = state.model_copy(update={"reason": f"{progress(state, policy)}: {'; '.join(doubts)}"})
+    if state.deadline_at is not None and now >= state.deadline_at:
+        return _undecided(held, now, policy, doubts)
+    return held, [Record("hold", "evidence" if not missing(state) else "no_data", held.reason)]
+
+
+def _undecided(state: RolloutState, now: datetime, policy: RolloutPolicy, doubts: list[str]) -> Outcome:
+    limit = policy.deadline.total_seconds()
+    reason = f"undecided after {limit:g} s ({'; '.join(doubts)})"
+    if policy.on_insufficient_evidence == "rollback":
+        return _abort(state, now, "deadline", f"{reason}; the policy says rollback")
+    if policy.on_insufficient_evidence == "pause":
+        return _pause(state, now, "deadline", f"{reason}; the policy says pause")
+    extended = state.model_copy(update={"deadline_at": now + policy.deadline, "reason": f"{reason}; extended"})
+    return extended, [Record("extend", "deadline", extended.reason), Announce()]
+
+
+def _enter_step(state: RolloutState, number: int, now: datetime, policy: RolloutPolicy, why: str) -> Outcome:
+    weight = round(policy.steps[number - 1].weight * 100)
+    reason = f"{why}; step {number} of {len(policy.steps)} gives it {weight / 100:g} %"
+    fresh = {name: guardrail.begin_step() for name, guardrail in state.guardrails.items()}
+    entered = state.model_copy(update={
+        "phase": "progressing", "step": number, "weight": weight, "reason": reason, "step_seconds": 0.0,
+        "guardrails": fresh, "exposed_from": state.exposed_from or now,
+        **({} if state.phase == "progressing" else {"since": now, "deadline_at": now + policy.deadline}),
+    })
+    return entered, [Shift(weight), Record("advance", "evidence" if number > 1 else "loaded", reason), Announce()]
+
+
+def _promote(state: RolloutState, now: datetime, rule: str, reason: str) -> Outcome:
+    promoting = state.model_copy(update={
+        "phase": "promoting", "weight": FULL_WEIGHT, "since": now, "reason": reason, "deadline_at": None,
+        "paused_in": None, "exposed_from": state.exposed_from or now,
+    })
+    return promoting, [Shift(FULL_WEIGHT), Record("promote", rule, reason), Announce()]
+
+
+def _finish_promotion(state: RolloutState, _: Observation, now: datetime, __: RolloutPolicy) -> Outcome | None:
+    if state.phase != "promoting":
+        return None
+    if now < state.since + SETTLE:
+        return state, []
+    return state.model_copy(update={"phase": "promoted", "since": now}), [MakeStable(), Announce()]
+
+
+def _stay_paused(state: RolloutState, _: Observation, __: datetime, ___: RolloutPolicy) -> Outcome | None:
+    return state, []
+
+
+RULES: tuple[Rule, ...] = (
+    _finish_abort, _abort_command, _superseded, _cannot_serve, _harm,
+    _wait_for_route, _pause_command, _resume_command, _promote_command,
+    _stage, _progress, _finish_promotion, _stay_paused,
+)
+
+
+def _refuse(command: Command | None, why: str) -> list[Effect]:
+    return [Answer(command.id, refused=why)] if command else []
+
+
+def _names(seen: Observation) -> str:
+    return ", ".join(seen.loading.waiting) or "a replica to say that it is ready"

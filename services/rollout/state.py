@@ -1,0 +1,196 @@
+"""The values that the reducer in decide.py works on: what a rollout knows, what it sees, and what it wants done.
+
+`RolloutState` is stored as JSON in the rollout's row. It holds the last counter values and the evidence too, so that a
+controller that dies and one that takes over see the same numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from services.rollout.analysis import Counts, Evidence
+from services.rollout.counts import Reading
+from services.rollout.guardrails import NoData
+from shared.events import Phase
+
+TERMINAL: frozenset[Phase] = frozenset({"promoted", "rolled_back", "superseded"})
+ACTIVE: frozenset[Phase] = frozenset({"staging", "progressing", "paused", "promoting", "aborting"})
+FULL_WEIGHT = 10_000
+
+Verb = Literal["pause", "resume", "promote", "abort"]
+Verdict = Literal["harmful", "safe", "undecided", "no_data"]
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GuardrailState(_Stored):
+    """One guardrail of one rollout.
+
+    Attributes:
+        evidence: over the whole rollout.
+        in_step: the candidate's counts since the current step began.
+        counters: the last raw value of each counter series, by target and series.
+        verdict: of the last look.
+    """
+
+    evidence: Evidence = Evidence()
+    in_step: Counts = Counts()
+    counters: dict[str, dict[str, float]] = {}
+    verdict: Verdict = "no_data"
+
+    def begin_step(self) -> "GuardrailState":
+        """The same with nothing counted in the step yet."""
+        return self.model_copy(update={"in_step": Counts()})
+
+
+class RolloutState(_Stored):
+    """Everything that a rollout knows about itself.
+
+    Attributes:
+        step: the current step, from 1; 0 while the candidate has had no traffic.
+        weight: the candidate's share in basis points.
+        reason: why it is where it is, for people.
+        since: when the phase began.
+        started_at: when it took the route; None while another rollout holds it.
+        deadline_at: for loading in staging; for evidence in progressing.
+        paused_in: the phase that a pause interrupted.
+        ending: where aborting leads.
+        step_seconds: time in this step during which data arrived.
+        looked_at: the last look.
+        exposed_from: the candidate's first weight.
+        exposed_until: when its last weight was taken away.
+        users: distinct units that got the candidate, the last known number; None where never known.
+        fired: the guardrail that ended it.
+        blind: per guardrail, why the last look had no data for it.
+    """
+
+    phase: Phase = "staging"
+    step: int = 0
+    weight: int = 0
+    reason: str = ""
+    since: datetime
+    started_at: datetime | None = None
+    deadline_at: datetime | None = None
+    paused_in: Literal["staging", "progressing"] | None = None
+    ending: Literal["rolled_back", "superseded"] | None = None
+    step_seconds: float = 0.0
+    looked_at: datetime | None = None
+    exposed_from: datetime | None = None
+    exposed_until: datetime | None = None
+    users: int | None = None
+    fired: str = ""
+    blind: dict[str, str] = {}
+    guardrails: dict[str, GuardrailState] = {}
+
+    @property
+    def seconds_exposed(self) -> float | None:
+        """How long the candidate had traffic; None while that has not ended or never began."""
+        if self.exposed_from is None or self.exposed_until is None:
+            return None
+        return (self.exposed_until - self.exposed_from).total_seconds()
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person asked for."""
+
+    id: int
+    verb: Verb
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How far the candidate is on the replicas of its base model.
+
+    Attributes:
+        waiting: names of the replicas that have not confirmed it.
+        loaded: how many have.
+        failure: why a replica can never serve it; empty if none said so.
+    """
+
+    waiting: tuple[str, ...] = ()
+    loaded: int = 0
+    failure: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Every known replica confirmed, and there is one."""
+        return self.loaded > 0 and not self.waiting
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at the world.
+
+    Attributes:
+        stable: the stable model version as metrics call it (``base`` for the bare base model).
+        candidate: the candidate's.
+        readings: per guardrail's name, its counters or why there are none.
+        route_free: nobody else holds the route.
+        misfit: why the candidate can never be served on this route; empty if it can.
+        successor: a newer version of the same route that waits for it, or that already has it.
+        command: the oldest command that is not answered yet.
+    """
+
+    stable: str
+    candidate: str
+    readings: Mapping[str, tuple[Reading, ...] | NoData] = field(default_factory=dict)
+    loading: Loading = Loading()
+    route_free: bool = True
+    misfit: str = ""
+    successor: str | None = None
+    command: Command | None = None
+    users: int | None = None
+
+
+@dataclass(frozen=True)
+class TakeRoute:
+    """Become the route's only rollout: candidate at weight 0, a new salt."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Give the candidate this share of the traffic (basis points), stable the rest."""
+
+    weight: int
+
+
+@dataclass(frozen=True)
+class MakeStable:
+    """The candidate becomes stable, the old stable version leaves, and the route is free."""
+
+
+@dataclass(frozen=True)
+class LeaveRoute:
+    """The candidate leaves and the route is free."""
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Say in an event that the rollout is now where its state says."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Store a decision with the evidence of the state: what was done, by which rule, and why."""
+
+    action: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Close a command: done, or refused with a reason."""
+
+    command: int
+    refused: str = ""
+
+
+Effect = TakeRoute | Shift | MakeStable | LeaveRoute | Announce | Record | Answer

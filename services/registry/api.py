@@ -19,7 +19,7 @@ from services.registry.views import (
     PipelineView,
     RunView,
 )
-from shared.db import transaction
+from shared.db import reading, transaction
 from shared.errors import InvalidInputError
 from shared.events import Stage
 from shared.pipeline import parse_pipeline
@@ -79,14 +79,14 @@ def _pipelines(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
 
     @router.get("/pipelines", tags=["pipelines"])
     def list_pipelines(paging: Paged) -> Page[PipelineSummary]:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.pipelines(session, limit=paging.limit, after=paging.after)
 
     @router.get("/pipelines/{name}", tags=["pipelines"])
     def get_pipeline(
         name: str, version: Annotated[int | None, Query(ge=1, description="the newest by default")] = None
     ) -> PipelineView:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.pipeline(session, name, version)
 
 
@@ -97,13 +97,13 @@ def _facts(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
     def list_datasets(
         paging: Paged, pipeline: str | None = None, state: str | None = None, name: str | None = None
     ) -> Page[DatasetView]:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.page(session, Dataset, DatasetView, limit=paging.limit, after=paging.after,
                                 pipeline=pipeline, state=state, name=name)
 
     @router.get("/datasets/{dataset_id}", tags=["datasets"])
     def get_dataset(dataset_id: str) -> DatasetView:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.one(session, Dataset, DatasetView, dataset_id, "dataset")
 
     @router.get("/runs", tags=["runs"])
@@ -111,27 +111,27 @@ def _facts(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
         *, paging: Paged, pipeline: str | None = None, state: str | None = None, dataset_id: str | None = None,
         dataset_digest: str | None = None, pipeline_version: int | None = None,
     ) -> Page[RunView]:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.page(session, Run, RunView, limit=paging.limit, after=paging.after, pipeline=pipeline,
                                 state=state, dataset_id=dataset_id, dataset_digest=dataset_digest,
                                 pipeline_version=pipeline_version)
 
     @router.get("/runs/{run_id}", tags=["runs"])
     def get_run(run_id: str) -> RunView:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.one(session, Run, RunView, run_id, "run")
 
     @router.get("/evaluations", tags=["evaluations"])
     def list_evaluations(
         paging: Paged, pipeline: str | None = None, state: str | None = None, run_id: str | None = None
     ) -> Page[EvaluationView]:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.page(session, Evaluation, EvaluationView, limit=paging.limit, after=paging.after,
                                 pipeline=pipeline, state=state, run_id=run_id)
 
     @router.get("/evaluations/{evaluation_id}", tags=["evaluations"])
     def get_evaluation(evaluation_id: str) -> EvaluationView:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.one(session, Evaluation, EvaluationView, evaluation_id, "evaluation")
 
 
@@ -143,18 +143,18 @@ def _models(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
         *, paging: Paged, pipeline: str | None = None, route: str | None = None, stage: Stage | None = None,
         run_id: str | None = None, evaluation_id: str | None = None,
     ) -> Page[ModelView]:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.page(session, ModelVersion, ModelView, limit=paging.limit, after=paging.after,
                                 pipeline=pipeline, route=route, stage=stage, run_id=run_id,
                                 evaluation_id=evaluation_id)
 
     @router.get("/models/{model_version}", tags=["models"])
     def get_model(model_version: str) -> ModelView:
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.one(session, ModelVersion, ModelView, model_version, "model version")
 
     @router.get("/models/{model_version}/lineage", tags=["models"])
     def get_lineage(model_version: str) -> LineageView:
         """From the dataset's source to the adapter's weights, with every digest, and the rollout."""
-        with transaction(engine) as session:
+        with reading(engine) as session:
             return queries.lineage(session, model_version)

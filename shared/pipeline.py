@@ -75,8 +75,8 @@ class DatasetRules(SpecPart):
     max_row_bytes: int = Field(default=1_000_000, gt=0, description="longer rows are refused")
     min_rows: int = Field(default=20, ge=3, description="fewer good rows than this reject the dataset")
     max_rejected_share: float = Field(default=0.1, ge=0, le=1, description="more bad rows than this reject the dataset")
-    validation_share: float = Field(default=0.1, gt=0, lt=0.5)
-    test_share: float = Field(default=0.2, gt=0, lt=0.5)
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="of the prompts, for early stopping")
+    test_share: float = Field(default=0.2, gt=0, lt=0.5, description="of the prompts, held out for the evaluation")
     split_salt: str = Field(
         default="tuneloop", description="another salt draws another split, which breaks comparability"
     )
@@ -85,37 +85,41 @@ class DatasetRules(SpecPart):
 class LoraRecipe(SpecPart):
     """Low-rank adaptation (Hu et al., arXiv 2106.09685)."""
 
-    rank: int = Field(default=8, ge=1, le=256)
+    rank: int = Field(default=8, ge=1, le=256, description="of the update; the model server must allow it")
     alpha: int = Field(default=16, ge=1, description="the update is scaled by alpha / rank")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped")
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        default="all-linear", description="the layers that are adapted, by name"
+    )
 
 
 class EarlyStopping(SpecPart):
     """Stop when the validation loss has not improved for `patience` validations."""
 
-    patience: int = Field(default=3, ge=1)
-    min_delta: float = Field(default=0.0, ge=0)
+    patience: int = Field(default=3, ge=1, description="validations without improvement before the run stops")
+    min_delta: float = Field(default=0.0, ge=0, description="a smaller improvement of the loss does not count, in nats")
 
 
 class TrainingRecipe(SpecPart):
     """How the adapter is trained."""
 
-    method: Literal["lora"] = "lora"
-    lora: LoraRecipe = Field(default_factory=LoraRecipe)
-    epochs: float = Field(default=1.0, gt=0)
-    batch_size: int = Field(default=16, ge=1)
-    gradient_accumulation: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0, lt=1)
-    schedule: Literal["linear", "cosine", "constant"] = "cosine"
-    warmup_steps: int = Field(default=0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    method: Literal["lora"] = Field(default="lora", description="how the weights are adapted")
+    lora: LoraRecipe = Field(default_factory=LoraRecipe, description="the adapter's shape")
+    epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
+    batch_size: int = Field(default=16, ge=1, description="rows at once on the device")
+    gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
+    learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warm-up"
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are cut to this norm")
     max_length: int = Field(default=512, ge=8, description="tokens; longer rows are cut at the right")
-    seed: int = 17
-    checkpoint_every_steps: int = Field(default=10, ge=1)
-    validate_every_steps: int = Field(default=10, ge=1)
-    early_stopping: EarlyStopping | None = None
-    max_attempts: int = Field(default=3, ge=1, le=20)
+    seed: int = Field(default=17, description="of the adapter's first weights and the order of rows")
+    checkpoint_every_steps: int = Field(default=10, ge=1, description="at most this many steps are lost in a crash")
+    validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
+    early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
+    max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
 
 
 class Gate(SpecPart):
@@ -125,13 +129,20 @@ class Gate(SpecPart):
     A gate against production passes with a note while nothing is in production.
     """
 
-    metric: Literal["exact_match", "perplexity"]
-    on: Literal["heldout", "production_heldout"] = "heldout"
-    versus: Literal["base", "production"] | None = None
-    min: float | None = None
-    max: float | None = None
-    min_delta: float | None = None
-    max_delta: float | None = None
+    metric: Literal["exact_match", "perplexity"] = Field(
+        description="exact_match is the share of answers that are right to the letter; perplexity is lower for better"
+    )
+    on: Literal["heldout", "production_heldout"] = Field(
+        default="heldout",
+        description="the held-out rows of the candidate's own dataset, or of the one that production was trained on",
+    )
+    versus: Literal["base", "production"] | None = Field(
+        default=None, description="for minDelta and maxDelta: the model that the candidate is compared with"
+    )
+    min: float | None = Field(default=None, description="the candidate's metric is at least this")
+    max: float | None = Field(default=None, description="the candidate's metric is at most this")
+    min_delta: float | None = Field(default=None, description="candidate minus `versus` is at least this")
+    max_delta: float | None = Field(default=None, description="candidate minus `versus` is at most this")
 
     @model_validator(mode="after")
     def _one_bound(self) -> "Gate":
@@ -149,37 +160,43 @@ class Gate(SpecPart):
 class EvaluationRules(SpecPart):
     """What is measured on the held-out split, and what must hold."""
 
-    max_new_tokens: int = Field(default=16, ge=1)
+    max_new_tokens: int = Field(default=16, ge=1, description="the longest answer, in tokens")
     max_rows: int = Field(default=200, ge=1, description="at most this many held-out rows are used, chosen by hash")
-    batch_size: int = Field(default=16, ge=1)
-    gates: list[Gate] = Field(default_factory=lambda: [Gate(metric="exact_match", min=0.5)], min_length=1)
-    max_attempts: int = Field(default=3, ge=1, le=20)
+    batch_size: int = Field(default=16, ge=1, description="rows at once on the device")
+    gates: list[Gate] = Field(
+        default_factory=lambda: [Gate(metric="exact_match", min=0.5)], min_length=1,
+        description="all of them must hold",
+    )
+    max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before it has failed")
 
 
 class RolloutStep(SpecPart):
     """One step of a canary: the candidate's share of traffic, and the least that it must see there."""
 
     weight: float = Field(gt=0, le=100, description="percent of the route's traffic")
-    min_duration: Duration = timedelta(seconds=60)
+    min_duration: Duration = Field(default=timedelta(seconds=60), description="the step lasts at least this long")
     min_requests: int = Field(default=20, ge=1, description="requests answered by the candidate in this step")
 
 
 class Guardrail(SpecPart):
-    """A harm that must not happen, as bad events over a total.
+    """A harm that must not happen, as bad events over a total."""
 
-    Attributes:
-        metric: ``errors``, or ``latency`` (requests slower than `sloSeconds`, which must be a histogram bucket).
-        margin: the candidate is safe when its bad rate is surely below `margin` times stable's...
-        tolerable_rate: ...or surely below this rate, whatever stable does.
-        hard_limit: a bad share at which nothing needs proving after `hardLimitRequests` requests.
-    """
-
-    metric: Literal["errors", "latency"]
-    slo_seconds: float | None = Field(default=None, gt=0)
-    margin: float = Field(default=2.0, gt=1)
-    tolerable_rate: float = Field(default=0.05, gt=0, lt=1)
-    hard_limit: float | None = Field(default=0.5, gt=0, le=1)
-    hard_limit_requests: int = Field(default=20, ge=1)
+    metric: Literal["errors", "latency"] = Field(
+        description="errors are failed requests; latency are those that took longer than `sloSeconds`"
+    )
+    slo_seconds: float | None = Field(
+        default=None, gt=0, description="for latency: the longest good duration; must be one of the gateway's buckets"
+    )
+    margin: float = Field(
+        default=2.0, gt=1, description="safe when the candidate's bad rate is surely below this many times stable's..."
+    )
+    tolerable_rate: float = Field(
+        default=0.05, gt=0, lt=1, description="...or surely below this rate, whatever stable does"
+    )
+    hard_limit: float | None = Field(
+        default=0.5, gt=0, le=1, description="a bad share at which nothing needs proving, after `hardLimitRequests`"
+    )
+    hard_limit_requests: int = Field(default=20, ge=1, description="the candidate's requests before `hardLimit` acts")
 
     @model_validator(mode="after")
     def _slo_for_latency(self) -> "Guardrail":
@@ -195,15 +212,23 @@ class RolloutPolicy(SpecPart):
         default=None, description="the model name that clients ask for; the pipeline's name by default"
     )
     steps: list[RolloutStep] = Field(
-        default_factory=lambda: [RolloutStep(weight=10), RolloutStep(weight=50)], min_length=1
+        default_factory=lambda: [RolloutStep(weight=10), RolloutStep(weight=50)], min_length=1,
+        description="weights must rise; after the last step the candidate gets all traffic",
     )
-    interval: Duration = timedelta(seconds=10)
-    guardrails: list[Guardrail] = Field(default_factory=lambda: [Guardrail(metric="errors")], min_length=1)
+    interval: Duration = Field(default=timedelta(seconds=10), description="between two looks at the metrics")
+    guardrails: list[Guardrail] = Field(
+        default_factory=lambda: [Guardrail(metric="errors")], min_length=1,
+        description="each can roll back by itself; all must be safe before the next step",
+    )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="bound on the chance to roll back a harmless version")
     beta: float = Field(default=0.05, gt=0, lt=1, description="bound on the chance to pass a step at the margin")
-    deadline: Duration = timedelta(hours=2)
-    load_deadline: Duration = timedelta(minutes=10)
-    on_insufficient_evidence: Literal["extend", "pause", "rollback"] = "pause"
+    deadline: Duration = Field(default=timedelta(hours=2), description="of a whole rollout, from its first weight")
+    load_deadline: Duration = Field(
+        default=timedelta(minutes=10), description="until every replica has loaded the adapter; then rolled back"
+    )
+    on_insufficient_evidence: Literal["extend", "pause", "rollback"] = Field(
+        default="pause", description="what happens at the deadline where nothing is proved; never silent success"
+    )
 
     @model_validator(mode="after")
     def _rising(self) -> "RolloutPolicy":
@@ -216,34 +241,34 @@ class RolloutPolicy(SpecPart):
 class Triggers(SpecPart):
     """What starts a training run."""
 
-    on_dataset: bool = True
+    on_dataset: bool = Field(default=True, description="train when a dataset of this pipeline was prepared")
 
 
 class PipelineSpec(SpecPart):
     """The `spec` of a pipeline."""
 
-    base_model: Slug
-    dataset: DatasetRules = Field(default_factory=DatasetRules)
-    training: TrainingRecipe = Field(default_factory=TrainingRecipe)
-    evaluation: EvaluationRules = Field(default_factory=EvaluationRules)
-    rollout: RolloutPolicy = Field(default_factory=RolloutPolicy)
-    triggers: Triggers = Field(default_factory=Triggers)
+    base_model: Slug = Field(description="name of the model that is adapted, as stored under base-models/ in S3")
+    dataset: DatasetRules = Field(default_factory=DatasetRules, description="what a row must look like")
+    training: TrainingRecipe = Field(default_factory=TrainingRecipe, description="how the adapter is trained")
+    evaluation: EvaluationRules = Field(default_factory=EvaluationRules, description="what must hold before it is used")
+    rollout: RolloutPolicy = Field(default_factory=RolloutPolicy, description="how it gets traffic")
+    triggers: Triggers = Field(default_factory=Triggers, description="what starts a run")
 
 
 class Metadata(SpecPart):
     """Who the pipeline is."""
 
-    name: Slug
-    labels: dict[str, str] = Field(default_factory=dict)
+    name: Slug = Field(description="unique in a registry; also the route, unless `spec.rollout.route` says otherwise")
+    labels: dict[str, str] = Field(default_factory=dict, description="your own words; they change nothing")
 
 
 class Pipeline(SpecPart):
     """A whole pipeline document."""
 
-    api_version: Literal["tuneloop.dev/v1"]
-    kind: Literal["Pipeline"]
-    metadata: Metadata
-    spec: PipelineSpec
+    api_version: Literal["tuneloop.dev/v1"] = Field(description="the version of this format")
+    kind: Literal["Pipeline"] = Field(description="what the document is")
+    metadata: Metadata = Field(description="who the pipeline is")
+    spec: PipelineSpec = Field(description="what it does")
 
     @property
     def route(self) -> str:

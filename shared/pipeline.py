@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 from shared.errors import InvalidInputError
+from shared.strict_yaml import load_yaml
 
 API_VERSION = "tuneloop.dev/v1"
 _DURATION = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$")
@@ -283,7 +284,7 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
         InvalidInputError: naming the line or the key that is wrong, every one of them.
     """
     try:
-        document: Any = yaml.safe_load(text)
+        document: Any = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -1,0 +1,32 @@
+"""Starts the gateway: ``python -m services.gateway``."""
+
+import sys
+
+import uvloop
+from pydantic import ValidationError
+
+from services.gateway.server import Gateway, bind
+from services.gateway.settings import GatewaySettings
+from shared.telemetry import configure
+
+
+def main() -> int:
+    """Run until SIGTERM; the process's exit code."""
+    try:
+        settings = GatewaySettings()
+    except ValidationError as error:
+        sys.stderr.write(f"gateway: cannot start, the settings are wrong: {error}\n")
+        return 2
+    configure(settings)
+    try:
+        listener = bind(settings)
+    except OSError as error:
+        sys.stderr.write(f"gateway: cannot listen on {settings.http_host}:{settings.http_port}: {error}; "
+                         "set TUNELOOP_HTTP_PORT to a free port\n")
+        return 1
+    uvloop.run(Gateway(settings).run(listener))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Every error that the gateway itself answers, in the OpenAI format that clients' libraries understand."""
+
+import json
+from collections.abc import Collection
+
+from shared.errors import TuneloopError
+
+
+class ApiError(TuneloopError):
+    """An answer other than success.
+
+    Args:
+        status: the HTTP status, where no answer has begun yet.
+        code: a word for programs; docs/gateway.md lists them.
+        param: the request's field that is wrong, if one is.
+        retry_after: seconds after which trying again may help.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+    @property
+    def type_(self) -> str:
+        """The OpenAI error type."""
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+    def body(self) -> bytes:
+        """The JSON body."""
+        error = {"message": str(self), "type": self.type_, "param": self.param, "code": self.code}
+        return json.dumps({"error": error}).encode()
+
+    def sse(self) -> bytes:
+        """The same as a server-sent event, for a stream that has begun. No ``[DONE]`` follows: it is not done."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+def invalid_json(detail: str) -> ApiError:
+    return ApiError(400, "invalid_json", f"the body is not a JSON object: {detail}")
+
+
+def invalid_field(name: str, detail: str) -> ApiError:
+    return ApiError(400, "invalid_request", f"{name}: {detail}", param=name)
+
+
+def too_large(limit: int) -> ApiError:
+    return ApiError(413, "request_too_large", f"the body is longer than {limit} bytes, the limit of this gateway")
+
+
+def slow_body(seconds: float) -> ApiError:
+    return ApiError(408, "request_timeout", f"the body did not arrive within {seconds:g} s")
+
+
+def unknown_model(name: str, known: Collection[str]) -> ApiError:
+    routes = ", ".join(sorted(known)) or "none yet"
+    return ApiError(404, "model_not_found", f"no route is named {name[:100]!r}; routes: {routes}", param="model")
+
+
+def no_table() -> ApiError:
+    return ApiError(503, "no_route_table", "the gateway has no route table yet; it waits for Kafka", retry_after=2)
+
+
+def overloaded(limit: int) -> ApiError:
+    return ApiError(503, "overloaded", f"{limit} requests are in flight, the limit of this gateway", retry_after=1)
+
+
+def no_replica(route: str, label: str) -> ApiError:
+    return ApiError(
+        503, "no_replica", f"no model server has confirmed that it serves {label!r} of route {route!r}", retry_after=2
+    )
+
+
+def not_loaded(route: str, label: str) -> ApiError:
+    return ApiError(
+        503, "model_not_loaded", f"the model servers of route {route!r} do not serve {label!r} now", retry_after=2
+    )
+
+
+def unreachable(label: str, detail: str) -> ApiError:
+    message = f"no model server of {label!r} takes connections: {detail}"
+    return ApiError(503, "upstream_unreachable", message, retry_after=2)
+
+
+def upstream_failed(label: str, detail: str) -> ApiError:
+    return ApiError(502, "upstream_failed", f"the model server of {label!r} broke off its answer: {detail}")
+
+
+def upstream_timeout(label: str, seconds: float) -> ApiError:
+    return ApiError(504, "upstream_timeout", f"the model server of {label!r} was silent for {seconds:g} s")
+
+
+def shutting_down() -> ApiError:
+    return ApiError(503, "shutting_down", "the gateway is shutting down and cut this request short", retry_after=1)

@@ -1,0 +1,134 @@
+"""Per-adapter metrics: what rollout's analysis and the dashboards read. Model servers have none of them per adapter.
+
+A target's children are looked up once per change of the route table, so that a request only increments. Every
+counter of a target begins at 0 when its route arrives: a series that appears with its first error would hide that error
+from ``increase()``.
+"""
+
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+from services.gateway.plan import Plan, RoutePlan
+from services.gateway.sse import token_counts
+
+Outcome = Literal["ok", "error", "rejected"]
+
+_OUTCOMES: tuple[Outcome, ...] = ("ok", "error", "rejected")
+_DURATION = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_INTER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+# Versions of a route that left it and whose series stay, so that whoever analyses the end of a rollout still sees them.
+RETIRED_KEPT = 8
+
+
+class TargetMetrics:
+    """The series of one model version of a route."""
+
+    __slots__ = ("_outcomes", "_tokens", "duration", "first_token", "inter_token", "units")
+
+    def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
+        self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
+        self._tokens = tuple(metrics.tokens.labels(route, label, kind) for kind in ("prompt", "completion"))
+        self.duration = metrics.duration.labels(route, label)
+        self.first_token = metrics.first_token.labels(route, label)
+        self.inter_token = metrics.inter_token.labels(route, label)
+        self.units = metrics.units.labels(route, label)
+
+    def ended(self, outcome: Outcome) -> None:
+        """A request ended."""
+        self._outcomes[outcome].inc()
+
+    def used(self, usage: object) -> None:
+        """Count the tokens of a `usage` object, if it is one."""
+        for series, count in zip(self._tokens, token_counts(usage), strict=True):
+            if count:
+                series.inc(count)
+
+
+class GatewayMetrics:
+    """All series of one gateway."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        target = ["route", "model_version"]
+        name = "tuneloop_gateway_"
+        self.requests = Counter(
+            f"{name}requests_total", "Requests by outcome: ok, error (not the client's fault), rejected (the client's)",
+            [*target, "outcome"], registry=self.registry,
+        )
+        self.duration = Histogram(
+            f"{name}request_duration_seconds", "From the whole request to the last byte, successful requests", target,
+            buckets=_DURATION, registry=self.registry,
+        )
+        self.first_token = Histogram(
+            f"{name}time_to_first_token_seconds", "From the whole request to the first output of a stream", target,
+            buckets=_FIRST_TOKEN, registry=self.registry,
+        )
+        self.inter_token = Histogram(
+            f"{name}inter_token_seconds", "Between two output events of a stream", target,
+            buckets=_INTER_TOKEN, registry=self.registry,
+        )
+        self.tokens = Counter(
+            f"{name}tokens_total", "Tokens that answers' usage reports", [*target, "kind"], registry=self.registry
+        )
+        self.units = Gauge(
+            f"{name}units_seen", "Distinct units (users) under the route's present salt", target, registry=self.registry
+        )
+        self.weight = Gauge(
+            f"{name}route_weight", "Share of the route in effect, basis points", [*target, "role"],
+            registry=self.registry,
+        )
+        self.revision = Gauge(
+            f"{name}route_revision", "Revision of the route in effect", ["route"], registry=self.registry
+        )
+        self.unrouted = Counter(
+            f"{name}unrouted_total", "Requests refused before a model version was chosen", ["code"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(f"{name}in_flight", "Requests in flight", registry=self.registry)
+        self._targets: dict[tuple[str, str], TargetMetrics] = {}
+        self._weights: set[tuple[str, str, str]] = set()
+        self._retired: dict[str, list[str]] = {}
+
+    def target(self, route: str, label: str) -> TargetMetrics:
+        """The series of a model version, created at 0 on first sight."""
+        found = self._targets.get((route, label))
+        if found is None:
+            found = self._targets[route, label] = TargetMetrics(self, route, label)
+        return found
+
+    def use(self, plan: Plan) -> None:
+        """Bring the series in line with the routes that are served from now on."""
+        weights: set[tuple[str, str, str]] = set()
+        for name, route in plan.routes.items():
+            self.revision.labels(name).set(route.spec.revision)
+            for target in route.targets.values():
+                self.target(name, target.label)
+                self.weight.labels(name, target.label, target.role).set(target.effective_weight)
+                weights.add((name, target.label, target.role))
+            self._retire(name, route)
+        for gone in self._weights - weights:
+            self.weight.remove(*gone)
+        self._weights = weights
+
+    def _retire(self, name: str, route: RoutePlan) -> None:
+        """Drop the series of versions that left the route long ago, or /metrics would grow with every adapter."""
+        present = {target.label for target in route.targets.values()}
+        known = [label for owner, label in self._targets if owner == name]
+        retired = [label for label in self._retired.get(name, []) if label not in present]
+        retired += [label for label in known if label not in present and label not in retired]
+        for label in retired[:-RETIRED_KEPT]:
+            self._remove(name, label)
+        self._retired[name] = retired[-RETIRED_KEPT:]
+
+    def _remove(self, route: str, label: str) -> None:
+        del self._targets[route, label]
+        for outcome in _OUTCOMES:
+            self.requests.remove(route, label, outcome)
+        for kind in ("prompt", "completion"):
+            self.tokens.remove(route, label, kind)
+        for series in (self.duration, self.first_token, self.inter_token, self.units):
+            series.remove(route, label)

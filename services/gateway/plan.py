@@ -1,0 +1,106 @@
+"""From the route table to what a request needs: for each route, its targets with the replicas that may serve them.
+
+Compiled once per change of the table, so that a request only hashes and indexes. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.gateway.split import POSITIONS, Role, pick
+from services.gateway.table import Replica, RouteTable
+from shared.events import RouteTarget, RouteUpdated
+
+BASE_LABEL = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model server as the gateway reaches it."""
+
+    replica: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model behind a route, ready to be asked.
+
+    Attributes:
+        label: the model version in metrics and headers; ``base`` for the bare base model.
+        upstream_model: the `model` that the model server knows it by.
+        weight: basis points that the route table says.
+        effective_weight: basis points that it gets: 0 for a candidate or control that no replica confirmed; what
+            they do not get is stable's.
+        endpoints: the replicas that confirmed it.
+    """
+
+    route: str
+    label: str
+    upstream_model: str
+    role: Role
+    weight: int
+    effective_weight: int
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """A route, ready to be asked. `targets` has one entry per role that the route has."""
+
+    spec: RouteUpdated
+    targets: Mapping[Role, Target]
+    candidate_weight: int
+    control_weight: int
+
+    def choose(self, place: int) -> Target:
+        """The target of a position of the split."""
+        return self.targets[pick(place, candidate=self.candidate_weight, control=self.control_weight)]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All routes by name."""
+
+    routes: Mapping[str, RoutePlan] = field(default_factory=dict)
+
+    def endpoints(self) -> frozenset[str]:
+        """The URLs of all replicas that any target may use."""
+        return frozenset(e.url for r in self.routes.values() for t in r.targets.values() for e in t.endpoints)
+
+
+def compile_plan(table: RouteTable) -> Plan:
+    """The plan of a route table."""
+    return Plan({name: _route(spec, table.replicas) for name, spec in sorted(table.routes.items())})
+
+
+def _route(spec: RouteUpdated, replicas: Mapping[str, Replica]) -> RoutePlan:
+    confirmed = {target.role: _confirmed(spec, target, replicas) for target in spec.targets}
+    weights: dict[Role, int] = {t.role: t.weight if confirmed[t.role] else 0 for t in spec.targets}
+    weights["stable"] = 0
+    weights["stable"] = POSITIONS - sum(weights.values())
+    return RoutePlan(
+        spec=spec,
+        targets={
+            target.role: Target(
+                route=spec.route,
+                label=target.model_version or BASE_LABEL,
+                upstream_model=target.model_version or spec.base_model,
+                role=target.role,
+                weight=target.weight,
+                effective_weight=weights[target.role],
+                endpoints=confirmed[target.role],
+            )
+            for target in spec.targets
+        },
+        candidate_weight=weights.get("candidate", 0),
+        control_weight=weights.get("control", 0),
+    )
+
+
+def _confirmed(spec: RouteUpdated, target: RouteTarget, replicas: Mapping[str, Replica]) -> tuple[Endpoint, ...]:
+    digest = target.adapter.digest if target.adapter is not None else None
+    return tuple(
+        Endpoint(name, replica.endpoint)
+        for name, replica in sorted(replicas.items())
+        if replica.base_model == spec.base_model and replica.serves(target.model_version, digest)
+    )

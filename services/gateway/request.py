@@ -1,0 +1,72 @@
+"""What the gateway reads from a request, and what it sends on. Pure: bytes and headers in, values out."""
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.gateway import errors
+
+Headers = Mapping[bytes, bytes]
+
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """An OpenAI request: the route that it names, its `user` (empty where it names none), and all of its fields."""
+
+    route: str
+    user: str
+    document: dict[str, Any]
+
+    def body_for(self, upstream_model: str) -> bytes:
+        """The JSON to send to a model server: the client's, but for the name of the model."""
+        return json.dumps({**self.document, "model": upstream_model}, separators=(",", ":")).encode()
+
+
+def parse(raw: bytes) -> InferenceRequest:
+    """The request in a body.
+
+    Raises:
+        ApiError: 400, naming what is wrong and where.
+    """
+    try:
+        document = json.loads(raw, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise errors.invalid_json("it is nested too deeply") from None
+    except ValueError as error:
+        raise errors.invalid_json(str(error)) from error
+    if not isinstance(document, dict):
+        raise errors.invalid_json(f"it is a JSON {type(document).__name__}")
+    route = document.get("model")
+    if not isinstance(route, str) or not route:
+        raise errors.invalid_field("model", "give the name of a route; GET /v1/models lists them")
+    user = document.get("user")
+    if user is not None and not isinstance(user, str):
+        raise errors.invalid_field("user", "must be a string")
+    return InferenceRequest(route=route, user=user or "", document=document)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def request_id(headers: Headers) -> str:
+    """The client's ``x-request-id`` where it is a sane one, else a new id."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+
+
+def unit_of(headers: Headers, user: str, fallback: str) -> str:
+    """Whom to keep on one version: header ``x-tuneloop-unit``, else `user`, else the API key, else the request."""
+    if unit := headers.get(b"x-tuneloop-unit", b"").strip():
+        return unit.decode("utf-8", "surrogateescape")
+    if user:
+        return user
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and (key := key.strip()):
+        return key.decode("utf-8", "surrogateescape")
+    return fallback

@@ -1,0 +1,39 @@
+"""What an operator may set on the gateway."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from shared.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """Settings of the gateway. It uses neither the database nor S3."""
+
+    service: ClassVar[str] = "gateway"
+
+    state_dir: Path = Field(
+        default=Path("gateway-state"), description="folder of the last route table, so that a restart needs no Kafka"
+    )
+    max_body_bytes: int = Field(default=4_194_304, ge=1024, description="longer request bodies are answered with 413")
+    max_response_bytes: int = Field(
+        default=16_777_216, ge=1024, description="longer unstreamed answers of a model server are answered with 502"
+    )
+    max_in_flight: int = Field(
+        default=1000, ge=1, description="requests at once; more are answered with 503, so that memory stays bounded"
+    )
+    body_timeout_seconds: float = Field(default=30.0, gt=0, description="time in which a request's body must arrive")
+    connect_timeout_seconds: float = Field(default=2.0, gt=0, description="time to connect to a model server")
+    read_timeout_seconds: float = Field(
+        default=300.0, gt=0,
+        description="silence of a model server that ends a request; a long unstreamed answer is silence, too",
+    )
+    eject_after_failures: int = Field(
+        default=3, ge=1, description="failed connects in a row after which a replica is skipped while others exist"
+    )
+    eject_seconds: float = Field(default=5.0, gt=0, description="how long such a replica is skipped")
+    max_units: int = Field(
+        default=100_000, ge=1, description="distinct units counted per model version; the count stops there"
+    )
+    shutdown_seconds: int = Field(default=20, ge=1, description="time for requests in flight to finish after SIGTERM")

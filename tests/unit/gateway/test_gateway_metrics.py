@@ -1,0 +1,68 @@
+"""The series of a target: there at 0 from the first moment, gone when they are of no more use."""
+
+from services.gateway.metrics import RETIRED_KEPT, GatewayMetrics
+from services.gateway.plan import Plan, compile_plan
+from services.gateway.table import RouteTable, apply
+from tests.support.routes import canary, fact, loaded, ready, route, target
+
+A = "http://127.0.0.1:1"
+
+
+def plan(number: int) -> Plan:
+    table = RouteTable()
+    for item in (route("r", target(f"r@{number}", "stable", 10_000), revision=number), loaded("r0", A, f"r@{number}")):
+        table = apply(table, fact(item))
+    return compile_plan(table)
+
+
+def test_counters_exist_at_zero_when_a_route_arrives() -> None:
+    table = RouteTable()
+    for item in (canary("r", None, "r@1", 1_000, revision=7), ready("r0", A), loaded("r0", A, "r@1")):
+        table = apply(table, fact(item))
+    metrics = GatewayMetrics()
+    metrics.use(compile_plan(table))
+    value = metrics.registry.get_sample_value
+    for label in ("base", "r@1"):
+        for outcome in ("ok", "error", "rejected"):
+            labels = {"route": "r", "model_version": label, "outcome": outcome}
+            assert value("tuneloop_gateway_requests_total", labels) == 0
+        assert value("tuneloop_gateway_units_seen", {"route": "r", "model_version": label}) == 0
+        assert value("tuneloop_gateway_request_duration_seconds_count", {"route": "r", "model_version": label}) == 0
+    assert value("tuneloop_gateway_route_weight", {"route": "r", "model_version": "r@1", "role": "candidate"}) == 1_000
+    assert value("tuneloop_gateway_route_weight", {"route": "r", "model_version": "base", "role": "stable"}) == 9_000
+    assert value("tuneloop_gateway_route_revision", {"route": "r"}) == 7
+
+
+def test_buckets_include_the_ones_that_policies_may_name() -> None:
+    metrics = GatewayMetrics()
+    metrics.target("r", "base")
+    for bound in ("0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0"):
+        labels = {"route": "r", "model_version": "base", "le": bound}
+        assert metrics.registry.get_sample_value("tuneloop_gateway_request_duration_seconds_bucket", labels) == 0
+
+
+def test_series_of_versions_long_gone_are_dropped() -> None:
+    metrics = GatewayMetrics()
+    last = RETIRED_KEPT + 5
+    for number in range(1, last + 1):
+        metrics.use(plan(number))
+    value = metrics.registry.get_sample_value
+
+    def there(number: int) -> bool:
+        labels = {"route": "r", "model_version": f"r@{number}", "outcome": "ok"}
+        return value("tuneloop_gateway_requests_total", labels) == 0
+
+    assert [number for number in range(1, last + 1) if there(number)] == list(range(last - RETIRED_KEPT, last + 1))
+    weights = [sample for family in metrics.registry.collect() if family.name == "tuneloop_gateway_route_weight"
+               for sample in family.samples]
+    assert [sample.labels["model_version"] for sample in weights] == [f"r@{last}"]
+
+
+def test_a_version_that_returns_keeps_its_counts() -> None:
+    metrics = GatewayMetrics()
+    metrics.use(plan(1))
+    metrics.target("r", "r@1").ended("ok")
+    metrics.use(plan(2))
+    metrics.use(plan(1))
+    labels = {"route": "r", "model_version": "r@1", "outcome": "ok"}
+    assert metrics.registry.get_sample_value("tuneloop_gateway_requests_total", labels) == 1

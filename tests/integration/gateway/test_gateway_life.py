@@ -63,7 +63,7 @@ def test_a_corrupt_table_is_set_aside_and_kafka_gives_a_new_one(tmp_path: Path) 
             create_topics(bootstrap)
             publish(bootstrap, route("r"))
             eventually(lambda: gateway.client.get("/readyz").status_code == 200, timeout=60)
-            eventually(lambda: (tmp_path / "route-table.json").exists(), timeout=10)
+            eventually((tmp_path / "route-table.json").exists, timeout=10)
 
 
 def test_kafka_changes_what_is_served_and_its_end_does_not(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_kafka_changes_what_is_served_and_its_end_does_not(tmp_path: Path) -> No
 
             labels = {"route": "r", "model_version": "r@1", "role": "candidate"}
             publish(bootstrap, canary("r", None, "r@1", 10_000, revision=2), ready("one", url))
-            eventually(lambda: gateway.metric("route_weight", **labels) == 0, what="the weight in the table without a replica")
+            eventually(lambda: gateway.metric("route_weight", **labels) == 0, what="the route without a replica")
             assert gateway.chat("r", "say a").headers["x-tuneloop-model-version"] == "base"
             publish(bootstrap, loaded("one", url, "r@1"), route("r", revision=1))
             eventually(lambda: gateway.metric("route_weight", **labels) == 10_000, what="the replica's confirmation")

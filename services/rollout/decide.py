@@ -198,7 +198,7 @@ def _stage(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     if state.deadline_at is not None and now >= state.deadline_at:
         limit = policy.load_deadline.total_seconds()
         return _abort(state, now, "load_deadline", f"not loaded everywhere within {limit:g} s: {waiting}")
-    return state.model_copy(update={"reason": waiting}), []
+    return state.model_copy(update={"reason": waiting}), [Record("hold", "loading", waiting)]
 
 
 def _progress(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
@@ -255,7 +255,7 @@ def _finish_promotion(state: RolloutState, _: Observation, now: datetime, __: Ro
 
 
 def _stay_paused(state: RolloutState, _: Observation, __: datetime, ___: RolloutPolicy) -> Outcome | None:
-    return state, []
+    return state, [Record("hold", "paused", state.reason)]
 
 
 RULES: tuple[Rule, ...] = (

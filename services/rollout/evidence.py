@@ -38,7 +38,10 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     blind: dict[str, str] = {}
     for guardrail in policy.guardrails:
         name = name_of(guardrail)
-        reading = seen.readings.get(name, NoData("unread", "it was not read"))
+        reading = seen.readings.get(name)
+        if reading is None:
+            blind[name] = "it was not read"
+            continue
         result = reading if isinstance(reading, NoData) else _counted(guardrails[name], reading, seen, guardrail, state)
         if isinstance(result, NoData):
             blind[name] = result.reason

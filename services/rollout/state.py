@@ -131,7 +131,7 @@ class Observation:
     Attributes:
         stable: the stable model version as metrics call it (``base`` for the bare base model).
         candidate: the candidate's.
-        readings: per guardrail's name, its counters or why there are none.
+        readings: per guardrail's name, its counters or why there are none; nothing for one that was not read.
         route_free: nobody else holds the route.
         misfit: why the candidate can never be served on this route; empty if it can.
         successor: a newer version of the same route that waits for it, or that already has it.

@@ -1,0 +1,44 @@
+"""Runs the rollout controller: ``python -m services.rollout``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.rollout.api import build_router
+from services.rollout.handlers import handlers
+from services.rollout.models import Rollout
+from services.rollout.prometheus import Prometheus
+from services.rollout.reconcile import Reconciler
+from services.rollout.settings import RolloutSettings
+from services.rollout.state import ACTIVE
+from shared.reconcile import ReconcileLoop
+from shared.service import Definition, Loop, Runtime, run
+
+
+def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
+    """The one loop that decides."""
+    settings = runtime.settings
+    prometheus = Prometheus(
+        settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
+        stale_after=settings.prometheus_stale_seconds,
+    )
+    return [ReconcileLoop(
+        name="rollouts", engine=runtime.engine, model=Rollout, states=sorted(ACTIVE), owner=runtime.instance,
+        clock=runtime.clock, reconcile=Reconciler(runtime.engine, prometheus, runtime.clock),
+        ttl=settings.lease_ttl_seconds, interval=settings.reconcile_interval_seconds,
+    )]
+
+
+DEFINITION = Definition(
+    settings=RolloutSettings, migrations=Path(__file__).parent / "migrations", handlers=handlers,
+    router=build_router, loops=build_loops,
+)
+
+
+def main() -> int:
+    """Run until SIGTERM; the exit code."""
+    return run(DEFINITION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Carries out what decide.py wants, as rows and outbox rows in the caller's transaction. No I/O but the database."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from services.rollout import routes
+from services.rollout.evidence import summary
+from services.rollout.models import CommandRow, Decision, Rollout, Route
+from services.rollout.state import (
+    Announce,
+    Answer,
+    Effect,
+    LeaveRoute,
+    MakeStable,
+    Record,
+    RolloutState,
+    Shift,
+    TakeRoute,
+)
+from shared.clock import Clock
+from shared.events import Event, ModelRef, Payload, RolloutProgressed, RolloutPromoted, RolloutRolledBack
+from shared.messaging import emit
+from shared.pipeline import RolloutPolicy
+
+# From the best to the worst; the worst guardrail's verdict is the rollout's.
+_VERDICTS = ("safe", "undecided", "no_data", "harmful")
+
+
+@dataclass
+class Effects:
+    """One transaction's effects of one rollout.
+
+    Attributes:
+        rollout: the row as it was claimed.
+        before: its state then.
+        after: its state now.
+        previous: the stable version that the candidate replaces, once it does.
+        recorded: what was stored as decisions.
+    """
+
+    session: Session
+    clock: Clock
+    rollout: Rollout
+    policy: RolloutPolicy
+    before: RolloutState
+    after: RolloutState
+    now: datetime
+    previous: str | None = None
+    recorded: list[Record] = field(default_factory=list)
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        """All of them, in order. The route's row is locked for those that change it."""
+        for effect in effects:
+            match effect:
+                case TakeRoute() | Shift() | MakeStable() | LeaveRoute():
+                    self._change_route(routes.lock(self.session, self.rollout.route), effect)
+                case Announce():
+                    self._emit(self._announcement())
+                case Record():
+                    self._record(effect)
+                case Answer():
+                    self._answer(effect)
+
+    def _change_route(self, route: Route, effect: TakeRoute | Shift | MakeStable | LeaveRoute) -> None:
+        if route.stable and isinstance(effect, MakeStable):
+            self.previous = ModelRef.model_validate(route.stable).model_version
+        match effect:
+            case TakeRoute():
+                routes.take(route, self.rollout, self.now, self._emit)
+            case Shift(weight=weight):
+                routes.shift(route, self.rollout, weight, self.now, self._emit)
+            case MakeStable():
+                routes.make_stable(route, self.rollout, self.now, self._emit)
+            case LeaveRoute():
+                routes.leave(route, self.rollout, self.now, self._emit)
+
+    def _announcement(self) -> Payload:
+        state, row = self.after, self.rollout
+        evidence = _flat(summary(state, self.policy), state.fired)
+        if state.phase == "promoted":
+            return RolloutPromoted(
+                rollout_id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
+                previous=self.previous, reason=state.reason, evidence=evidence,
+            )
+        if state.phase == "rolled_back":
+            return RolloutRolledBack(
+                rollout_id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
+                reason=state.reason, guardrail=state.fired, evidence=evidence,
+                seconds_exposed=state.seconds_exposed, users_exposed=state.users,
+            )
+        return RolloutProgressed(
+            rollout_id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
+            phase=state.phase, step=state.step, weight=state.weight, reason=state.reason,
+        )
+
+    def _record(self, effect: Record) -> None:
+        if effect.action == "hold" and not self._is_news(effect):
+            return
+        state = self.after
+        self.session.add(Decision(
+            rollout_id=self.rollout.id, at=self.now, action=effect.action, rule=effect.rule, reason=effect.reason,
+            verdict=max((mine.verdict for mine in state.guardrails.values()), key=_VERDICTS.index),
+            step=state.step, weight=state.weight, evidence=summary(state, self.policy),
+        ))
+        self.recorded.append(effect)
+
+    def _is_news(self, effect: Record) -> bool:
+        """Holding for the same reason while nothing was counted is said once, not at every look."""
+        if any(mine.evidence != self.before.guardrails[name].evidence for name, mine in self.after.guardrails.items()):
+            return True
+        last = self.session.exec(
+            select(Decision).where(Decision.rollout_id == self.rollout.id).order_by(col(Decision.id).desc())
+        ).first()
+        return last is None or (last.action, last.rule) != (effect.action, effect.rule)
+
+    def _answer(self, effect: Answer) -> None:
+        row = self.session.get(CommandRow, effect.command)
+        if row is not None:
+            row.answered_at, row.refused = self.now, effect.refused
+
+    def _emit(self, payload: Payload) -> Event[Payload]:
+        return emit(
+            self.session, payload, source="rollout", clock=self.clock, correlation_id=self.rollout.correlation_id,
+            causation_id=self.rollout.causation_id,
+        )
+
+
+def _flat(guardrails: dict[str, dict[str, float | str]], only: str) -> dict[str, float]:
+    """The numbers of one guardrail, or those of all with the guardrail's name before each."""
+    if only:
+        return {key: value for key, value in guardrails[only].items() if not isinstance(value, str)}
+    return {
+        f"{name}.{key}": value
+        for name, numbers in guardrails.items() for key, value in numbers.items() if not isinstance(value, str)
+    }

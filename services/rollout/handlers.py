@@ -1,0 +1,124 @@
+"""What the controller learns from the others' events. Database only; reconcile.py acts on it."""
+
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from services.rollout import routes
+from services.rollout.decide import new_state
+from services.rollout.models import AdapterOnReplica, Pipeline, Replica, Rollout, Route
+from services.rollout.state import ACTIVE
+from shared.errors import PermanentError, TemporaryError
+from shared.events import (
+    AdapterFailed,
+    AdapterLoaded,
+    AdapterUnloaded,
+    Event,
+    ModelRegistered,
+    PipelineApplied,
+    ReplicaReady,
+)
+from shared.leases import interrupt
+from shared.messaging import HandlerContext, Handlers
+from shared.pipeline import RolloutPolicy
+
+handlers = Handlers("rollout")
+on = handlers.on
+
+
+@on(PipelineApplied)
+def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
+    """Remember the policy, and give the route to the bare base model on first sight, so that it serves at once."""
+    data = event.data
+    route = data.spec.rollout.route or data.pipeline
+    known = ctx.session.get(Pipeline, data.pipeline, with_for_update=True)
+    if known is not None and known.version >= data.version:
+        return
+    ctx.session.merge(Pipeline(
+        id=data.pipeline, version=data.version, route=route, policy=data.spec.rollout.model_dump(mode="json"),
+    ))
+    row = ctx.session.get(Route, route, with_for_update=True)
+    if row is None:
+        row = Route(id=route, pipeline=data.pipeline, base_model=data.spec.base_model, salt=routes.new_salt(),
+                    updated_at=ctx.clock.now())
+        ctx.session.add(row)
+        routes.publish(row, ctx.clock.now(), ctx.emit)
+    elif row.pipeline != data.pipeline:
+        raise PermanentError(f"the route {route} belongs to the pipeline {row.pipeline}; {data.pipeline} needs another")
+    elif row.base_model != data.spec.base_model and row.stable is None and row.rollout_id is None:
+        row.base_model, row.base_model_digest = data.spec.base_model, ""
+        routes.publish(row, ctx.clock.now(), ctx.emit)
+
+
+@on(ModelRegistered)
+def model_registered(ctx: HandlerContext, event: Event[ModelRegistered]) -> None:
+    """Make a rollout, and wake those in flight on the same route, which it supersedes."""
+    data, now = event.data, ctx.clock.now()
+    version = data.model.model_version
+    route, number = version.rsplit("@", 1)
+    pipeline = ctx.session.get(Pipeline, data.pipeline)
+    if pipeline is None or ctx.session.get(Route, route) is None:
+        raise TemporaryError(f"{version}: the pipeline {data.pipeline} or its route {route} is not known yet")
+    rollout_id = f"{route}-r{number}"
+    if ctx.session.get(Rollout, rollout_id) is not None:
+        return
+    _wake(ctx.session, [row for row in _active(ctx.session) if row.route == route])
+    policy = RolloutPolicy.model_validate(pipeline.policy)
+    state = new_state(now, policy)
+    ctx.session.add(Rollout(
+        id=rollout_id, state=state.phase, pipeline=data.pipeline, route=route, model_version=version,
+        number=int(number), model=data.model.model_dump(mode="json"), base_model_digest=data.base_model_digest,
+        policy=pipeline.policy, data=state.model_dump(mode="json"), correlation_id=event.correlation_id,
+        causation_id=event.id, created_at=now, updated_at=now,
+    ))
+
+
+@on(ReplicaReady)
+def replica_ready(ctx: HandlerContext, event: Event[ReplicaReady]) -> None:
+    """A model server began anew: what it had loaded before it must confirm again."""
+    row = ctx.session.get(Replica, event.data.replica, with_for_update=True)
+    if row is None or event.time >= row.ready_at:
+        ctx.session.merge(Replica(id=event.data.replica, base_model=event.data.base_model, ready_at=event.time))
+        _wake(ctx.session, _active(ctx.session))
+
+
+@on(AdapterLoaded)
+def adapter_loaded(ctx: HandlerContext, event: Event[AdapterLoaded]) -> None:
+    data = event.data
+    _note(ctx.session, event.time, AdapterOnReplica(
+        replica=data.replica, model_version=data.model_version, digest=data.digest, state="loaded", at=event.time,
+    ))
+
+
+@on(AdapterFailed)
+def adapter_failed(ctx: HandlerContext, event: Event[AdapterFailed]) -> None:
+    data = event.data
+    _note(ctx.session, event.time, AdapterOnReplica(
+        replica=data.replica, model_version=data.model_version, digest=data.digest, state="failed", at=event.time,
+        permanent=data.permanent, reason=data.reason,
+    ))
+
+
+@on(AdapterUnloaded)
+def adapter_unloaded(ctx: HandlerContext, event: Event[AdapterUnloaded]) -> None:
+    data = event.data
+    _note(ctx.session, event.time, AdapterOnReplica(
+        replica=data.replica, model_version=data.model_version, digest=data.digest, state="unloaded", at=event.time,
+    ))
+
+
+def _note(session: Session, at: datetime, fact: AdapterOnReplica) -> None:
+    """The newest fact wins, in whatever order they arrive; the rollout that may wait for it looks at once."""
+    known = session.get(AdapterOnReplica, (fact.replica, fact.model_version), with_for_update=True)
+    if known is None or at >= known.at:
+        session.merge(fact)
+        _wake(session, [row for row in _active(session) if row.model_version == fact.model_version])
+
+
+def _active(session: Session) -> list[Rollout]:
+    return list(session.exec(select(Rollout).where(col(Rollout.state).in_(ACTIVE))))
+
+
+def _wake(session: Session, rollouts: list[Rollout]) -> None:
+    for row in rollouts:
+        interrupt(session, Rollout, row.id)

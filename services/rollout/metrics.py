@@ -1,0 +1,36 @@
+"""Prometheus metrics of the controller itself: where each rollout stands, and how near to a threshold."""
+
+from typing import get_args
+
+from prometheus_client import Counter, Gauge
+
+from services.rollout.evidence import harm_threshold, safe_threshold
+from services.rollout.models import Rollout
+from services.rollout.state import Record, RolloutState
+from shared.events import Phase
+from shared.pipeline import RolloutPolicy
+
+WEIGHT = Gauge("tuneloop_rollout_weight", "The candidate's share of the route, basis points", ["route"])
+PHASE = Gauge("tuneloop_rollout_phase", "1 for the phase that the route's newest rollout is in", ["route", "phase"])
+E_VALUE = Gauge("tuneloop_rollout_e_value", "Evidence for harm, and for safety", ["route", "guardrail", "kind"])
+THRESHOLD = Gauge("tuneloop_rollout_threshold", "The e-value that decides", ["route", "guardrail", "kind"])
+DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
+
+
+def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy) -> None:
+    """Show a rollout's state. One that waits for its route shows nothing: the gauges are those of who holds it."""
+    if state.started_at is None:
+        return
+    WEIGHT.labels(row.route).set(state.weight)
+    for phase in get_args(Phase):
+        PHASE.labels(row.route, phase).set(int(phase == state.phase))
+    for name, guardrail in state.guardrails.items():
+        E_VALUE.labels(row.route, name, "harm").set(guardrail.evidence.e_harm)
+        E_VALUE.labels(row.route, name, "safe").set(guardrail.evidence.e_safe)
+        THRESHOLD.labels(row.route, name, "harm").set(harm_threshold(policy))
+        THRESHOLD.labels(row.route, name, "safe").set(safe_threshold(policy))
+
+
+def decided(row: Rollout, record: Record) -> None:
+    """Count a stored decision."""
+    DECISIONS.labels(row.route, record.action, record.rule).inc()

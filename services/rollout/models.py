@@ -1,0 +1,138 @@
+"""The controller's tables: routes and rollouts that it owns, and what it has heard of pipelines and replicas."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Integer, Text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from shared.db import UtcDateTime
+from shared.leases import LeasedRow
+
+# SQLite numbers rows by itself only where the type is exactly INTEGER.
+_SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(SQLModel, registry=registry()):
+    """Base of the controller's tables."""
+
+
+class Pipeline(Base, table=True):
+    """The newest version of a pipeline that was heard of."""
+
+    __tablename__ = "pipelines"
+
+    id: str = Field(primary_key=True)
+    version: int
+    route: str
+    policy: dict[str, Any] = Field(sa_type=JSON)
+
+
+class Route(Base, table=True):
+    """The truth about a route; every change of it counts `revision` up and is said in a `route.updated`.
+
+    Attributes:
+        stable: ModelRef of the stable version; None for the bare base model.
+        rollout_id: the only rollout that may change the route; None while it is free.
+        candidate: ModelRef of that rollout's version.
+        weight: the candidate's share in basis points.
+    """
+
+    __tablename__ = "routes"
+
+    id: str = Field(primary_key=True)
+    pipeline: str
+    base_model: str
+    base_model_digest: str = ""
+    revision: int = 0
+    salt: str
+    stable: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    rollout_id: str | None = None
+    candidate: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    weight: int = 0
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Rollout(LeasedRow, Base, table=True):
+    """One model version on its way to a route; `state` is its phase.
+
+    Attributes:
+        number: the version's number; a higher one on the same route supersedes a lower one.
+        model: ModelRef.
+        policy: the RolloutPolicy as it was when the rollout was made; later changes are for later rollouts.
+        stable: the stable version that it was compared with, once it began; None for the bare base model.
+        data: RolloutState.
+    """
+
+    __tablename__ = "rollouts"
+
+    pipeline: str = Field(index=True)
+    route: str = Field(index=True)
+    model_version: str = Field(unique=True)
+    number: int
+    model: dict[str, Any] = Field(sa_type=JSON)
+    base_model_digest: str
+    policy: dict[str, Any] = Field(sa_type=JSON)
+    stable: str | None = None
+    data: dict[str, Any] = Field(sa_type=JSON)
+    correlation_id: str
+    causation_id: str
+    created_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class CommandRow(Base, table=True):
+    """What a person asked of a rollout. The API writes it, the owner of the rollout's lease acts on it."""
+
+    __tablename__ = "commands"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_SEQUENCE)
+    rollout_id: str = Field(index=True)
+    verb: str
+    reason: str = Field(sa_type=Text)
+    asked_at: datetime = Field(sa_type=UtcDateTime)
+    answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    refused: str = Field(default="", sa_type=Text)
+
+
+class Decision(Base, table=True):
+    """One decision with everything that it rested on."""
+
+    __tablename__ = "decisions"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_SEQUENCE)
+    rollout_id: str = Field(index=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    verdict: str
+    action: str
+    rule: str
+    reason: str = Field(sa_type=Text)
+    step: int
+    weight: int
+    evidence: dict[str, Any] = Field(sa_type=JSON)
+
+
+class Replica(Base, table=True):
+    """A model server that has said that it is ready, and when it last did."""
+
+    __tablename__ = "replicas"
+
+    id: str = Field(primary_key=True)
+    base_model: str
+    ready_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class AdapterOnReplica(Base, table=True):
+    """The newest fact about one adapter on one replica: ``loaded``, ``failed`` or ``unloaded``."""
+
+    __tablename__ = "adapters"
+
+    replica: str = Field(primary_key=True)
+    model_version: str = Field(primary_key=True)
+    digest: str
+    state: str
+    permanent: bool = False
+    reason: str = Field(default="", sa_type=Text)
+    at: datetime = Field(sa_type=UtcDateTime)

@@ -1,0 +1,154 @@
+"""One look at the world for one rollout: the controller's own tables first, then Prometheus, outside a transaction.
+
+An abort and a successor do not wait for Prometheus, which may be what is broken: the reducer acts on them without.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, cast
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from services.rollout.counts import Reading
+from services.rollout.guardrails import UNITS, NoData, Sample, name_of, readings_of, selector_of
+from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route
+from services.rollout.state import ACTIVE, Command, Loading, Observation, RolloutState, Verb
+from shared.db import reading
+from shared.errors import TemporaryError
+from shared.events import ModelRef
+from shared.pipeline import RolloutPolicy
+
+# How the gateway's metrics call the bare base model.
+BASE = "base"
+
+
+class Samples(Protocol):
+    """Where samples come from: `services.rollout.prometheus.Prometheus`."""
+
+    def newest(self, selector: str, now: datetime) -> Sequence[Sample] | NoData:
+        """The newest fresh sample of each series, or why there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the controller's own database says."""
+
+    stable: str
+    loading: Loading
+    route_free: bool
+    misfit: str
+    successor: str | None
+    command: Command | None
+
+
+def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutState, now: datetime) -> Observation:
+    """Everything that the reducer may base its next step on."""
+    with reading(engine) as session:
+        known = _known(session, rollout)
+    urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
+    readings = {} if urgent else _readings(samples, rollout, now)
+    exposed = state.exposed_from is not None and any(not isinstance(found, NoData) for found in readings.values())
+    return Observation(
+        stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
+        route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
+        users=_users(samples, rollout, now) if exposed else None,
+    )
+
+
+def _readings(samples: Samples, rollout: Rollout, now: datetime) -> dict[str, tuple[Reading, ...] | NoData]:
+    readings: dict[str, tuple[Reading, ...] | NoData] = {}
+    guardrails = RolloutPolicy.model_validate(rollout.policy).guardrails
+    for guardrail in guardrails:
+        found = samples.newest(selector_of(guardrail, rollout.route), now)
+        readings[name_of(guardrail)] = (
+            found if isinstance(found, NoData) else readings_of(guardrail, found, rollout.model_version)
+        )
+        if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
+            # The next query would only wait as long again.
+            return {**{name_of(other): found for other in guardrails}, **readings}
+    return readings
+
+
+def _users(samples: Samples, rollout: Rollout, now: datetime) -> int | None:
+    """Distinct units of the candidate, summed over gateways (a unit that met two of them counts twice)."""
+    found = samples.newest(f'{UNITS}{{route="{rollout.route}",model_version="{rollout.model_version}"}}', now)
+    if isinstance(found, NoData) or not all(math.isfinite(sample.value) for sample in found):
+        return None
+    return round(sum(sample.value for sample in found))
+
+
+def _known(session: Session, rollout: Rollout) -> _Known:
+    route = session.get(Route, rollout.route)
+    if route is None:
+        raise TemporaryError(f"{rollout.id}: the route {rollout.route} is not in the database")
+    stable = ModelRef.model_validate(route.stable).model_version if route.stable else BASE
+    return _Known(
+        stable=stable,
+        loading=_loading(session, rollout, route.base_model),
+        route_free=route.rollout_id in (None, rollout.id),
+        misfit=_misfit(route, rollout),
+        successor=_successor(session, rollout),
+        command=_command(session, rollout),
+    )
+
+
+def _loading(session: Session, rollout: Rollout, base_model: str) -> Loading:
+    """What a replica said before it last became ready is no longer true."""
+    digest = ModelRef.model_validate(rollout.model).artifact.digest
+    replicas = session.exec(select(Replica).where(Replica.base_model == base_model).order_by(Replica.id)).all()
+    facts = {
+        fact.replica: fact
+        for fact in session.exec(
+            select(AdapterOnReplica).where(
+                AdapterOnReplica.model_version == rollout.model_version, AdapterOnReplica.digest == digest
+            )
+        )
+    }
+    waiting = []
+    for replica in replicas:
+        fact = facts.get(replica.id)
+        if fact is None or fact.at < replica.ready_at:
+            waiting.append(replica.id)
+        elif fact.state == "failed" and fact.permanent:
+            return Loading(failure=f"replica {replica.id} cannot load it: {fact.reason}")
+        elif fact.state != "loaded":
+            waiting.append(replica.id)
+    return Loading(waiting=tuple(waiting), loaded=len(replicas) - len(waiting))
+
+
+def _misfit(route: Route, rollout: Rollout) -> str:
+    """Why an adapter for another base can never be served beside the route's stable one."""
+    base = ModelRef.model_validate(rollout.model).base_model
+    if base != route.base_model:
+        return f"the adapter was trained on {base}, but the route {route.id} serves {route.base_model}"
+    if route.stable and route.base_model_digest != rollout.base_model_digest:
+        return (f"the adapter was trained on {base} with digest {rollout.base_model_digest}, but the route {route.id} "
+                f"serves {route.base_model_digest}")
+    return ""
+
+
+def _successor(session: Session, rollout: Rollout) -> str | None:
+    newer = session.exec(
+        select(Rollout)
+        .where(
+            Rollout.route == rollout.route, Rollout.number > rollout.number,
+            col(Rollout.state).in_([*ACTIVE, "promoted"]),
+        )
+        .order_by(col(Rollout.number).desc())
+    ).first()
+    return newer.model_version if newer else None
+
+
+def _command(session: Session, rollout: Rollout) -> Command | None:
+    row = session.exec(
+        select(CommandRow)
+        .where(CommandRow.rollout_id == rollout.id, col(CommandRow.answered_at).is_(None))
+        .order_by(col(CommandRow.id))
+    ).first()
+    if row is None or row.id is None:
+        return None
+    return Command(id=row.id, verb=cast(Verb, row.verb), reason=row.reason)

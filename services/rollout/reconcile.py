@@ -1,0 +1,77 @@
+"""The controller's loop body: look at the world, ask decide.py, and store the answer with all its effects at once.
+
+State, route table, decisions, answers to people and events commit in one transaction that begins with the fenced write
+of the rollout's row. So a controller that lost its lease writes nothing, and a crash at any point loses a whole look or
+nothing of it.
+"""
+
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from services.rollout import metrics
+from services.rollout.decide import next_look, step
+from services.rollout.effects import Effects
+from services.rollout.models import CommandRow, Rollout, Route
+from services.rollout.observe import Samples, observe
+from services.rollout.state import TERMINAL, Answer, Effect, RolloutState, TakeRoute
+from shared.clock import Clock
+from shared.db import transaction
+from shared.events import ModelRef
+from shared.leases import Lease, apply
+from shared.pipeline import RolloutPolicy
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+class Reconciler:
+    """Takes one look at one rollout; for `shared.reconcile.ReconcileLoop`."""
+
+    def __init__(self, engine: Engine, samples: Samples, clock: Clock) -> None:
+        self._engine = engine
+        self._samples = samples
+        self._clock = clock
+
+    def __call__(self, row: Rollout, lease: Lease) -> None:
+        before = RolloutState.model_validate(row.data)
+        policy = RolloutPolicy.model_validate(row.policy)
+        seen = observe(self._engine, self._samples, row, before, self._clock.now())
+        # A slow Prometheus must not make the decision older than it is.
+        now = self._clock.now()
+        after, wanted = step(before, seen, now, policy)
+        with transaction(self._engine) as session:
+            values: dict[str, Any] = {
+                "state": after.phase, "data": after.model_dump(mode="json"), "updated_at": now,
+                "finished_at": now if after.phase in TERMINAL else None, "next_look_at": next_look(after, now, policy),
+                **_stable(session, row, wanted),
+            }
+            if _more_commands(session, row, wanted):
+                values["next_look_at"] = now
+            if not apply(session, Rollout, lease, **values):
+                log.warning("the lease is lost; this look is dropped", rollout=row.id, epoch=lease.epoch)
+                return
+            effects = Effects(
+                session=session, clock=self._clock, rollout=row, policy=policy, before=before, after=after, now=now
+            )
+            effects.carry_out(wanted)
+        metrics.publish(row, after, policy)
+        for record in effects.recorded:
+            metrics.decided(row, record)
+            log.info("decision", rollout=row.id, action=record.action, rule=record.rule, reason=record.reason)
+
+
+def _more_commands(session: Session, row: Rollout, wanted: list[Effect]) -> bool:
+    """Whether a command waits behind the one that is being answered."""
+    answered = {effect.command for effect in wanted if isinstance(effect, Answer)}
+    waiting = select(CommandRow.id).where(CommandRow.rollout_id == row.id, col(CommandRow.answered_at).is_(None))
+    return any(command not in answered for command in session.exec(waiting))
+
+
+def _stable(session: Session, row: Rollout, wanted: list[Effect]) -> dict[str, str | None]:
+    """Once it takes the route, the rollout remembers what it is compared with."""
+    if not any(isinstance(effect, TakeRoute) for effect in wanted):
+        return {}
+    route = session.get(Route, row.route)
+    return {"stable": ModelRef.model_validate(route.stable).model_version if route and route.stable else None}

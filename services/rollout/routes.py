@@ -1,0 +1,96 @@
+"""Changes of the route table. Each is one row and one `route.updated`, in the caller's transaction.
+
+A route belongs to one rollout at a time. What another one asks of it changes nothing, so a rollout that never got its
+route, or that has left it, can be ended in the same way as any other.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlmodel import Session
+
+from services.rollout.models import Rollout, Route
+from services.rollout.state import FULL_WEIGHT
+from shared.errors import TemporaryError
+from shared.events import ModelRef, RouteTarget, RouteUpdated
+
+Emit = Callable[[RouteUpdated], object]
+
+
+def new_salt() -> str:
+    """A salt for the split, so that each rollout draws its guinea pigs anew."""
+    return secrets.token_hex(8)
+
+
+def lock(session: Session, route: str) -> Route:
+    """The route's row, held until the transaction ends.
+
+    Raises:
+        TemporaryError: it does not exist yet.
+    """
+    row = session.get(Route, route, with_for_update=True)
+    if row is None:
+        raise TemporaryError(f"the route {route} does not exist yet; it comes with its pipeline")
+    return row
+
+
+def take(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
+    """Make `rollout` the route's own, with its candidate at weight 0.
+
+    Raises:
+        TemporaryError: another rollout took it a moment ago.
+    """
+    if row.rollout_id not in (None, rollout.id):
+        raise TemporaryError(f"the route {row.id} is held by {row.rollout_id}")
+    row.rollout_id, row.candidate, row.weight, row.salt = rollout.id, rollout.model, 0, new_salt()
+    if row.stable is None:
+        row.base_model_digest = rollout.base_model_digest
+    publish(row, now, emit)
+
+
+def shift(row: Route, rollout: Rollout, weight: int, now: datetime, emit: Emit) -> None:
+    """Give the candidate this share; a share that it has already changes nothing."""
+    if row.rollout_id != rollout.id or row.weight == weight:
+        return
+    row.weight = weight
+    publish(row, now, emit)
+
+
+def make_stable(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
+    """The candidate replaces stable, with all traffic; the route is free."""
+    if row.rollout_id == rollout.id:
+        row.stable, row.candidate, row.weight, row.rollout_id = rollout.model, None, 0, None
+        publish(row, now, emit)
+
+
+def leave(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
+    """The candidate is gone; the route is free."""
+    if row.rollout_id == rollout.id:
+        row.candidate, row.weight, row.rollout_id = None, 0, None
+        publish(row, now, emit)
+
+
+def publish(row: Route, now: datetime, emit: Emit) -> None:
+    """Count the revision up and say the whole new truth."""
+    row.revision += 1
+    row.updated_at = now
+    emit(RouteUpdated(
+        route=row.id, revision=row.revision, salt=row.salt, base_model=row.base_model,
+        base_model_digest=row.base_model_digest, targets=targets_of(row), updated_at=now,
+    ))
+
+
+def targets_of(row: Route) -> list[RouteTarget]:
+    """Stable first; weights add up to all traffic."""
+    stable = ModelRef.model_validate(row.stable) if row.stable else None
+    targets = [RouteTarget(
+        model_version=stable.model_version if stable else None, adapter=stable.artifact if stable else None,
+        role="stable", weight=FULL_WEIGHT - row.weight,
+    )]
+    if row.candidate:
+        candidate = ModelRef.model_validate(row.candidate)
+        targets.append(RouteTarget(
+            model_version=candidate.model_version, adapter=candidate.artifact, role="candidate", weight=row.weight,
+        ))
+    return targets

@@ -1,0 +1,136 @@
+"""What the API answers with."""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from services.rollout.analysis import Counts
+from services.rollout.evidence import harm_threshold, safe_threshold
+from services.rollout.models import Decision, Rollout, Route
+from services.rollout.routes import targets_of
+from services.rollout.state import TERMINAL, RolloutState, Verdict
+from shared.events import Phase, RouteTarget
+from shared.pipeline import RolloutPolicy
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    """A list answer, newest first."""
+
+    items: list[T]
+
+
+class GuardrailView(BaseModel):
+    """One guardrail: rollback when `e_harm` reaches its threshold, safe while `e_safe` is at or above its own."""
+
+    metric: str
+    stable: Counts
+    candidate: Counts
+    e_harm: float
+    harm_threshold: float
+    e_safe: float
+    safe_threshold: float
+    verdict: Verdict
+    no_data: str | None
+
+
+class RolloutView(BaseModel):
+    """A rollout as people and tools see it.
+
+    Attributes:
+        step: the current step, counted from 1; 0 before the candidate has traffic.
+        steps: how many there are.
+        weight: basis points.
+        outcome: how it ended; None while it has not.
+        guardrail: the one that fired.
+        seconds_exposed: how long the candidate has had traffic, until now or until it was taken away.
+    """
+
+    id: str
+    pipeline: str
+    route: str
+    model_version: str
+    stable: str | None
+    phase: Phase
+    step: int
+    steps: int
+    weight: int
+    reason: str
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    guardrails: list[GuardrailView]
+    outcome: Phase | None
+    guardrail: str | None
+    users_exposed: int | None
+    seconds_exposed: float | None
+
+
+class DecisionView(BaseModel):
+    """One decision; `evidence` holds per guardrail the counts, e-values and thresholds that it rested on."""
+
+    at: datetime
+    verdict: Verdict
+    action: str
+    rule: str
+    reason: str
+    step: int
+    weight: int
+    evidence: dict[str, dict[str, float | str]]
+
+
+class RouteView(BaseModel):
+    """A route as the gateways are told."""
+
+    route: str
+    pipeline: str
+    revision: int
+    base_model: str
+    base_model_digest: str
+    salt: str
+    rollout: str | None
+    targets: list[RouteTarget]
+    updated_at: datetime
+
+
+def rollout_view(row: Rollout, now: datetime) -> RolloutView:
+    state = RolloutState.model_validate(row.data)
+    policy = RolloutPolicy.model_validate(row.policy)
+    until = state.exposed_until or row.finished_at or now
+    return RolloutView(
+        id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version, stable=row.stable,
+        phase=state.phase, step=state.step, steps=len(policy.steps), weight=state.weight, reason=state.reason,
+        created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
+        finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),
+        outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
+        users_exposed=state.users,
+        seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,
+    )
+
+
+def _guardrails(state: RolloutState, policy: RolloutPolicy) -> list[GuardrailView]:
+    return [
+        GuardrailView(
+            metric=name, stable=mine.evidence.stable, candidate=mine.evidence.candidate,
+            e_harm=mine.evidence.e_harm, harm_threshold=harm_threshold(policy),
+            e_safe=mine.evidence.e_safe, safe_threshold=safe_threshold(policy),
+            verdict=mine.verdict, no_data=state.blind.get(name),
+        )
+        for name, mine in state.guardrails.items()
+    ]
+
+
+def decision_view(row: Decision) -> DecisionView:
+    return DecisionView.model_validate(row.model_dump())
+
+
+def route_view(row: Route) -> RouteView:
+    return RouteView(
+        route=row.id, pipeline=row.pipeline, revision=row.revision, base_model=row.base_model,
+        base_model_digest=row.base_model_digest, salt=row.salt, rollout=row.rollout_id, targets=targets_of(row),
+        updated_at=row.updated_at,
+    )

@@ -3,42 +3,23 @@
 import itertools
 import random
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
-import services.registry
 from services.registry.handlers import handlers
 from services.registry.models import Base, Dataset, Evaluation, ModelVersion, Rollout, Run
-from services.registry.pipelines import apply_pipeline
 from shared.clock import SystemClock, VirtualClock
-from shared.db import connect, migrate, reading, transaction
+from shared.db import reading, transaction
 from shared.events import DatasetPublished, Payload, payload_types
-from shared.pipeline import parse_pipeline
 from tests.support import facts
 from tests.support.db import schema_differences
 from tests.support.delivery import START, deliver, fact, process_all, receive, said, unhandled
 
 pytestmark = pytest.mark.integration
-MIGRATIONS = Path(services.registry.__file__).parent / "migrations"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path}/registry.db"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    made = connect(url)
-    migrate(made, MIGRATIONS)
-    with transaction(made) as session:
-        apply_pipeline(session, parse_pipeline(facts.PIPELINE), VirtualClock(START))
-    yield made
-    made.dispose()
 
 
 def stages(engine: Engine) -> dict[str, str]:

@@ -27,7 +27,7 @@ def parse(spec: str) -> Pipeline:
     ("spec: {baseModel: tiny, rollout: {interval: 999999999999d}}", "longer than a duration can be"),
     ("spec: {baseModel: tiny, rollout: {steps: [{weight: 50}, {weight: 10}]}}", "weights must rise"),
     ("spec: {baseModel: 2026-13-45}", "p.yaml: not valid YAML: month must be in 1..12"),
-    ("spec: {baseModel: tiny}\n---\nkind: Pipeline\n", "not valid YAML at line 5, column 1: but found another document"),
+    ("spec: {baseModel: tiny}\n---\nkind: Pipeline\n", "at line 5, column 1: but found another document"),
     ("spec: {baseModel: tiny, evaluation: {gates: [{metric: exact_match}]}}", "give exactly one of min, max"),
 ])
 def test_a_mistake_is_named_with_its_place(spec: str, message: str) -> None:

@@ -18,6 +18,7 @@ from services.cli.commands import (
     rollouts,
     runs,
 )
+from services.cli.demo import commands as demo
 from services.cli.errors import MEANING, CliError, ExitCode
 from services.cli.local import commands as local
 from services.cli.output import err
@@ -71,6 +72,7 @@ def build_app() -> typer.Typer:
     )
     app.callback(help=HELP, epilog=EPILOG)(_root)
     local.register(app)
+    demo.register(app)
     for module in (apply, publish):
         module.register(app)
     for group in (pipelines, datasets, runs, evaluations, models, rollouts, inbox):

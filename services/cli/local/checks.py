@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def _find_prometheus() -> str:
                         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "prometheus"]):
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                raise MachineError(f"Prometheus is missing, and `{' '.join(command)}` failed: {done.stderr.strip()[-300:]}")
+                said = done.stderr.strip()[-300:]
+                raise MachineError(f"Prometheus is missing, and `{' '.join(command)}` failed: {said}")
         found = shutil.which("prometheus", path="/usr/bin:/usr/local/bin")
     if not found:
         raise MachineError(
@@ -95,7 +96,7 @@ def port_is_free(port: int) -> bool:
         return True
 
 
-def choose_ports(preferred: dict[str, int], required: set[str] = frozenset()) -> dict[str, int]:  # type: ignore[assignment]
+def choose_ports(preferred: dict[str, int], required: Collection[str] = ()) -> dict[str, int]:
     """A port for each name: the preferred one, or any free one where that is taken.
 
     Args:
@@ -110,7 +111,9 @@ def choose_ports(preferred: dict[str, int], required: set[str] = frozenset()) ->
         if port not in ports.values() and port_is_free(port):
             ports[name] = port
         elif name in required:
-            raise MachineError(f"port {port} for {name} is taken; stop what listens there (`ss -ltnp`) or choose another")
+            raise MachineError(
+                f"port {port} for {name} is taken; stop what listens there (`ss -ltnp` shows it) or choose another"
+            )
         else:
             ports[name] = _any_free_port(set(ports.values()))
     return ports

@@ -3,19 +3,19 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
+from rich.text import Text
 
+from services.cli.errors import CliError
 from services.cli.local import control, probes
 from services.cli.local.home import Home
 from services.cli.local.plan import Options
 from services.cli.local.processes import alive, resident_mib
 from services.cli.local.supervisor import Request
-from services.cli.output import OutputFormat, OutputOption, emit
+from services.cli.output import OutputFormat, OutputOption, emit, err, rows
 from shared.errors import TuneloopError
 
 BASE_MODEL = "smollm2-135m-instruct"
-_STDERR = Console(stderr=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,28 +26,28 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    base_model: Annotated[str, typer.Option(help="base model: smollm2-135m-instruct, or tiny for quick trials")] = BASE_MODEL,
-    gateway_port: Annotated[int | None, typer.Option(help="port of the gateway; 8700 or any free one by default")] = None,
-    fault_hooks: Annotated[bool, typer.Option(help="let tests make the engine fail on purpose")] = False,
+    base_model: Annotated[str, typer.Option(help="smollm2-135m-instruct, or tiny for quick trials.")] = BASE_MODEL,
+    gateway_port: Annotated[int | None, typer.Option(help="Port of the gateway; by default 8700 or a free one.")] = None,
+    fault_hooks: Annotated[bool, typer.Option(help="Let tests make the engine fail on purpose.")] = False,
 ) -> None:
     """Run the whole system on this machine, until `tuneloop down`."""
     home = Home.find()
     ports = {} if gateway_port is None else {"gateway": gateway_port}
     request = Request(Options(base_model=base_model, fault_hooks=fault_hooks), ports)
-    with _STDERR.status("starting") as live:
+    with err().status("starting") as live:
         control.up(home, request, say=lambda text: live.update(text or "starting"))
     stack = home.read_stack() or {}
-    _STDERR.print(f"[green]ready[/]  logs in {home.logs}")
-    _STDERR.print(_table(home, stack))
-    _STDERR.print("Next: `tuneloop apply examples/pipeline.yaml`, then `tuneloop publish FILE --pipeline NAME`.")
+    err().print(f"[green]ready[/]  logs in {home.logs}")
+    err().print(_table(_rows(home, stack)))
+    err().print("Next: `tuneloop apply examples/pipeline.yaml`, then `tuneloop publish FILE --pipeline NAME`.")
 
 
 def down() -> None:
     """End the local stack and every process that it started. Its data stays."""
     home = Home.find()
-    with _STDERR.status("stopping"):
+    with err().status("stopping"):
         ran = control.down(home)
-    _STDERR.print("stopped" if ran else f"nothing runs in {home.root}")
+    err().print("stopped" if ran else f"nothing runs in {home.root}")
 
 
 def status(output: OutputOption = OutputFormat.TABLE) -> None:
@@ -56,12 +56,11 @@ def status(output: OutputOption = OutputFormat.TABLE) -> None:
     stack = home.read_stack()
     if stack is None or not control.is_up(home):
         raise TuneloopError(f"no stack runs in {home.root}; start one with `tuneloop up`")
-    if output is OutputFormat.TABLE:
-        Console().print(_table(home, stack))
-    else:
-        emit({"phase": stack["phase"], "items": _rows(home, stack)}, output)
-    if stack["phase"] != "ready" or any(row["state"] != "up" for row in _rows(home, stack)):
-        raise typer.Exit(1)
+    components = _rows(home, stack)
+    emit({"phase": stack["phase"], "items": components}, output, lambda _: _table(components))
+    unwell = [row["name"] for row in components if row["state"] != "up"]
+    if stack["phase"] != "ready" or unwell:
+        raise CliError(f"the stack is {stack['phase']}; not well: {', '.join(unwell) or 'nothing'}")
 
 
 def _rows(home: Home, stack: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,12 +87,12 @@ def _state(home: Home, name: str, item: dict[str, Any]) -> str:
     return "up" if probes.answers(item["url"] + path) else "not ready"
 
 
-def _table(home: Home, stack: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("component", "state", "url", "pid", "restarts", "MiB"):
-        table.add_column(column, justify="right" if column in {"pid", "restarts", "MiB"} else "left")
-    for row in _rows(home, stack):
-        colour = "green" if row["state"] == "up" else "red"
-        table.add_row(row["name"], f"[{colour}]{row['state']}[/]", row["url"], str(row["pid"]),
-                      str(row["restarts"]), str(row["rss_mib"]))
-    return table
+def _table(components: list[dict[str, Any]]) -> RenderableType:
+    return rows(components, {
+        "COMPONENT": lambda i: i["name"],
+        "STATE": lambda i: Text(i["state"], style="green" if i["state"] == "up" else "red"),
+        "URL": lambda i: i["url"],
+        "PID": lambda i: str(i["pid"]),
+        "RESTARTS": lambda i: str(i["restarts"]),
+        "MIB": lambda i: str(i["rss_mib"]),
+    }, empty="nothing has been started yet")

@@ -61,7 +61,7 @@ class Home:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise TuneloopError(f"{self.stack_file} is damaged ({error}); run `tuneloop down`, then delete it") from error
+            raise TuneloopError(f"{self.stack_file} is damaged ({error}); delete it and start again") from error
         return content
 
     def write_stack(self, content: dict[str, Any]) -> None:

@@ -71,8 +71,8 @@ def storage(plan: Plan) -> Component:
         f"-master.port={p['s3_master']}", f"-master.port.grpc={p['s3_master_grpc']}",
         # Small volumes: the default reserves far more disk than a local stack needs.
         "-volume.max=100", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
-        # Nobody else reads from this volume server: it need not wait for others to notice its end.
-        "-volume.preStopSeconds=0",
+        # One server alone: nobody must notice its end, and it wins every election.
+        "-volume.preStopSeconds=0", "-master.electionTimeout=500ms",
     ]
     return Component("s3", argv, plan.environment(), f"{plan.url('s3')}/healthz", url=plan.url("s3"))
 

@@ -83,8 +83,7 @@ def topics(bootstrap: str, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            create_topics(bootstrap)
-            return
+            return create_topics(bootstrap)
         except KafkaError as error:
             if time.monotonic() > deadline:
                 raise MachineError(f"the broker at {bootstrap} did not create the topics: {error}") from error

@@ -38,7 +38,7 @@ def test_nothing_seen_is_no_evidence() -> None:
     assert Evidence().e_safe == pytest.approx(1.0)
     assert math.fsum(SAFE_WEIGHTS) == pytest.approx(1.0)
     assert min(HARM_RATIOS) > 1
-    assert 0 < min(SAFE_SHARES)
+    assert min(SAFE_SHARES) > 0
     assert max(SAFE_SHARES) < 1
 
 

@@ -1,0 +1,1 @@
+"""`tuneloop demo`: the whole loop, for real, on one machine, told in three datasets."""

@@ -22,8 +22,14 @@ from services.gateway.proxy import Proxy
 DOORS = ("/v1/chat/completions", "/v1/completions")
 
 
-def build_app(proxy: Proxy, metrics: GatewayMetrics, plan: Callable[[], Plan]) -> Starlette:
-    """The ASGI application."""
+def build_app(
+    proxy: Proxy, metrics: GatewayMetrics, plan: Callable[[], Plan], complete: Callable[[], bool]
+) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        complete: whether the plan comes from a whole route table, be it one without routes.
+    """
 
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [_model(route) for route in plan().routes.values()]})
@@ -35,7 +41,7 @@ def build_app(proxy: Proxy, metrics: GatewayMetrics, plan: Callable[[], Plan]) -
         return PlainTextResponse("ok\n")
 
     async def ready(_: Request) -> Response:
-        if plan().routes:
+        if complete():
             return PlainTextResponse("ready\n")
         return PlainTextResponse("no route table yet; waiting for Kafka\n", status_code=503)
 

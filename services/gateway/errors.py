@@ -62,7 +62,8 @@ def unknown_model(name: str, known: Collection[str]) -> ApiError:
 
 
 def no_table() -> ApiError:
-    return ApiError(503, "no_route_table", "the gateway has no route table yet; it waits for Kafka", retry_after=2)
+    message = "the gateway knows no route yet; one comes with the first rollout"
+    return ApiError(503, "no_route_table", message, retry_after=2)
 
 
 def overloaded(limit: int) -> ApiError:

@@ -3,9 +3,13 @@
 The consumer's thread is the only writer of the table. The event loop gets each new value by a callback and never waits
 for Kafka or the disk. Writing has a thread of its own, which writes the newest value only, so that a slow disk neither
 delays a rollback nor queues up work.
+
+The topics are read from their beginning, so at first the facts tell history. Until they have been read to their end,
+they change nothing that is served: a gateway that starts must not follow last month's canary for a moment.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +22,10 @@ log = get_logger(__name__)
 
 TOPICS = (Topic.ROUTES, Topic.ADAPTERS)
 _RESTART_SECONDS = 5.0
+# A topic that never pauses has no end; after this long its facts count as present.
+_HISTORY_SECONDS = 10.0
+
+OnEvent = Callable[[Event[Any]], None]
 
 
 class Consumer(Protocol):
@@ -30,14 +38,18 @@ class TableKeeper:
     """Owner of the present route table.
 
     Args:
-        consumer: makes the follower of the topics, given where each event goes.
+        consumer: makes the follower of the topics, given where each event goes and what to call at their end.
         on_change: called from the consumer's thread with each new table.
+
+    Attributes:
+        table: the newest one, with history as far as it has been read.
+        complete: whether the table is more than nothing: from disk, or from the whole of the topics.
     """
 
     def __init__(
         self,
         store: TableStore,
-        consumer: Callable[[Sequence[str], Callable[[Event[Any]], None]], Consumer],
+        consumer: Callable[[Sequence[str], OnEvent, Callable[[], None]], Consumer],
         on_change: Callable[[RouteTable], None],
     ) -> None:
         self._store = store
@@ -47,11 +59,15 @@ class TableKeeper:
         self._dirty = threading.Event()
         self._threads: list[threading.Thread] = []
         self.table = RouteTable()
-        self._written = self.table
+        self.complete = False
+        self._written = self._given = self.table
+        self._history_until: float | None = None
+        self._present = False
 
     def load(self) -> RouteTable:
         """Take up the table from disk."""
-        self.table = self._written = self._store.load()
+        self.table = self._written = self._given = self._store.load()
+        self.complete = bool(self.table.routes)
         log.info("route table read from disk", routes=sorted(self.table.routes), replicas=sorted(self.table.replicas))
         return self.table
 
@@ -81,23 +97,39 @@ class TableKeeper:
         if table is self.table:
             return
         self.table = table
-        log.info("route table changed", type=event.type, subject=event.subject)
-        self._on_change(table)
-        self._dirty.set()
+        now = time.monotonic()
+        self._history_until = self._history_until or now + _HISTORY_SECONDS
+        if self._present or now > self._history_until:
+            log.info("route table changed", type=event.type, subject=event.subject)
+            self._hand_on()
+
+    def on_caught_up(self) -> None:
+        """All that the topics hold has been read."""
+        if not self._present:
+            log.info("following Kafka", routes=sorted(self.table.routes), replicas=sorted(self.table.replicas))
+        self._present = True
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        self.complete = True
+        if self.table is not self._given:
+            self._given = self.table
+            self._on_change(self._given)
+            self._dirty.set()
 
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:
-                self._make_consumer(TOPICS, self.on_event).run(self._stop)
+                self._make_consumer(TOPICS, self.on_event, self.on_caught_up).run(self._stop)
             except Exception:
                 log.exception("following Kafka failed; the gateway serves its last table and tries again")
             self._stop.wait(_RESTART_SECONDS)
 
     def _write(self) -> None:
-        while not self._stop.is_set() or self.table is not self._written:
+        while not self._stop.is_set() or self._given is not self._written:
             self._dirty.wait()
             self._dirty.clear()
-            table = self.table
+            table = self._given
             if table is self._written:
                 continue
             try:

@@ -58,7 +58,9 @@ class Gateway:
         loop = asyncio.get_running_loop()
         keeper = TableKeeper(
             TableStore(self.settings.state_dir),
-            lambda topics, on_event: TableConsumer(self.settings.kafka_bootstrap, topics, on_event),
+            lambda topics, on_event, on_caught_up: TableConsumer(
+                self.settings.kafka_bootstrap, topics, on_event, on_caught_up=on_caught_up
+            ),
             lambda table: self._use_soon(loop, table),
         )
         self.use(keeper.load())
@@ -67,7 +69,8 @@ class Gateway:
             proxy = Proxy(self.settings, self.metrics, self._units, upstream, lambda: self.plan)
             keeper.start()
             try:
-                await self._serve(build_app(proxy, self.metrics, lambda: self.plan), listener)
+                app = build_app(proxy, self.metrics, lambda: self.plan, lambda: keeper.complete)
+                await self._serve(app, listener)
             finally:
                 await asyncio.to_thread(keeper.stop, _THREADS_SECONDS)
 

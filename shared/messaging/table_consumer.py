@@ -23,6 +23,9 @@ class TableConsumer:
 
     There is no group and no offset: after a restart, of this process or of the connection, all of it comes again.
     So `on_event` must be idempotent; the newest fact about a key comes last. What it raises ends the loop.
+
+    Args:
+        on_caught_up: called once per connection, when all that was there has been read, even if that is nothing.
     """
 
     name = "table"
@@ -33,10 +36,12 @@ class TableConsumer:
         topics: Sequence[str],
         on_event: Callable[[Event[Any]], None],
         *,
+        on_caught_up: Callable[[], None] | None = None,
         clock: Clock | None = None,
         open_source: Callable[[], RecordSource] | None = None,
     ) -> None:
         self._on_event = on_event
+        self._on_caught_up = on_caught_up
         self._clock = clock or SystemClock()
         self._link = Link(self.name)
         self._open = open_source or (lambda: KafkaSource(bootstrap, topics, group=None))
@@ -54,8 +59,14 @@ class TableConsumer:
 
     def _read(self, source: RecordSource, stop: threading.Event) -> None:
         seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        caught_up = False
         while not stop.is_set():
-            for record in source.poll(POLL_SECONDS):
+            records = source.poll(POLL_SECONDS)
+            if not records and not caught_up:
+                caught_up = True
+                if self._on_caught_up is not None:
+                    self._on_caught_up()
+            for record in records:
                 event = _decoded(record)
                 if event is None or (event.source, event.id) in seen:
                     continue

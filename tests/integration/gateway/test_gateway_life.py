@@ -52,6 +52,11 @@ def test_without_table_and_kafka_it_says_what_it_waits_for(tmp_path: Path) -> No
         assert gateway.client.get("/v1/models").json() == {"object": "list", "data": []}
 
 
+def test_a_new_installation_is_ready_without_routes(tmp_path: Path, broker: str) -> None:
+    with running_gateway(tmp_path, KAFKA_BOOTSTRAP=broker) as gateway:
+        eventually(lambda: gateway.client.get("/readyz").status_code == 200, timeout=30)
+
+
 def test_a_corrupt_table_is_set_aside_and_kafka_gives_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "route-table.json").write_text('{"format": 1, "table"')
     port = free_port()
@@ -63,6 +68,7 @@ def test_a_corrupt_table_is_set_aside_and_kafka_gives_a_new_one(tmp_path: Path) 
             create_topics(bootstrap)
             publish(bootstrap, route("r"))
             eventually(lambda: gateway.client.get("/readyz").status_code == 200, timeout=60)
+            eventually(lambda: gateway.client.get("/v1/models").json()["data"], timeout=10)
             eventually((tmp_path / "route-table.json").exists, timeout=10)
 
 

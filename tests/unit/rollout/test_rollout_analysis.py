@@ -56,10 +56,10 @@ def test_the_rate_test_is_the_binomial_likelihood_ratio() -> None:
     assert rate_steps((2, 50), np.array([0.02]), 0.1)[0] == pytest.approx(expected)
 
 
-@given(stable_total=totals, candidate_total=totals, base=rates, boundary=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
+@given(sizes=st.tuples(totals, totals), base=rates, boundary=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
        rho=st.floats(min_value=0.02, max_value=50), below=st.floats(min_value=0, max_value=1))
 def test_a_ratio_factor_expects_at_most_one_under_its_null_at_any_rate(
-    stable_total: int, candidate_total: int, base: float, boundary: float, rho: float, below: float
+    sizes: tuple[int, int], base: float, boundary: float, rho: float, below: float
 ) -> None:
     """The bound that makes the product an e-process, computed exactly: sum over both binomials of P times factor."""
     if rho > boundary:  # an alternative of harm; null: the candidate's rate is at most `boundary` times stable's
@@ -68,6 +68,7 @@ def test_a_ratio_factor_expects_at_most_one_under_its_null_at_any_rate(
         if base * boundary > 1:
             return
         candidate_rate = base * boundary + (1 - base * boundary) * below
+    stable_total, candidate_total = sizes
     x, y = np.arange(candidate_total + 1), np.arange(stable_total + 1)
     px = stats.binom.pmf(x, candidate_total, candidate_rate)
     py = stats.binom.pmf(y, stable_total, base)

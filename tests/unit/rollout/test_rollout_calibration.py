@@ -3,7 +3,7 @@
 Every scenario is 120 looks at about 60 requests each, so the numbers compare with those in the literature's tables.
 """
 
-from collections.abc import Callable
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import pytest
 from services.rollout.analysis import Bounds, harm_steps, log_harm, log_safe, safe_steps
 
 Floats = npt.NDArray[np.float64]
-Test = Callable[[Floats, Floats], Floats]
+Fired = npt.NDArray[np.bool_]
 
 ALPHA = BETA = 0.05
 RUNS, LOOKS, REQUESTS = 2000, 120, 60
@@ -32,36 +32,48 @@ def simulate(
     return stable, canary
 
 
-def e_process(stable: Floats, candidate: Floats) -> Floats:
+def e_process(stable: Floats, candidate: Floats) -> Fired:
     """At which looks the count e-process would roll back, ``[runs, looks]``."""
-    return log_harm(np.cumsum(harm_steps(stable, candidate), axis=1)) >= np.log(1 / ALPHA)
+    fired: Fired = log_harm(np.cumsum(harm_steps(stable, candidate), axis=1)) >= np.log(1 / ALPHA)
+    return fired
 
 
-def peeking_z_test(stable: Floats, candidate: Floats) -> Floats:
+def peeking_z_test(stable: Floats, candidate: Floats) -> Fired:
     """The broken one: a one-sided two-proportion z-test, at level alpha, asked again at every look."""
     s, c = np.cumsum(stable, axis=1), np.cumsum(candidate, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         pooled = (s[..., 0] + c[..., 0]) / (s[..., 1] + c[..., 1])
         spread = np.sqrt(pooled * (1 - pooled) * (1 / s[..., 1] + 1 / c[..., 1]))
         z = (c[..., 0] / c[..., 1] - s[..., 0] / s[..., 1]) / spread
-    return np.nan_to_num(z) > 1.645
+    fired: Fired = np.nan_to_num(z) > 1.645
+    return fired
 
 
-def safe(stable: Floats, candidate: Floats) -> Floats:
+def safe(stable: Floats, candidate: Floats) -> Fired:
     ratio, rate = safe_steps(stable, candidate, BOUNDS)
-    return log_safe(np.cumsum(ratio, axis=1), np.cumsum(rate, axis=1)) >= np.log(1 / BETA)
+    passed: Fired = log_safe(np.cumsum(ratio, axis=1), np.cumsum(rate, axis=1)) >= np.log(1 / BETA)
+    return passed
 
 
-def assert_rarely(fired: Floats, bound: float) -> None:
+def assert_rarely(fired: Fired, bound: float) -> None:
     """The gate: the share of runs in which it ever fired is at most `bound` and three standard errors."""
     share = float(fired.any(axis=1).mean())
     limit = bound + 3 * np.sqrt(bound * (1 - bound) / len(fired))
-    assert share <= limit, f"fired in {share:.3f} of the runs, the bound is {bound} (with 3 standard errors {limit:.3f})"
+    assert share <= limit, f"fired in {share:.3f} of the runs; the bound is {bound}, or {limit:.3f} by chance"
 
 
 RAMP = np.repeat([0.05, 0.1, 0.25, 0.5, 0.75, 0.9], LOOKS // 6)
 TRIPLING = np.linspace(0.02, 0.06, LOOKS)
-HARMLESS = {
+
+
+class Scenario(TypedDict, total=False):
+    """What `simulate` is called with."""
+
+    stable_rate: float | Floats
+    weight: float | Floats
+
+
+HARMLESS: dict[str, Scenario] = {
     "1 % errors": {"stable_rate": 0.01},
     "5 % errors": {"stable_rate": 0.05},
     "40 % errors": {"stable_rate": 0.4},
@@ -72,7 +84,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("scenario", HARMLESS.values(), ids=HARMLESS.keys())
-def test_a_harmless_candidate_is_rarely_rolled_back(scenario: dict[str, float | Floats]) -> None:
+def test_a_harmless_candidate_is_rarely_rolled_back(scenario: Scenario) -> None:
     assert_rarely(e_process(*simulate(1, ratio=1.0, **scenario)), ALPHA)
 
 

@@ -1,0 +1,107 @@
+"""A made-up world for tests of the rollout reducer: gateways that count, a clock, and a rollout that looks at them."""
+
+from datetime import datetime, timedelta
+
+from services.rollout.counts import Reading
+from services.rollout.decide import new_state, next_look, step
+from services.rollout.guardrails import NoData, name_of
+from services.rollout.state import Command, Effect, Loading, Observation, RolloutState, Verb
+from shared.clock import VirtualClock
+from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep
+
+LOADED = Loading(loaded=2)
+OUTAGE = NoData("unreachable", "Prometheus cannot be reached")
+STABLE, CANDIDATE = "m@1", "m@2"
+
+
+def policy(**changes: object) -> RolloutPolicy:
+    """Two steps, two guardrails, short times."""
+    values: dict[str, object] = {
+        "steps": [RolloutStep(weight=20, min_duration=timedelta(seconds=10), min_requests=10),
+                  RolloutStep(weight=50, min_duration=timedelta(seconds=10), min_requests=10)],
+        "interval": timedelta(seconds=5),
+        "guardrails": [Guardrail(metric="errors", tolerable_rate=0.1),
+                       Guardrail(metric="latency", slo_seconds=1.0, tolerable_rate=0.1)],
+        "deadline": timedelta(minutes=10),
+        "load_deadline": timedelta(minutes=2),
+    }
+    return RolloutPolicy.model_validate({**values, **changes})
+
+
+class World:
+    """One rollout of `CANDIDATE` against `STABLE`. Tests change the attributes and call `look`."""
+
+    def __init__(self, rules: RolloutPolicy | None = None) -> None:
+        self.policy = rules or policy()
+        self.clock = VirtualClock()
+        self.state = new_state(self.clock.now(), self.policy)
+        self.counters: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self.loading = Loading(waiting=("gpu-0", "gpu-1"))
+        self.no_data: NoData | None = None
+        self.route_free = True
+        self.misfit = ""
+        self.successor: str | None = None
+        self.users: int | None = None
+        self.effects: list[Effect] = []
+        self._commands = 0
+        self.serve(0, 0)
+
+    def serve(self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "") -> None:
+        """Count requests, `bad` of them bad for `metric` (all by default)."""
+        for name in (name_of(guardrail) for guardrail in self.policy.guardrails):
+            hit = not metric or name.startswith(metric)
+            for version, total, wrong in ((STABLE, stable, bad_stable * hit), (CANDIDATE, candidate, bad * hit)):
+                before = self.counters.get((name, "gw", version), (0, 0))
+                self.counters[name, "gw", version] = before[0] + wrong, before[1] + total
+
+    def restart_gateway(self) -> None:
+        self.counters = dict.fromkeys(self.counters, (0, 0))
+
+    def command(self, verb: Verb, reason: str = "because") -> Command:
+        self._commands += 1
+        return Command(id=self._commands, verb=verb, reason=reason)
+
+    def look(self, seconds: float = 5.0, command: Command | None = None) -> list[Effect]:
+        """Let time pass, look once; the effects that were wanted."""
+        self.clock.advance(seconds)
+        self.state, self.effects = step(self.state, self.observation(command), self.now, self.policy)
+        # What is stored is JSON; a rollout that could not be read back would be lost.
+        self.state = RolloutState.model_validate_json(self.state.model_dump_json())
+        return self.effects
+
+    def observation(self, command: Command | None = None) -> Observation:
+        readings: dict[str, tuple[Reading, ...] | NoData] = {}
+        for guardrail in self.policy.guardrails:
+            name = name_of(guardrail)
+            readings[name] = self.no_data or self._readings(name)
+        return Observation(
+            stable=STABLE, candidate=CANDIDATE, readings=readings, loading=self.loading, route_free=self.route_free,
+            misfit=self.misfit, successor=self.successor, command=command, users=self.users,
+        )
+
+    def _readings(self, name: str) -> tuple[Reading, ...]:
+        return tuple(
+            reading
+            for (guardrail, target, version), (bad, total) in self.counters.items() if guardrail == name
+            for reading in (
+                Reading(target=target, version=version, cell="bad", value=bad, bad=1, total=1),
+                Reading(target=target, version=version, cell="good", value=total - bad, bad=0, total=1),
+            )
+        )
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    @property
+    def next_look(self) -> datetime | None:
+        return next_look(self.state, self.now, self.policy)
+
+    def to_step(self, number: int) -> None:
+        """Bring a fresh rollout to a step, by good traffic."""
+        self.look()
+        self.loading = LOADED
+        self.look()
+        while self.state.step < number:
+            self.serve(60, 20)
+            self.look()

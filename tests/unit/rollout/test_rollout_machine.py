@@ -1,0 +1,205 @@
+"""The reducer under hypothesis: whatever happens in whatever order, what must never happen does not.
+
+The machine keeps a route table of its own, changed only by the effects, by the same rules as the real one. Two
+controllers look at the same rollout; each look is fenced, so of two that began from the same row only one is applied.
+"""
+
+from typing import Literal
+
+import hypothesis.strategies as st
+from hypothesis import event, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from services.rollout.decide import step
+from services.rollout.guardrails import NoData
+from services.rollout.state import (
+    FULL_WEIGHT,
+    TERMINAL,
+    Answer,
+    Command,
+    Effect,
+    LeaveRoute,
+    Loading,
+    MakeStable,
+    Observation,
+    RolloutState,
+    Shift,
+    TakeRoute,
+    Verb,
+)
+from tests.support.rollouts import LOADED, STABLE, World, policy
+
+FAULTS = [NoData(kind, f"of a fault: {kind}") for kind in ("unreachable", "timeout", "stale", "invalid", "empty")]
+
+
+class RolloutMachine(RuleBasedStateMachine):
+    """Random traffic, faults, people, replicas, successors and two controllers."""
+
+    @initialize(choice=st.sampled_from(["extend", "pause", "rollback"]))
+    def begin(self, choice: Literal["extend", "pause", "rollback"]) -> None:
+        self.world = World(policy(on_insufficient_evidence=choice))
+        self.holder: str | None = None
+        self.weight = 0
+        self.stable = STABLE
+        self.epoch = 0
+        self.slow: tuple[int, RolloutState, Observation] | None = None
+        self.pending: list[Command] = []
+        self.answered: list[int] = []
+        self.looked = 0
+        self.data_looks = 0
+        self.person_promoted = False
+        self.ends = 0
+
+    # --- The world ----------------------------------------------------------------------------------------------------
+
+    @rule(stable=st.integers(0, 80), candidate=st.integers(0, 80), share=st.sampled_from([0.0, 0.0, 0.02, 0.5]))
+    def traffic(self, stable: int, candidate: int, share: float) -> None:
+        if self.weight:
+            self.world.serve(stable, candidate, bad=round(candidate * share))
+
+    @rule(fault=st.sampled_from([None, None, None, *FAULTS]))
+    def metrics(self, fault: NoData | None) -> None:
+        self.world.no_data = fault
+
+    @rule()
+    def gateway_restarts(self) -> None:
+        self.world.restart_gateway()
+
+    @rule(loading=st.sampled_from([LOADED, LOADED, LOADED, Loading(waiting=("gpu-0",), loaded=1),
+                                   Loading(failure="gpu-0 cannot")]))
+    def replicas(self, loading: Loading) -> None:
+        self.world.loading = loading
+
+    @rule(verb=st.sampled_from(["pause", "resume", "promote", "abort", "pause", "resume"]))
+    def person(self, verb: Verb) -> None:
+        self.pending.append(self.world.command(verb))
+
+    @rule(rare=st.integers(0, 9))
+    def successor(self, rare: int) -> None:
+        if rare == 0:
+            self.world.successor = "m@3"
+
+    @rule(seconds=st.sampled_from([1.0, 5.0, 5.0, 5.0, 30.0, 700.0]))
+    def time(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+
+    # --- Two controllers ----------------------------------------------------------------------------------------------
+
+    @rule()
+    def look(self) -> None:
+        self.epoch += 1
+        self._finish(self.epoch, self.world.state, self._observe())
+
+    @rule()
+    def a_slow_controller_begins_a_look(self) -> None:
+        self.epoch += 1
+        self.slow = self.epoch, self.world.state, self._observe()
+
+    @precondition(lambda self: self.slow is not None)
+    @rule()
+    def the_slow_controller_ends_its_look(self) -> None:
+        assert self.slow is not None
+        slow, self.slow = self.slow, None
+        self._finish(*slow)
+
+    def _observe(self) -> Observation:
+        return self.world.observation(self.pending[0] if self.pending else None)
+
+    def _finish(self, epoch: int, before: RolloutState, seen: Observation) -> None:
+        after, effects = step(before, seen, self.world.now, self.world.policy)
+        if epoch != self.epoch:
+            return  # the fenced write changes no row
+        assert self.world.state == before, "two leaders acted on the same row"
+        if not any(isinstance(found, NoData) for found in seen.readings.values()):
+            self.data_looks += 1
+        assert RolloutState.model_validate_json(after.model_dump_json()) == after
+        self.world.state = after
+        event(f"reached {after.phase}")
+        self._check_command(before, after, seen, effects)
+        for effect in effects:
+            self._apply(before, seen, effect)
+
+    def _check_command(
+        self, before: RolloutState, after: RolloutState, seen: Observation, effects: list[Effect]
+    ) -> None:
+        answers = [effect for effect in effects if isinstance(effect, Answer)]
+        assert [answer.command for answer in answers] == ([seen.command.id] if seen.command else [])
+        if seen.command is None:
+            return
+        self.pending.pop(0)
+        if seen.command.verb == "abort" and before.phase not in TERMINAL:
+            assert after.weight == 0
+            assert after.phase in ("aborting", "rolled_back", "superseded")
+        if seen.command.verb == "promote" and not answers[0].refused:
+            self.person_promoted = True
+
+    def _apply(self, before: RolloutState, seen: Observation, effect: Effect) -> None:
+        mine = self.holder == "me"
+        asked = seen.command is not None and seen.command.verb == "promote"
+        match effect:
+            case TakeRoute():
+                assert not mine
+                self.holder, self.weight = "me", 0
+            case Shift(weight=weight) if mine:
+                if weight > self.weight:
+                    assert before.phase != "paused" or asked, "the weight rose in a pause"
+                    assert seen.loading.complete or before.phase != "staging", "traffic before it is loaded"
+                    assert asked or not any(isinstance(found, NoData) for found in seen.readings.values()) or (
+                        before.phase == "staging"
+                    ), "more traffic without data"
+                self.weight = weight
+            case MakeStable() if mine:
+                least = sum(item.min_requests for item in self.world.policy.steps)
+                for guardrail in self.world.state.guardrails.values():
+                    assert self.person_promoted or guardrail.evidence.candidate.total >= least, "promoted without data"
+                assert self.weight == FULL_WEIGHT
+                self.holder, self.weight, self.stable = None, 0, "candidate"
+                self.ends += 1
+            case LeaveRoute() if mine:
+                assert self.weight == 0, "it left the route with weight"
+                self.holder = None
+                self.ends += 1
+
+    # --- What must always hold ----------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_route_is_what_the_state_says(self) -> None:
+        state = self.world.state
+        if state.phase == "promoted":
+            assert (self.stable, self.holder) == ("candidate", None)
+        elif self.holder == "me":
+            assert self.weight == state.weight
+        else:
+            assert self.weight == 0
+            assert self.stable == STABLE
+
+    @invariant()
+    def it_ends_once(self) -> None:
+        assert self.ends <= 1
+        assert self.world.state.phase in TERMINAL or self.ends == 0
+
+    @invariant()
+    def nothing_is_safe_without_data(self) -> None:
+        if not self.data_looks:
+            assert all(mine.verdict != "safe" for mine in self.world.state.guardrails.values())
+            assert self.world.state.step <= 1 or self.person_promoted
+
+    @invariant()
+    def an_active_rollout_will_be_looked_at_again(self) -> None:
+        assert (self.world.next_look is None) == (self.world.state.phase in TERMINAL)
+
+    @precondition(lambda self: self.world.state.phase not in TERMINAL)
+    @rule()
+    def an_abort_from_here_reaches_weight_zero(self) -> None:
+        """Asked of a copy at random moments, so that it covers every phase that is ever reached."""
+        seen = self.world.observation(Command(id=-1, verb="abort", reason="now"))
+        state, effects = step(self.world.state, seen, self.world.now, self.world.policy)
+        assert state.weight == 0
+        assert self.world.state.phase == "aborting" or Shift(0) in effects
+        later = self.world.now.fromtimestamp(self.world.now.timestamp() + 60, tz=self.world.now.tzinfo)
+        state, effects = step(state, self.world.observation(), later, self.world.policy)
+        assert state.phase in ("rolled_back", "superseded")
+
+
+RolloutMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestRolloutMachine = RolloutMachine.TestCase

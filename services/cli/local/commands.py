@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     base_model: Annotated[str, typer.Option(help="smollm2-135m-instruct, or tiny for quick trials.")] = BASE_MODEL,
-    gateway_port: Annotated[int | None, typer.Option(help="Port of the gateway; by default 8700 or a free one.")] = None,
+    gateway_port: Annotated[int | None, typer.Option(help="The gateway's port; by default 8700 or a free one.")] = None,
     fault_hooks: Annotated[bool, typer.Option(help="Let tests make the engine fail on purpose.")] = False,
 ) -> None:
     """Run the whole system on this machine, until `tuneloop down`."""

@@ -84,7 +84,8 @@ def test_a_foreign_type_is_told_apart_from_a_bad_record() -> None:
         decode(value, headers | {"ce_type": b"com.example.thing"}, key)
 
 
-BASE: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"$ref": "#/$defs/B"}}, "required": ["a"],
+BASE: dict[str, Any] = {"type": "object", "required": ["a"],
+        "properties": {"a": {"type": "string"}, "b": {"$ref": "#/$defs/B"}},
         "$defs": {"B": {"type": "object", "properties": {"c": {"type": "integer"}}}}}
 
 

@@ -158,7 +158,7 @@ def test_pid_of_somebody_else_is_not_mistaken_for_the_job(launcher: SubprocessLa
 
 
 def test_cancel_lets_the_job_end_by_itself(launcher: SubprocessLauncher, tmp_path: Path) -> None:
-    launcher.launch(spec("polite", "term-file", str(tmp_path / "asked"), "child", str(tmp_path / "pids"), "sleep", "99"))
+    launcher.launch(spec("polite", "term-file", str(tmp_path / "asked"), "child", str(tmp_path / "pids"), "sleep", "9"))
     pids_in(tmp_path / "pids")
     launcher.cancel("polite")
     launcher.cancel("polite")

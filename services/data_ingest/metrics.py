@@ -1,0 +1,11 @@
+"""What data_ingest counts for Prometheus."""
+
+from prometheus_client import Counter, Histogram
+
+UPLOADED_BYTES = Counter("tuneloop_data_ingest_uploaded_bytes", "Bytes of accepted uploads.")
+DATASETS = Counter("tuneloop_data_ingest_datasets", "Datasets by how they ended.", ["state"])
+ROWS = Counter("tuneloop_data_ingest_rows", "Rows by what became of them: kept, or why they were dropped.", ["outcome"])
+PREPARE_SECONDS = Histogram(
+    "tuneloop_data_ingest_prepare_seconds", "Time to download, check, split and store one dataset.",
+    buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
+)

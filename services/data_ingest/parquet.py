@@ -1,0 +1,70 @@
+"""Writing the splits as Parquet, in bounded memory, the same bytes for the same rows."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.data_ingest.examples import Example, Message
+from services.data_ingest.split import SPLITS, Split
+
+SCHEMA = pa.schema([
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("group", pa.string(), nullable=False),
+    pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False),
+])
+# A row group is what a writer, and later a reader, holds in memory. Both bounds depend on the rows alone, so that the
+# same rows always make the same groups.
+GROUP_ROWS = 10_000
+GROUP_CHARACTERS = 16_000_000
+
+
+class SplitWriters:
+    """One Parquet file a split: ``<folder>/<split>.parquet``. A file without rows is written too."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._stack = ExitStack()
+        self._writers = {
+            split: self._stack.enter_context(_SplitWriter(folder / f"{split}.parquet")) for split in SPLITS
+        }
+
+    def write(self, split: Split, example: Example) -> None:
+        """Append one row."""
+        self._writers[split].write(example)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, at)
+
+
+class _SplitWriter:
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", version="2.6")
+        self._rows: list[tuple[str, str, tuple[Message, ...]]] = []
+        self._characters = 0
+
+    def write(self, example: Example) -> None:
+        self._rows.append((example.id, example.group, example.messages))
+        self._characters += sum(len(content) for _, content in example.messages)
+        if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        values = zip(*self._rows, strict=True)
+        columns = [pa.array(column, type=field.type) for column, field in zip(values, SCHEMA, strict=True)]
+        self._writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=GROUP_ROWS)
+        self._rows, self._characters = [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._rows:
+            self._flush()
+        self._writer.close()

@@ -6,7 +6,6 @@ It passes the same contract as the real brokers, as far as `RecordSource` and `R
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 
 from shared.messaging.broker import Outgoing, Record
 
@@ -20,6 +19,7 @@ class MemoryBroker:
         logs: records by topic and partition.
         refuse: keys whose records are not acknowledged.
         hit: called before and after each write with its name; it may raise.
+        late_by: a record whose write was cut off arrives all the same, after this many others; None for never.
     """
 
     def __init__(self, partitions: int = 2) -> None:
@@ -28,9 +28,26 @@ class MemoryBroker:
         self.committed: dict[tuple[str, str, int], int] = {}
         self.refuse: Collection[str] = ()
         self.hit: Hit = lambda _: None
+        self.late_by: int | None = None
+        self._under_way: list[tuple[int, Outgoing]] = []
+
+    def write(self, record: Outgoing) -> None:
+        """Write one record on behalf of a producer that may die at it."""
+        try:
+            self.hit("before produce")
+        except BaseException:
+            if self.late_by is not None:
+                self._under_way.append((self.late_by, record))
+            raise
+        self.append(record)
+        arrived = [late for countdown, late in self._under_way if countdown == 0]
+        self._under_way = [(countdown - 1, late) for countdown, late in self._under_way if countdown > 0]
+        for late in arrived:
+            self.append(late)
+        self.hit("after produce")
 
     def append(self, record: Outgoing) -> None:
-        """Write one record."""
+        """Put one record at the end of its partition."""
         partition = zlib.crc32(record.key) % self.partitions
         log = self.logs[record.topic, partition]
         log.append(Record(record.topic, partition, len(log), record.key, record.value, record.headers))
@@ -61,6 +78,7 @@ class MemorySource:
         }
 
     def poll(self, seconds: float, most: int = 3) -> list[Record]:
+        """At most `most` records of each partition, without waiting."""
         batch = []
         for place, position in self._positions.items():
             taken = self._broker.logs[place][position : position + most]
@@ -69,12 +87,14 @@ class MemorySource:
         return batch
 
     def commit(self, records: Sequence[Record]) -> None:
+        """Remember the offsets in the broker."""
         self._broker.hit("before offset commit")
         for record in records:
             self._broker.committed[self._group or "", record.topic, record.partition] = record.offset + 1
         self._broker.hit("after offset commit")
 
     def close(self) -> None:
+        """Read no more."""
         self._positions.clear()
 
 
@@ -89,17 +109,15 @@ class MemorySink:
         self._broker = broker
 
     def send(self, records: Sequence[Outgoing]) -> list[Exception | None]:
+        """Write the records, except those of refused keys."""
         outcomes: list[Exception | None] = []
         for record in records:
             if record.key.decode() in self._broker.refuse:
                 outcomes.append(NotAcknowledgedError(record.key.decode()))
                 continue
-            self._broker.hit("before produce")
-            self._broker.append(record)
-            self._broker.hit("after produce")
+            self._broker.write(record)
             outcomes.append(None)
         return outcomes
 
     def close(self) -> None:
-        with suppress(AttributeError):
-            del self._broker
+        """Nothing is kept open."""

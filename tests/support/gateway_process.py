@@ -45,11 +45,11 @@ class GatewayProcess:
         body = {"model": model, "messages": [{"role": "user", "content": order}], **extra}
         return self.client.post("/v1/chat/completions", json=body, headers=headers)
 
-    def metric(self, name: str, **labels: str) -> float | None:
+    def metric(self, name: str, *, prefix: str = "tuneloop_gateway_", **labels: str) -> float | None:
         """The value of one series."""
         for family in text_string_to_metric_families(self.client.get("/metrics").text):
             for sample in family.samples:
-                if sample.name == f"tuneloop_gateway_{name}" and sample.labels == labels:
+                if sample.name == prefix + name and sample.labels == labels:
                     return sample.value
         return None
 

@@ -1,0 +1,28 @@
+"""Runs the trainer: ``python -m services.trainer``."""
+
+import sys
+from pathlib import Path
+
+from services.trainer.api import build_router
+from services.trainer.handlers import handlers
+from services.trainer.reconcile import RunReconciler
+from services.trainer.settings import TrainerSettings
+from shared.launchers import launcher_from
+from shared.service import Definition, run
+
+DEFINITION = Definition(
+    settings=TrainerSettings,
+    migrations=Path(__file__).parent / "migrations",
+    handlers=handlers,
+    router=lambda runtime: build_router(runtime, launcher_from(runtime.settings)),
+    loops=lambda runtime: [RunReconciler(runtime, launcher_from(runtime.settings)).loop()],
+)
+
+
+def main() -> int:
+    """Run until SIGTERM; the exit code."""
+    return run(DEFINITION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

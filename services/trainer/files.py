@@ -1,0 +1,60 @@
+"""The files by which the service and its job speak, in S3 under ``runs/<run>/<attempt>/``."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.events import ArtifactRef, DatasetRef
+from shared.pipeline import TrainingRecipe
+
+
+class JobInput(BaseModel):
+    """``job.json``: everything that the job must know. Written by the service before the launch.
+
+    Attributes:
+        prefix: where the job writes, ``runs/<run>/<attempt>/``.
+        resume_from: prefixes with checkpoints of this run's attempts, the newest attempt first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    pipeline: str
+    attempt: int
+    prefix: str
+    dataset: DatasetRef
+    base_model: str
+    recipe: TrainingRecipe
+    resume_from: list[str]
+
+
+class Progress(BaseModel):
+    """``progress.json``: where the job stands. Losses are mean nats per trained token."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    step: int
+    total_steps: int
+    loss: float | None = None
+    validation_loss: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+class Result(BaseModel):
+    """``result.json``: what came out. Written last."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    adapter: ArtifactRef
+    base_model_digest: str
+    steps: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+def prefix_of(run_id: str, attempt: int) -> str:
+    """Where an attempt's files are."""
+    return f"runs/{run_id}/{attempt}/"
+
+
+def checkpoints_of(run_id: str, attempts: int) -> list[str]:
+    """Where attempts 1 to `attempts` leave their checkpoints, the newest first."""
+    return [f"{prefix_of(run_id, number)}checkpoints/" for number in range(attempts, 0, -1)]

@@ -1,0 +1,58 @@
+"""The trainer's tables."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, Text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from shared.db import UtcDateTime
+from shared.leases import LeasedRow
+
+
+class Base(SQLModel, registry=registry()):
+    """Base of the trainer's tables."""
+
+
+class PipelineRow(Base, table=True):
+    """The newest spec of each pipeline, as `pipeline.applied` told it."""
+
+    __tablename__ = "pipelines"
+
+    id: str = Field(primary_key=True)
+    version: int
+    spec: dict[str, Any] = Field(sa_type=JSON)
+
+
+class Run(LeasedRow, Base, table=True):
+    """A training run. Its id is made of pipeline, pipeline version and dataset, so that no event can start it twice.
+
+    Attributes:
+        recipe: frozen when the run was created; a later version of the pipeline does not change a run in flight.
+        dataset: a `DatasetRef`.
+        attempt: the present one, from 1.
+        cancelled_because: a person's reason; the run ends as soon as the loop sees it.
+        progress: the newest that the job wrote.
+        progress_told_at: when it was last told as an event.
+        result: what the job wrote at its end.
+    """
+
+    __tablename__ = "runs"
+
+    pipeline: str = Field(index=True)
+    pipeline_version: int
+    base_model: str
+    recipe: dict[str, Any] = Field(sa_type=JSON)
+    dataset: dict[str, Any] = Field(sa_type=JSON)
+    attempt: int = 1
+    reason: str | None = Field(default=None, sa_type=Text)
+    cancelled_because: str | None = Field(default=None, sa_type=Text)
+    progress: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    progress_told_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    correlation_id: str
+    causation_id: str | None = None
+    created_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

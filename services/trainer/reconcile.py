@@ -1,0 +1,154 @@
+"""Drives runs to their end: launches the job of each attempt, watches it, tells what it does, takes its result."""
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from sqlmodel import col, select
+
+from services.trainer import decide
+from services.trainer.files import JobInput, Progress, Result, checkpoints_of, prefix_of
+from services.trainer.models import Run
+from services.trainer.settings import TrainerSettings
+from shared.db import reading, transaction
+from shared.errors import NotFoundError
+from shared.events import (
+    DatasetRef,
+    Payload,
+    TrainingCompleted,
+    TrainingFailed,
+    TrainingProgressed,
+    TrainingStarted,
+)
+from shared.jobs import Complete, GiveUp, JobFailure, Launch, Retry, Wait, next_action
+from shared.launchers import JobSpec, Launcher, job_name
+from shared.leases import Lease, apply
+from shared.messaging import emit
+from shared.pipeline import TrainingRecipe
+from shared.reconcile import ReconcileLoop
+from shared.service import Runtime
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+ACTIVE = ("pending", "running")
+M = TypeVar("M", bound=BaseModel)
+
+
+class RunReconciler:
+    """One look at one run; see `ReconcileLoop`."""
+
+    def __init__(self, runtime: Runtime[TrainerSettings], launcher: Launcher) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._launcher = launcher
+        self._clock = runtime.clock
+        self._store = runtime.store
+
+    def loop(self) -> ReconcileLoop[Run]:
+        """The loop that calls `look` for every run that has not ended."""
+        return ReconcileLoop(
+            name="runs", engine=self._runtime.engine, model=Run, states=ACTIVE, owner=self._runtime.instance,
+            clock=self._clock, reconcile=self.look, ttl=self._settings.lease_ttl_seconds,
+            interval=self._settings.reconcile_interval_seconds,
+        )
+
+    def look(self, run: Run, lease: Lease) -> None:
+        """Observe the run's present attempt, decide, act, and write down what follows."""
+        job = job_name("train", run.id, run.attempt)
+        if run.cancelled_because is not None:
+            self._launcher.cancel(job)
+            self._end(run, lease, "cancelled", f"cancelled: {run.cancelled_because}")
+            return
+        if run.state == "pending" and not self._has_its_turn(run):
+            return
+        # The launcher before the files: see `shared.jobs`.
+        status = self._launcher.observe(job)
+        result = self._read(run, "result.json", Result)
+        action = next_action(
+            "running" if run.state == "running" else "pending", status.state, result=result is not None,
+            failure=self._read(run, "failure.json", JobFailure), attempt=run.attempt,
+            max_attempts=TrainingRecipe.model_validate(run.recipe).max_attempts, message=status.message,
+        )
+        match action:
+            case Launch():
+                self._launch(run, lease, job)
+            case Wait():
+                self._tell_progress(run, lease)
+            case Complete() if result is not None:
+                self._complete(run, lease, result)
+            case Retry(attempt=attempt, delay=delay, reason=reason):
+                log.warning("attempt lost", run=run.id, attempt=run.attempt, reason=reason)
+                due = self._clock.now() + timedelta(seconds=delay)
+                self._write(run, lease, None, state="pending", attempt=attempt, reason=reason, next_look_at=due)
+            case GiveUp(reason=reason):
+                self._end(run, lease, "failed", reason)
+
+    def _has_its_turn(self, run: Run) -> bool:
+        with reading(self._runtime.engine) as session:
+            running = len(session.exec(select(Run.id).where(Run.state == "running")).all())
+            first_attempts = select(Run.id).where(Run.state == "pending", Run.attempt == 1)
+            waiting = session.exec(first_attempts.order_by(col(Run.created_at), col(Run.id))).all()
+        return decide.may_start(run.id, run.attempt, running, list(waiting), self._settings.max_concurrent_runs)
+
+    def _launch(self, run: Run, lease: Lease, job: str) -> None:
+        prefix = prefix_of(run.id, run.attempt)
+        work = JobInput(
+            run_id=run.id, pipeline=run.pipeline, attempt=run.attempt, prefix=prefix,
+            dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
+            recipe=TrainingRecipe.model_validate(run.recipe), resume_from=checkpoints_of(run.id, run.attempt),
+        )
+        uri = self._store.put_bytes(f"{prefix}job.json", work.model_dump_json(by_alias=True).encode())
+        self._launcher.launch(JobSpec(
+            name=job, module="services.trainer.job", args=[uri],
+            env={"TUNELOOP_CACHE_DIR": str(self._settings.cache_dir)},
+        ))
+        started = TrainingStarted(**self._names(run), dataset=work.dataset, base_model=run.base_model,
+                                  attempt=run.attempt, job=job)
+        self._write(run, lease, started, state="running", started_at=run.started_at or self._clock.now())
+
+    def _tell_progress(self, run: Run, lease: Lease) -> None:
+        progress = self._read(run, "progress.json", Progress)
+        old = Progress.model_validate(run.progress) if run.progress else None
+        every = timedelta(seconds=self._settings.progress_seconds)
+        now = self._clock.now()
+        if progress is None:
+            return
+        if not decide.worth_telling(progress, old, now=now, told_at=run.progress_told_at, every=every):
+            return
+        told = TrainingProgressed(**self._names(run), attempt=run.attempt, **progress.model_dump())
+        self._write(run, lease, told, progress=progress.model_dump(), progress_told_at=now)
+
+    def _complete(self, run: Run, lease: Lease, result: Result) -> None:
+        completed = TrainingCompleted(
+            **self._names(run), dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
+            base_model_digest=result.base_model_digest, adapter=result.adapter, attempt=run.attempt,
+            steps=result.steps, metrics=result.metrics,
+        )
+        self._write(run, lease, completed, state="completed", result=result.model_dump(mode="json"), reason=None,
+                    finished_at=self._clock.now())
+
+    def _end(self, run: Run, lease: Lease, state: str, reason: str) -> None:
+        failed = TrainingFailed(**self._names(run), attempt=run.attempt, reason=reason)
+        self._write(run, lease, failed, state=state, reason=reason, finished_at=self._clock.now())
+
+    def _write(self, run: Run, lease: Lease, fact: Payload | None, **values: Any) -> None:
+        """The row's change and the fact that follows from it, together, unless the lease is stale."""
+        with transaction(self._runtime.engine) as session:
+            if apply(session, Run, lease, **values) and fact is not None:
+                emit(session, fact, source="trainer", clock=self._clock, correlation_id=run.correlation_id,
+                     causation_id=run.causation_id)
+
+    def _read(self, run: Run, name: str, model: type[M]) -> M | None:
+        """One of the attempt's files, or None where it is not there. An unreadable one is the same as none."""
+        key = f"{prefix_of(run.id, run.attempt)}{name}"
+        try:
+            return model.model_validate_json(self._store.get_bytes(f"s3://{self._store.bucket}/{key}"))
+        except NotFoundError:
+            return None
+        except ValidationError as error:
+            log.warning("the job wrote something else than was agreed", file=key, error=str(error))
+            return None
+
+    def _names(self, run: Run) -> dict[str, Any]:
+        return {"run_id": run.id, "pipeline": run.pipeline, "pipeline_version": run.pipeline_version}

@@ -1,0 +1,19 @@
+"""The trainer's settings."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from shared.launchers import LauncherSettings
+from shared.settings import ServiceSettings
+
+
+class TrainerSettings(ServiceSettings, LauncherSettings):
+    """How many runs at once, and how they are watched."""
+
+    service: ClassVar[str] = "trainer"
+
+    max_concurrent_runs: int = Field(default=1, ge=1, description="runs beyond this number wait; one fills one machine")
+    progress_seconds: float = Field(default=5.0, ge=0, description="at most one training.progressed a run in this time")
+    cache_dir: Path = Field(default=Path(".tuneloop/cache"), description="where jobs keep base models between runs")

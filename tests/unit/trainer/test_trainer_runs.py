@@ -1,0 +1,198 @@
+"""A run's life under a virtual clock: a scripted launcher and a dictionary for S3 stand for the outside."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Engine
+
+import services.trainer
+from services.trainer.handlers import handlers
+from services.trainer.models import Base, Run
+from services.trainer.reconcile import RunReconciler
+from services.trainer.settings import TrainerSettings
+from shared.clock import VirtualClock
+from shared.db import reading, transaction
+from shared.errors import NotFoundError
+from shared.events import PipelineApplied
+from shared.launchers import JobSpec, JobState, JobStatus
+from shared.leases import interrupt
+from shared.pipeline import parse_pipeline
+from shared.s3 import ArtifactStore
+from shared.service import Runtime
+from tests.support import facts
+from tests.support.db import assert_migrations_match, sqlite_engine
+from tests.support.delivery import START, deliver, fact, said, unhandled
+
+RUN = f"intents-v1-{facts.dataset_ref().artifact.digest[7:19]}"
+
+
+class ScriptedLauncher:
+    """Jobs are in the state that the test says."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, JobState] = {}
+        self.launched: list[str] = []
+        self.cancelled: list[str] = []
+
+    def launch(self, spec: JobSpec) -> None:
+        if spec.name not in self.states:
+            self.launched.append(spec.name)
+            self.states[spec.name] = "running"
+
+    def observe(self, name: str) -> JobStatus:
+        return JobStatus(state=self.states.get(name, "absent"))
+
+    def cancel(self, name: str) -> None:
+        self.cancelled.append(name)
+
+    def logs(self, name: str) -> str:
+        return ""
+
+
+class Objects:
+    """The two calls that the service makes to S3."""
+
+    bucket = "tuneloop"
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_bytes(self, key: str, data: bytes) -> str:
+        self.objects[f"s3://{self.bucket}/{key}"] = data
+        return f"s3://{self.bucket}/{key}"
+
+    def get_bytes(self, uri: str) -> bytes:
+        if uri not in self.objects:
+            raise NotFoundError(uri)
+        return self.objects[uri]
+
+
+class World:
+    """The trainer with everything around it."""
+
+    def __init__(self, engine: Engine, **settings: Any) -> None:
+        self.engine = engine
+        self.clock = VirtualClock(START)
+        self.launcher = ScriptedLauncher()
+        self.store = Objects()
+        self.settings = TrainerSettings(**settings)
+
+    def looks(self, count: int = 1) -> None:
+        """Let a trainer that has just started look `count` times; each has forgotten all that is not in a row."""
+        for _ in range(count):
+            runtime = Runtime(self.settings, self.engine, cast(ArtifactStore, self.store), self.clock, "me")
+            RunReconciler(runtime, self.launcher).loop().step()
+            self.clock.advance(self.settings.reconcile_interval_seconds + 0.01)
+
+    def writes(self, name: str, content: dict[str, Any], attempt: int = 1) -> None:
+        self.store.put_bytes(f"runs/{RUN}/{attempt}/{name}", json.dumps(content).encode())
+
+    def run(self) -> Run:
+        with reading(self.engine) as session:
+            run = session.get(Run, RUN)
+            assert run is not None
+            return run
+
+    def types(self) -> list[str]:
+        return [type_ for type_, _ in said(self.engine)]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with sqlite_engine(Base.metadata) as engine:
+        made = World(engine)
+        spec = parse_pipeline(facts.PIPELINE).spec
+        applied = PipelineApplied(pipeline="intents", version=1, digest="sha256:" + "0" * 64, spec=spec)
+        deliver(engine, handlers, fact(applied), fact(facts.prepared()))
+        yield made
+
+
+RESULT = {"adapter": facts.artifact("adapters", 1).model_dump(), "base_model_digest": facts.BASE_DIGEST, "steps": 40,
+          "metrics": {"loss": 0.1}}
+
+
+def test_migrations_make_the_tables() -> None:
+    assert_migrations_match(Path(services.trainer.__file__).parent / "migrations", Base.metadata)
+
+
+def test_a_prepared_dataset_is_trained_on_once_however_often_it_is_told(world: World) -> None:
+    deliver(world.engine, handlers, fact(facts.prepared(), sequence=2))
+    world.looks(3)
+    assert world.launcher.launched == [f"train-{RUN}-1"]
+    job = json.loads(world.store.objects[f"s3://tuneloop/runs/{RUN}/1/job.json"])
+    assert job["resume_from"] == [f"runs/{RUN}/1/checkpoints/"]
+    world.writes("result.json", RESULT)
+    world.looks()
+    assert world.types() == ["training.started.v1", "training.completed.v1"]
+    assert world.run().state == "completed"
+
+
+def test_a_dataset_before_its_pipeline_waits_for_it() -> None:
+    with sqlite_engine(Base.metadata) as engine:
+        deliver(engine, handlers, fact(facts.prepared()))
+        assert "has not arrived here yet" in unhandled(engine)["dataset.prepared.v1"]
+
+
+def test_a_job_that_vanished_is_tried_again_from_its_checkpoints(world: World) -> None:
+    world.looks()
+    world.launcher.states[f"train-{RUN}-1"] = "failed"
+    world.looks()
+    assert (world.run().state, world.run().attempt) == ("pending", 2)
+    world.looks()
+    assert world.launcher.launched == [f"train-{RUN}-1"], "the second attempt waits for its backoff"
+    world.clock.advance(5)
+    world.looks()
+    assert world.launcher.launched[1] == f"train-{RUN}-2"
+    job = json.loads(world.store.objects[f"s3://tuneloop/runs/{RUN}/2/job.json"])
+    assert job["resume_from"] == [f"runs/{RUN}/2/checkpoints/", f"runs/{RUN}/1/checkpoints/"]
+
+
+def test_after_the_last_attempt_the_run_fails_with_the_reason(world: World) -> None:
+    for attempt in (1, 2, 3):
+        world.looks()
+        world.writes("failure.json", {"message": "out of memory"}, attempt)
+        world.looks()
+        world.clock.advance(60)
+    assert world.run().state == "failed"
+    assert said(world.engine)[-1][1]["reason"] == "attempt 3 of 3: out of memory"
+
+
+def test_a_permanent_failure_is_not_tried_again(world: World) -> None:
+    world.looks()
+    world.writes("failure.json", {"message": "the loss became NaN", "permanent": True})
+    world.looks(5)
+    assert world.types() == ["training.started.v1", "training.failed.v1"]
+    assert len(world.launcher.launched) == 1
+
+
+def test_progress_is_told_in_order_and_rarely(world: World) -> None:
+    world.looks()
+    for step in range(1, 20):
+        world.writes("progress.json", {"step": step, "total_steps": 40, "loss": 1 / step})
+        world.looks()
+    steps = [payload["step"] for type_, payload in said(world.engine) if type_ == "training.progressed.v1"]
+    assert steps == sorted(steps)
+    assert len(steps) == 4, "one every five seconds, in nineteen"
+
+
+def test_a_cancelled_run_ends_with_the_persons_reason(world: World) -> None:
+    world.looks()
+    with transaction(world.engine) as session:
+        interrupt(session, Run, RUN, cancelled_because="wrong data")
+    world.looks()
+    assert world.launcher.cancelled == [f"train-{RUN}-1"]
+    assert world.run().state == "cancelled"
+    assert said(world.engine)[-1][1]["reason"] == "cancelled: wrong data"
+
+
+def test_a_second_run_waits_for_the_first(world: World) -> None:
+    other = facts.dataset_ref(2).model_copy(update={"artifact": facts.artifact("datasets", 16**60)})
+    deliver(world.engine, handlers, fact(facts.prepared(2).model_copy(update={"dataset": other})))
+    world.looks(6)
+    assert len(world.launcher.launched) == 1
+    world.writes("result.json", RESULT)
+    world.looks(6)
+    assert len(world.launcher.launched) == 2

@@ -1,6 +1,6 @@
 """The ``tuneloop`` application: its commands, and what they do with errors."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -53,7 +53,10 @@ def _complain(message: str) -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"tuneloop {version('tuneloop')}")
+        try:
+            typer.echo(f"tuneloop {version('tuneloop')}")
+        except PackageNotFoundError:
+            typer.echo("tuneloop from a source tree that is not installed")
         raise typer.Exit
 
 

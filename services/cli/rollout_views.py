@@ -24,14 +24,13 @@ def rollouts(answer: Item, now: datetime) -> RenderableType:
         "STEP": step,
         "WEIGHT": lambda i: words.share(i["weight"]),
         "WHY": lambda i: i["reason"] or "-",
-        "STARTED": lambda i: words.ago(i["started_at"], now),
+        "CREATED": lambda i: words.ago(i["created_at"], now),
     }, empty="no rollouts; a registered model version starts one")
 
 
 def step(item: Item) -> str:
-    """The step as people count: 1 of 3."""
-    steps = item["steps"] if isinstance(item["steps"], int) else len(item["steps"] or [])
-    return f"{min(item['step'] + 1, steps)} of {steps}" if steps else "-"
+    """Where it is among the policy's steps; 0 before the candidate has traffic."""
+    return f"{item['step']} of {item['steps']}"
 
 
 def rollout(item: Item, now: datetime) -> RenderableType:
@@ -40,16 +39,17 @@ def rollout(item: Item, now: datetime) -> RenderableType:
         "candidate": item["model_version"], "stable": item["stable"] or "base model",
         "phase": words.state(item["phase"]), "why": item["reason"] or "", "step": step(item),
         "weight": words.share(item["weight"]),
-        "took": words.between(item["started_at"], item["finished_at"], now),
-        "users exposed": _count(item.get("users_exposed")),
-        "exposed for": words.duration(item["seconds_exposed"]) if item.get("seconds_exposed") is not None else "",
+        "took": words.between(item["started_at"], item["finished_at"], now) if item["started_at"] else "",
+        "guardrail that fired": item["guardrail"] or "",
+        "users exposed": "" if item["users_exposed"] is None else str(item["users_exposed"]),
+        "exposed for": "" if item["seconds_exposed"] is None else words.duration(item["seconds_exposed"]),
     })
-    bar = ProgressBar(total=10_000, completed=item["weight"] or 0, width=60)
-    return Group(facts, bar, Text(), guardrails(item.get("guardrails") or []))
+    bar = ProgressBar(total=10_000, completed=item["weight"], width=60)
+    return Group(facts, bar, Text(), guardrails(item["guardrails"]))
 
 
 def guardrails(items: list[Item]) -> RenderableType:
-    """A row per guardrail. Harm fires when its e-value reaches the threshold; safe is when the other one does."""
+    """A row per guardrail: harm is proved, or safety is, when the e-value reaches the threshold beside it."""
     return rows(items, {
         "GUARDRAIL": lambda i: i["metric"],
         "STABLE BAD/TOTAL": lambda i: _counts(i["stable"]),
@@ -57,35 +57,35 @@ def guardrails(items: list[Item]) -> RenderableType:
         "E HARM": lambda i: _evidence(i["e_harm"], i["harm_threshold"]),
         "E SAFE": lambda i: _evidence(i["e_safe"], i["safe_threshold"]),
         "VERDICT": lambda i: words.state(i["verdict"]),
-    }, empty="no counts yet")
+        "NO DATA": lambda i: i["no_data"] or "",
+    }, empty="no guardrails")
 
 
-def _counts(item: Item | None) -> str:
-    if not item or item.get("total") is None:
-        return "no data"
+def _counts(item: Item) -> str:
     bad, total = item["bad"], item["total"]
-    return f"{bad:g}/{total:g}" + (f" ({100 * bad / total:.1f} %)" if total else "")
+    return f"{bad}/{total}" + (f" ({100 * bad / total:.1f} %)" if total else "")
 
 
-def _evidence(value: float | None, threshold: float | None) -> str:
-    return "-" if value is None else f"{value:.3g} / {threshold:.3g}" if threshold is not None else f"{value:.3g}"
-
-
-def _count(value: int | None) -> str:
-    return "" if value is None else str(value)
+def _evidence(value: float, threshold: float) -> str:
+    return f"{value:.3g} / {threshold:.3g}"
 
 
 def rollout_line(item: Item) -> str:
     """A rollout on one line, for logs."""
+    seen = ", ".join(
+        f"{guardrail['metric']} {guardrail['verdict']} {_counts(guardrail['candidate'])}"
+        for guardrail in item["guardrails"]
+    )
     why = f": {item['reason']}" if item["reason"] else ""
-    return f"{item['phase']}, step {step(item)}, weight {words.share(item['weight'])}{why}"
+    return f"{item['phase']}, step {step(item)}, weight {words.share(item['weight'])}, {seen}{why}"
 
 
 def decisions(answer: Item) -> RenderableType:
     return rows(answer["items"], {
         "AT": lambda i: i["at"],
         "VERDICT": lambda i: words.state(i["verdict"]),
-        "ACTION": lambda i: i["action"] or "-",
+        "ACTION": lambda i: i["action"],
+        "RULE": lambda i: i["rule"],
         "STEP": lambda i: words.number(i["step"]),
         "WEIGHT": lambda i: words.share(i["weight"]),
         "WHY": lambda i: i["reason"] or "-",

@@ -214,7 +214,7 @@ def _branch(tree: Tree, title: str, facts: Mapping[str, Cell] | None) -> Tree:
     return tree.add(Group(Text(title, style="bold"), table))
 
 
-def inbox(answer: Item, now: datetime) -> RenderableType:
+def inbox(answer: Item, status: str, now: datetime) -> RenderableType:
     return rows(answer["items"], {
         "SERVICE": lambda i: i["service"],
         "SEQ": lambda i: str(i["seq"]),
@@ -224,4 +224,4 @@ def inbox(answer: Item, now: datetime) -> RenderableType:
         "ATTEMPTS": lambda i: str(i["attempts"]),
         "RECEIVED": lambda i: words.ago(i["received_at"], now),
         "LAST ERROR": lambda i: i["last_error"] or "-",
-    }, empty=f"no {answer.get('status', '')} events".replace("  ", " "))
+    }, empty=f"no {status} events")

@@ -7,8 +7,8 @@ from rich.text import Text
 
 _STYLES = {
     **dict.fromkeys(("production", "promoted", "passed", "completed", "prepared", "ok", "safe"), "green"),
-    **dict.fromkeys(("failed", "refused", "rejected", "rolled_back", "dead", "aborting", "harm"), "red"),
-    **dict.fromkeys(("paused", "superseded", "archived"), "yellow"),
+    **dict.fromkeys(("failed", "refused", "rejected", "rolled_back", "dead", "aborting", "harmful"), "red"),
+    **dict.fromkeys(("paused", "superseded", "archived", "undecided", "no_data"), "yellow"),
     **dict.fromkeys(("running", "progressing", "staging", "promoting", "published", "candidate", "pending"), "cyan"),
 }
 

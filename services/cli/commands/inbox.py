@@ -40,7 +40,7 @@ def list_inbox(
             err().print(Text(f"warning: {error}"), soft_wrap=True)
             continue
         items += [{"service": name, **item} for item in answer["items"]]
-    emit({"items": items}, output, lambda value: views.inbox(value, now()))
+    emit({"items": items}, output, lambda value: views.inbox(value, status, now()))
     if silent is not None:
         raise CliError("the list is not complete, because a service does not answer", ExitCode.UNREACHABLE)
 

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
+from rich.text import Text
 
 from services.cli import rollout_views
 from services.cli.client import Json, Service
 from services.cli.commands.common import LimitOption, PipelineFilter, WatchOption, group, now
 from services.cli.endpoints import RolloutUrl
 from services.cli.errors import CliError, ExitCode
-from services.cli.output import OutputFormat, OutputOption, emit
+from services.cli.output import OutputFormat, OutputOption, emit, err
 from services.cli.watch import watch as watch_until
 
 RolloutArgument = Annotated[str, typer.Argument(help="Id of the rollout.")]
@@ -116,7 +117,10 @@ def abort(
 def _act(rollout: str, action: str, reason: str, output: OutputFormat, rollout_url: str | None) -> None:
     with Service("rollout", rollout_url) as service:
         answer = service.post("rollouts", rollout, action, body={"reason": reason})
-    emit(answer, output, _view)
+    err().print(Text(f"asked the controller to {action} {rollout}, which is {answer['phase']}; "
+                     f"`tuneloop rollouts get {rollout} -w` shows what follows"), soft_wrap=True)
+    if output is not OutputFormat.TABLE:
+        emit(answer, output)
 
 
 def _view(item: Json) -> RenderableType:

@@ -8,18 +8,20 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from services.registry.api import build_router
 from services.registry.handlers import handlers
+from services.registry.settings import RegistrySettings
 from tests.support import facts
+from tests.support.apps import app_of
 from tests.support.delivery import deliver, fact, said
 from tests.support.http import served
-from tests.support.registry import registry_app
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def api(engine: Engine) -> Iterator[httpx.Client]:
-    with served(registry_app(engine)) as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+    with served(app_of(RegistrySettings(), build_router, engine)) as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
         yield client
 
 

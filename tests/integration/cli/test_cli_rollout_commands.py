@@ -1,0 +1,98 @@
+"""`tuneloop rollouts` against the rollout controller's real API."""
+
+import json
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from services.rollout.handlers import handlers
+from services.rollout.models import CommandRow, Rollout
+from services.rollout.state import RolloutState
+from shared.db import reading, transaction
+from shared.events import ModelRef, ModelRegistered, Payload, PipelineApplied
+from shared.pipeline import parse_pipeline
+from tests.support import facts
+from tests.support.delivery import START, deliver, fact
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def tuneloop(run: Any, rollout: Any) -> Any:
+    spec = parse_pipeline(facts.PIPELINE).spec
+    applied: Payload = PipelineApplied(pipeline="intents", version=1, digest=facts.BASE_DIGEST, spec=spec)
+    model = ModelRef(model_version="intents@1", base_model="tiny", artifact=facts.artifact("adapters", 1),
+                     dataset=facts.dataset_ref())
+    registered = ModelRegistered(model=model, pipeline="intents", pipeline_version=1, run_id="run-1",
+                                 evaluation_id="eval-1", base_model_digest=facts.BASE_DIGEST)
+    deliver(rollout.engine, handlers, fact(applied), fact(registered))
+    return partial(run, TUNELOOP_ROLLOUT_URL=rollout.url)
+
+
+def change(rollout: Any, **values: Any) -> None:
+    """What the controller would write."""
+    with transaction(rollout.engine) as session:
+        row = session.exec(select(Rollout)).one()
+        state = RolloutState.model_validate({**row.data, **values})
+        row.data, row.state = state.model_dump(mode="json"), state.phase
+
+
+def commands(rollout: Any) -> list[tuple[str, str]]:
+    with reading(rollout.engine) as session:
+        return [(row.verb, row.reason) for row in session.exec(select(CommandRow)).all()]
+
+
+def test_list_and_get(tuneloop: Any) -> None:
+    listed = tuneloop("rollouts").stdout
+    for word in ("intents-r1", "intents@1", "base model", "staging", "0 of 2", "0 %"):
+        assert word in listed
+    shown = tuneloop("rollouts", "get", "intents-r1").stdout
+    for word in ("GUARDRAIL", "errors", "0/0", "no_data"):
+        assert word in shown
+    item = json.loads(tuneloop("rollouts", "get", "intents-r1", "-o", "json").stdout)
+    assert item["guardrails"][0]["candidate"] == {"bad": 0, "total": 0}
+    assert tuneloop("rollouts", "--route", "other").stdout.startswith("no rollouts")
+    assert tuneloop("rollouts", "decisions", "intents-r1").stdout == "no decisions yet\n"
+
+
+def test_a_person_takes_the_wheel(tuneloop: Any, rollout: Any) -> None:
+    paused = tuneloop("rollouts", "pause", "intents-r1", "--reason", "lunch")
+    assert (paused.exit_code, paused.stdout) == (0, "")
+    assert paused.stderr.startswith("asked the controller to pause intents-r1, which is staging; `tuneloop rollouts")
+    assert json.loads(tuneloop("rollouts", "abort", "intents-r1", "-r", "no good", "-o", "json").stdout)["id"] == \
+        "intents-r1"
+    tuneloop("rollouts", "promote", "intents-r1")
+    assert commands(rollout) == [("pause", "lunch"), ("abort", "no good"), ("promote", "")]
+
+
+def test_a_verb_that_makes_no_sense_now_is_refused(tuneloop: Any, rollout: Any) -> None:
+    result = tuneloop("rollouts", "resume", "intents-r1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: rollout intents-r1: cannot resume: it is staging")
+    assert commands(rollout) == []
+
+
+def test_a_rollout_that_does_not_exist_is_3(tuneloop: Any) -> None:
+    for verb in (("get",), ("decisions",), ("abort", "-r", "x"), ("get", "-w")):
+        result = tuneloop("rollouts", *verb, "nobody-r1")
+        assert (result.exit_code, result.stdout, result.stderr) == (3, "", "error: no rollout nobody-r1\n")
+
+
+@pytest.mark.parametrize(("end", "code"), [("promoted", 0), ("rolled_back", 5), ("superseded", 5)])
+def test_watching_until_it_ends(tuneloop: Any, rollout: Any, end: str, code: int) -> None:
+    change(rollout, phase="progressing", step=1, weight=1000, reason="loaded everywhere", exposed_from=START)
+    results: list[Any] = []
+    watch = ("rollouts", "get", "intents-r1", "-w", "-o", "json")
+    watcher = threading.Thread(target=lambda: results.append(tuneloop(*watch)))
+    watcher.start()
+    change(rollout, phase=end, weight=10_000 if end == "promoted" else 0, reason="that is how it is", users=7)
+    watcher.join(60)
+    [result] = results
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["phase"] == end
+    lines = result.stderr.splitlines()
+    assert any(line.startswith(end) and line.endswith("that is how it is") for line in lines)
+    assert (lines[-1] == f"error: rollout intents-r1 ended as {end}: that is how it is") == (code == 5)

@@ -4,8 +4,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,18 +51,22 @@ def demo(
             control.down(home)
 
 
+def setting(stack: Mapping[str, Any], folder: Path, *, fast: bool) -> Setting:
+    """Where the story takes place: the stack of a `stack.json`, with datasets written to `folder`."""
+    return Setting(
+        urls={name: item["url"] for name, item in stack["services"].items()},
+        pipeline_file=_PIPELINES / ("fast.yaml" if fast else "smollm2.yaml"),
+        folder=folder, rows=360, rate=8.0 if fast else 5.0,
+    )
+
+
 def _tell(console: Console, home: Home, *, fast: bool, keep: bool) -> None:
     base_model = "tiny" if fast else "smollm2-135m-instruct"
     console.print(Rule(f"The stack: Kafka protocol, S3, Prometheus and tuneloop's services, base model {base_model}"))
     request = Request(Options(base_model=base_model, fault_hooks=True), parent=0 if keep else os.getpid())
     control.up(home, request, say=lambda text: console.print(f"[dim]{text}[/]") if text else None)
     stack = home.read_stack() or {}
-    setting = Setting(
-        urls={name: item["url"] for name, item in stack["services"].items()},
-        pipeline_file=_PIPELINES / ("fast.yaml" if fast else "smollm2.yaml"),
-        folder=home.root, rows=360, rate=8.0 if fast else 5.0,
-    )
-    story = Story(setting, say=console.print)
+    story = Story(setting(stack, home.root, fast=fast), say=console.print)
     story.apply()
     chapters: list[Chapter] = []
     for title, tell in (

@@ -38,20 +38,27 @@ class Verdict:
 
 
 def observe(registry: Service, dataset_id: str) -> Loop:
-    """Ask the registry for everything that came of a dataset.
-
-    The run is looked up by the prepared content and not by the publication, because rows that were published before
-    are the same dataset version, and have had their run.
-    """
+    """Ask the registry for everything that came of a dataset."""
     dataset = registry.find("datasets", dataset_id)
     if dataset is None or dataset["state"] != "prepared":
         return Loop(dataset)
     spec = registry.get("pipelines", dataset["pipeline"])["spec"]
-    run = _newest(registry, "runs", pipeline=dataset["pipeline"], dataset_digest=dataset["artifact_digest"])
+    run = _run_of(registry, dataset)
     evaluation = _newest(registry, "evaluations", run_id=run["id"]) if run else None
     model = _newest(registry, "models", evaluation_id=evaluation["id"]) if evaluation else None
     rollout = registry.get("models", model["model_version"], "lineage")["rollout"] if model else None
     return Loop(dataset, run, evaluation, model, rollout, trains=spec["triggers"]["onDataset"])
+
+
+def _run_of(registry: Service, dataset: Json) -> Json | None:
+    """The run that learned from a dataset's content, which an earlier publication of the same rows may have started.
+
+    A run that failed before it started names no dataset; it is found by the loop that it belongs to.
+    """
+    run = _newest(registry, "runs", pipeline=dataset["pipeline"], dataset_digest=dataset["artifact_digest"])
+    if run is not None and run["pipeline_version"] >= dataset["pipeline_version"]:
+        return run
+    return _newest(registry, "runs", pipeline=dataset["pipeline"], correlation_id=dataset["correlation_id"])
 
 
 def _newest(registry: Service, kind: str, **filters: str | int | None) -> Json | None:

@@ -109,12 +109,12 @@ def _facts(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
     @router.get("/runs", tags=["runs"])
     def list_runs(
         *, paging: Paged, pipeline: str | None = None, state: str | None = None, dataset_id: str | None = None,
-        dataset_digest: str | None = None, pipeline_version: int | None = None,
+        dataset_digest: str | None = None, pipeline_version: int | None = None, correlation_id: str | None = None,
     ) -> Page[RunView]:
         with reading(engine) as session:
             return queries.page(session, Run, RunView, limit=paging.limit, after=paging.after, pipeline=pipeline,
                                 state=state, dataset_id=dataset_id, dataset_digest=dataset_digest,
-                                pipeline_version=pipeline_version)
+                                pipeline_version=pipeline_version, correlation_id=correlation_id)
 
     @router.get("/runs/{run_id}", tags=["runs"])
     def get_run(run_id: str) -> RunView:

@@ -44,8 +44,8 @@ def published(number: int = 1) -> DatasetPublished:
                             uri=f"s3://tuneloop/raw/data-{number}/data.jsonl", sha256="sha256:" + "c" * 64)
 
 
-def prepared(number: int = 1) -> DatasetPrepared:
-    return DatasetPrepared(dataset_id=f"data-{number}", pipeline="intents", pipeline_version=1, rows_in=102,
+def prepared(number: int = 1, version: int = 1) -> DatasetPrepared:
+    return DatasetPrepared(dataset_id=f"data-{number}", pipeline="intents", pipeline_version=version, rows_in=102,
                            dataset=dataset_ref(number), source_uri=f"s3://tuneloop/raw/data-{number}/data.jsonl",
                            rows_rejected={"duplicate": 2})
 

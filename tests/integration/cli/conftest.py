@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
+import services.data_ingest
 import services.registry
 import services.rollout
 from services.cli.app import build_app
+from services.data_ingest.api import build_router as ingest_router
+from services.data_ingest.settings import DataIngestSettings
 from services.registry.api import build_router as registry_router
 from services.registry.settings import RegistrySettings
 from services.rollout.api import build_router as rollout_router
 from services.rollout.settings import RolloutSettings
 from shared.db import connect, migrate
+from shared.settings import S3Settings
 from tests.support.apps import app_of
 from tests.support.http import served
 
@@ -29,6 +34,15 @@ class Backend:
 
     engine: Engine
     url: str
+
+
+@pytest.fixture(autouse=True)
+def _service_logs_are_not_output() -> Iterator[None]:
+    """The services run in this process here; what they log must not look like the command's own output."""
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(),
+                        processors=[structlog.stdlib.render_to_log_kwargs])
+    yield
+    structlog.reset_defaults()
 
 
 def _database(folder: Path, package: Any) -> Engine:
@@ -49,6 +63,15 @@ def registry(tmp_path: Path) -> Iterator[Backend]:
 def rollout(tmp_path: Path) -> Iterator[Backend]:
     engine = _database(tmp_path, services.rollout)
     with served(app_of(RolloutSettings(), rollout_router, engine)) as url:
+        yield Backend(engine, url)
+    engine.dispose()
+
+
+@pytest.fixture
+def ingest(tmp_path: Path, s3_settings: S3Settings) -> Iterator[Backend]:
+    engine = _database(tmp_path, services.data_ingest)
+    settings = DataIngestSettings(**s3_settings.model_dump(), pipeline_wait_seconds=0.2)
+    with served(app_of(settings, ingest_router, engine)) as url:
         yield Backend(engine, url)
     engine.dispose()
 

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def api(engine: Engine) -> Iterator[httpx.Client]:
-    with served(app_of(RegistrySettings(), build_router, engine)) as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+    app = app_of(RegistrySettings(), build_router, engine)
+    with served(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
         yield client
 
 

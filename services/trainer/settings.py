@@ -6,7 +6,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.launchers import LauncherSettings
-from shared.settings import ServiceSettings
+from shared.settings import S3Settings, ServiceSettings
+
+CACHE_DIR = Path(".tuneloop/cache")
 
 
 class TrainerSettings(ServiceSettings, LauncherSettings):
@@ -16,4 +18,10 @@ class TrainerSettings(ServiceSettings, LauncherSettings):
 
     max_concurrent_runs: int = Field(default=1, ge=1, description="runs beyond this number wait; one fills one machine")
     progress_seconds: float = Field(default=5.0, ge=0, description="at most one training.progressed a run in this time")
-    cache_dir: Path = Field(default=Path(".tuneloop/cache"), description="where jobs keep base models between runs")
+    cache_dir: Path = Field(default=CACHE_DIR, description="where jobs keep base models between runs")
+
+
+class JobSettings(S3Settings):
+    """What the launched job reads from its environment."""
+
+    cache_dir: Path = Field(default=CACHE_DIR, description="where base models are kept between runs")

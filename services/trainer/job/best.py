@@ -1,0 +1,57 @@
+"""Early stopping and the best adapter so far. The history is the trainer's own log, which checkpoints keep."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from shared.pipeline import EarlyStopping
+
+FILE = "best.safetensors"
+
+
+def losses_of(history: Iterable[Mapping[str, Any]]) -> list[float]:
+    """The validation losses in a trainer's log, oldest first."""
+    return [float(entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+
+
+def is_exhausted(losses: Sequence[float], rule: EarlyStopping) -> bool:
+    """Whether the last `patience` validations all failed to be better by `min_delta` than the best before them."""
+    best, since = float("inf"), 0
+    for loss in losses:
+        if loss < best - rule.min_delta:
+            best, since = loss, 0
+        else:
+            since += 1
+    return since >= rule.patience
+
+
+class BestAdapter:
+    """The adapter weights with the lowest validation loss, in memory and beside each checkpoint."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, torch.Tensor] | None = None
+
+    def observe(self, model: Any, losses: Sequence[float]) -> None:
+        """Keep the present weights if the newest validation is the best one."""
+        if losses and losses[-1] <= min(losses):
+            weights = get_peft_model_state_dict(model)
+            self._weights = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+
+    def save(self, checkpoint: Path) -> None:
+        """Put them into a checkpoint's folder, so that a resumed run can still end with them."""
+        if self._weights is not None:
+            save_file(self._weights, checkpoint / FILE)
+
+    def load(self, checkpoint: Path) -> None:
+        """Take them from a checkpoint's folder."""
+        if (checkpoint / FILE).exists():
+            self._weights = load_file(checkpoint / FILE)
+
+    def restore(self, model: Any) -> None:
+        """Make them the model's weights."""
+        if self._weights is not None:
+            set_peft_model_state_dict(model, self._weights)

@@ -1,0 +1,100 @@
+# ruff: noqa: ARG002 - the signatures are the trainer's
+"""What happens beside the training steps: progress, checkpoints, divergence, early stopping, being asked to stop."""
+
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from services.trainer.files import JobInput, Progress
+from services.trainer.job import checkpoints
+from services.trainer.job.best import BestAdapter, is_exhausted, losses_of
+from shared.clock import monotonic
+from shared.errors import PermanentError
+from shared.s3 import ArtifactStore
+
+PROGRESS_SECONDS = 2.0
+
+
+class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Ties the trainer to the job's files in S3.
+
+    Args:
+        stop: set when the process was asked to end; it saves a checkpoint at the next step and stops.
+        best: only used with early stopping.
+    """
+
+    def __init__(self, job: JobInput, store: ArtifactStore, stop: threading.Event, best: BestAdapter) -> None:
+        self._job, self._store, self._stop, self._best = job, store, stop, best
+        self._started = monotonic()
+        self._first_step: int | None = None
+        self._first_tokens = 0
+        self._told = -math.inf
+        self._loss: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = monotonic()
+        self._first_step, self._first_tokens = state.global_step, int(state.num_input_tokens_seen)
+        self._tell(state)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss")
+        if loss is None:
+            return
+        self._loss = float(loss)
+        if not math.isfinite(self._loss):
+            raise PermanentError(
+                f"the loss became {self._loss} at step {state.global_step}: the training diverged. Lower "
+                "training.learningRate, or add training.warmupSteps"
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._stop.is_set():
+            control.should_save = True
+            control.should_training_stop = True
+        if monotonic() - self._told >= PROGRESS_SECONDS:
+            self._tell(state)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        rule = self._job.recipe.early_stopping
+        if rule is not None:
+            losses = losses_of(state.log_history)
+            self._best.observe(kwargs["model"], losses)
+            if is_exhausted(losses, rule):
+                control.should_training_stop = True
+        self._tell(state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        self._best.save(folder)
+        checkpoints.save(self._store, self._job.prefix, folder, state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._tell(state)
+
+    def _tell(self, state: TrainerState) -> None:
+        """Write ``progress.json``."""
+        self._told = monotonic()
+        steps = state.global_step - (self._first_step or 0)
+        seconds = self._told - self._started
+        losses = losses_of(state.log_history)
+        progress = Progress(
+            step=state.global_step,
+            total_steps=state.max_steps,
+            loss=self._loss,
+            validation_loss=losses[-1] if losses else None,
+            tokens_per_second=(state.num_input_tokens_seen - self._first_tokens) / seconds if steps else None,
+            eta_seconds=seconds / steps * (state.max_steps - state.global_step) if steps else None,
+        )
+        self._store.put_bytes(f"{self._job.prefix}progress.json", progress.model_dump_json().encode(),
+                              content_type="application/json")

@@ -1,0 +1,41 @@
+"""Checkpoints in S3: whole or not there, found again by any later attempt of the run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.errors import IntegrityError
+from shared.s3 import ArtifactStore
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+def save(store: ArtifactStore, prefix: str, folder: Path, step: int) -> None:
+    """Upload the checkpoint of a step; its manifest goes last, so a half-uploaded one does not count."""
+    store.put_dir_at(f"{prefix}checkpoints/step-{step:06d}/", folder, kind="checkpoint", meta={"step": step})
+
+
+def fetch_newest(store: ArtifactStore, prefixes: Sequence[str], target: Path) -> Path | None:
+    """Download the newest whole checkpoint under any of `prefixes` (the newest attempt first).
+
+    One that does not match its digests is passed over for the next older one.
+
+    Returns:
+        Its folder, named as the trainer expects it; None where there is none.
+    """
+    found = [(_step(uri), uri) for prefix in prefixes for uri in store.list_prefixes(prefix)]
+    for step, uri in sorted(found, key=lambda item: -item[0]):
+        if store.manifest(uri) is None:
+            continue
+        folder = target / f"checkpoint-{step}"
+        try:
+            store.get_dir(uri, folder)
+        except IntegrityError as error:
+            log.warning("a checkpoint is damaged; trying the one before it", checkpoint=uri, error=str(error))
+            continue
+        return folder
+    return None
+
+
+def _step(uri: str) -> int:
+    return int(uri.rstrip("/").rpartition("step-")[2])

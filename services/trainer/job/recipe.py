@@ -1,0 +1,61 @@
+"""From a recipe to the trainer's arguments: TRL's SFT on a PEFT LoRA model."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from trl import SFTConfig
+
+from shared.pipeline import TrainingRecipe
+
+
+def lora_config(recipe: TrainingRecipe) -> LoraConfig:
+    """PEFT's configuration of the recipe's adapter."""
+    lora = recipe.lora
+    return LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", task_type="CAUSAL_LM",
+        target_modules=lora.target_modules,
+    )
+
+
+def sft_config(recipe: TrainingRecipe, output: Path) -> SFTConfig:
+    """TRL's arguments. Rows come tokenized and masked, so that training and serving share one rendering."""
+    return SFTConfig(
+        output_dir=str(output),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup_steps,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=has_bfloat16(),
+        # Trades time for memory: worth it on a GPU that a model barely fits, not on a CPU.
+        gradient_checkpointing=torch.cuda.is_available(),
+        eval_strategy="steps",
+        eval_steps=recipe.validate_every_steps,
+        save_strategy="steps",
+        save_steps=recipe.checkpoint_every_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        # The default replaces a NaN by the mean of the past, which is how divergence goes unnoticed.
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine computes in bfloat16; one that only emulates it is slower than with float32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    cpu: Any = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())

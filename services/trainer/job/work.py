@@ -1,0 +1,126 @@
+"""The training job's work, from ``job.json`` to ``result.json``."""
+
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+from trl import SFTTrainer
+
+from services.trainer.files import JobInput, Result
+from services.trainer.job import checkpoints
+from services.trainer.job.best import BestAdapter, losses_of
+from services.trainer.job.callbacks import JobCallback
+from services.trainer.job.data import load_splits
+from services.trainer.job.recipe import lora_config, sft_config
+from shared.clock import monotonic
+from shared.errors import NotFoundError
+from shared.events import ArtifactRef
+from shared.prompts import template_sha256
+from shared.s3 import ArtifactStore
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threading.Event) -> bool:
+    """Train the adapter of `job` and write its result.
+
+    Returns:
+        False if `stop` was set before the end; a checkpoint is in S3 then, and no result.
+
+    Raises:
+        PermanentError: the same job would fail the same way again.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    started = monotonic()
+    with tempfile.TemporaryDirectory(prefix="tuneloop-training-") as temporary:
+        scratch = Path(temporary)
+        base_digest, base = fetch_base(store, job.base_model, cache_dir)
+        store.get_dir(job.dataset.artifact, scratch / "dataset")
+        tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        tokenizer.padding_side = "right"
+        splits = load_splits(scratch / "dataset", tokenizer, max_length=job.recipe.max_length)
+        best = BestAdapter()
+        trainer = SFTTrainer(
+            model=_load(base, job.recipe.seed), args=sft_config(job.recipe, scratch / "output"),
+            train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
+            peft_config=lora_config(job.recipe), callbacks=[JobCallback(job, store, stop, best)],
+        )
+        resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
+        if resumed is not None:
+            log.info("resuming", run=job.run_id, checkpoint=resumed.name)
+            best.load(resumed)
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        if stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
+            return False
+        best.restore(trainer.model)
+        meta = _meta(job, base_digest, tokenizer)
+        adapter = _save_adapter(trainer.model, job, store, scratch / "adapter", meta)
+    result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
+                    metrics={**_losses(trainer.state.log_history), "seconds": monotonic() - started,
+                             "train_rows": len(splits.train), "skipped_rows": splits.skipped})
+    store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")
+    return True
+
+
+def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, Path]:
+    """The digest and the local folder of a base model, kept between runs under its digest.
+
+    Raises:
+        NotFoundError: there is no such base model in S3.
+    """
+    uri = f"s3://{store.bucket}/base-models/{name}/"
+    manifest = store.manifest(uri)
+    if manifest is None:
+        raise NotFoundError(f"the base model {name} is not in S3: there is no {uri}manifest.json. Put it there, or "
+                            "correct spec.baseModel")
+    folder = cache_dir / "base-models" / manifest.digest.removeprefix("sha256:")
+    store.get_dir(ArtifactRef(uri=uri, digest=manifest.digest), folder)
+    return manifest.digest, folder
+
+
+def _load(base: Path, seed: int) -> Any:
+    """The base model, in float32: the trainer's autocast computes in bfloat16 where the machine does."""
+    torch.manual_seed(seed)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    model.config.use_cache = False
+    return model
+
+
+def _save_adapter(model: Any, job: JobInput, store: ArtifactStore, folder: Path, meta: dict[str, Any]) -> ArtifactRef:
+    """Upload the adapter: its two files and nothing else. The base is named, not the local path it was loaded from."""
+    model.peft_config["default"].base_model_name_or_path = job.base_model
+    model.save_pretrained(folder, safe_serialization=True)
+    for file in folder.iterdir():
+        if file.name not in ADAPTER_FILES:
+            file.unlink()
+    return store.put_dir("adapters", folder, meta=meta)
+
+
+def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:
+    """What must be known of an adapter before it may be served."""
+    return {
+        "base_model": job.base_model,
+        "base_model_digest": base_digest,
+        "rank": job.recipe.lora.rank,
+        "target_modules": job.recipe.lora.target_modules,
+        "run_id": job.run_id,
+        "dataset_digest": job.dataset.artifact.digest,
+        "chat_template_sha256": template_sha256(tokenizer),
+    }
+
+
+def _losses(history: list[dict[str, Any]]) -> dict[str, float]:
+    """The last training loss and the best validation loss, in nats per trained token."""
+    training = [float(entry["loss"]) for entry in history if "loss" in entry]
+    validation = losses_of(history)
+    return ({"loss": training[-1]} if training else {}) | ({"validation_loss": min(validation)} if validation else {})

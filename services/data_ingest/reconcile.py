@@ -53,6 +53,10 @@ class PrepareLoop:
         self._stop = stop
         self._loop.run(stop)
 
+    def step(self) -> bool:
+        """Look at one dataset that is due; False if there was none."""
+        return self._loop.step()
+
     def _is_stopped(self) -> bool:
         return self._stop.is_set()
 

@@ -28,6 +28,8 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m mypy services shared tests
 	.venv/bin/lint-imports
 	$(PY) -m shared.events.generate --check
+	$(PY) -m shared.docs.pipeline --check
+	$(PY) -m services.cli.docs --check
 
 unit: $(INSTALLED) ## Pure tests, under a minute.
 	$(PY) -m pytest tests/unit -q
@@ -43,6 +45,8 @@ chaos: $(INSTALLED) ## SIGKILL in the middle of everything.
 
 generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m shared.events.generate
+	$(PY) -m shared.docs.pipeline
+	$(PY) -m services.cli.docs
 
 clean: ## Remove the local stack's state and the virtual environment.
 	rm -rf .tuneloop .venv

@@ -1,6 +1,5 @@
 """data_ingest's settings."""
 
-import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +21,6 @@ class DataIngestSettings(ServiceSettings):
         default=60.0, ge=0, description="a dataset whose pipeline is still unknown after this long is rejected"
     )
     work_dir: Path = Field(
-        default_factory=lambda: Path(tempfile.gettempdir()) / "tuneloop-ingest",
+        default=Path(".tuneloop/ingest"),
         description="folder for files under preparation; needs three times the largest dataset",
     )

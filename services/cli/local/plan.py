@@ -144,6 +144,7 @@ def service_settings(plan: Plan, name: str) -> dict[str, str]:
     }
     jobs = {"TUNELOOP_LAUNCHER_DIR": str(plan.home.run / name), "TUNELOOP_CACHE_DIR": cache}
     own = {
+        "data_ingest": {"TUNELOOP_WORK_DIR": str(plan.home.data / "ingest")},
         "trainer": jobs,
         "evaluator": jobs,
         "rollout": {"TUNELOOP_PROMETHEUS_URL": plan.url("prometheus")},

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,16 @@ def test_stream_of_any_length(store: ArtifactStore, prefix: str, tmp_path: Path,
     assert length == size
     store.download(uri, tmp_path / "raw", sha256=digest)
     assert (tmp_path / "raw").read_bytes() == data
+
+
+def test_stream_takes_bounded_memory(store: ArtifactStore, prefix: str) -> None:
+    chunk = os.urandom(65_536)
+    tracemalloc.start()
+    _, _, size = store.put_stream(prefix + "raw", (chunk for _ in range(1600)), max_bytes=200_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size == 1600 * 65_536
+    assert peak < 4 * PART_BYTES
 
 
 def test_broken_or_too_long_stream_leaves_nothing(store: ArtifactStore, prefix: str) -> None:

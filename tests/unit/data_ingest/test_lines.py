@@ -1,6 +1,8 @@
 """Lines of any length are read in bounded memory, and counted as editors count them."""
 
 import io
+import tracemalloc
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,18 @@ def test_a_line_at_the_limit_is_kept_and_a_longer_one_is_not() -> None:
         assert lines(b"x" * 10 + end)[0].data == b"x" * 10
         assert lines(b"x" * 11 + end)[0] == Line(1, 0, 11, None)
     assert lines(b"x" * 5_000_000 + b"\nab") == [Line(1, 0, 5_000_000, None), Line(2, 5_000_001, 2, b"ab")]
+
+
+def test_a_line_of_200_mb_costs_no_memory(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(200_000_000)
+    with (tmp_path / "file").open("rb") as file:
+        tracemalloc.start()
+        found = list(read_lines(file, 1_000_000))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert found == [Line(1, 0, 200_000_000, None)]
+    assert peak < 8_000_000
 
 
 @given(st.lists(st.binary(max_size=15).map(lambda b: b.replace(b"\n", b"").replace(b"\r", b""))),

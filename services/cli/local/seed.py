@@ -1,4 +1,7 @@
-"""What must exist before the services start: buckets, topics, and the base model in S3. All of it idempotent."""
+"""What must exist before the services start: buckets, topics, and the base model in S3. All of it idempotent.
+
+Kafka and S3 are imported where they are used: every `tuneloop` command imports this module, and they take a second.
+"""
 
 import os
 import shutil
@@ -10,17 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from services.cli.local.checks import MachineError
 from services.cli.local.processes import environment
-from shared.messaging.topics import create_topics
-from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
 
 if TYPE_CHECKING:
     from services.cli.local.plan import Plan
+    from shared.s3 import ArtifactStore
 
 BUCKET = "tuneloop"
 LOG_BUCKET = "tuneloop-log"
@@ -39,7 +40,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneloop" / "base-models"
 
 
-def base_model(store: ArtifactStore, name: str, *, say: Callable[[str], None]) -> None:
+def base_model(store: "ArtifactStore", name: str, *, say: Callable[[str], None]) -> None:
     """Put the base model `name` into S3 as ``base-models/<name>/``, making its folder first where needed.
 
     Raises:
@@ -71,8 +72,10 @@ def make_base_model(name: str, folder: Path) -> None:
             shutil.move(made, folder)
 
 
-def buckets(store: ArtifactStore, plan: "Plan") -> None:
+def buckets(store: "ArtifactStore", plan: "Plan") -> None:
     """The bucket for artifacts, and the one that the broker keeps its log in."""
+    from shared.s3 import connect_store
+
     store.ensure_bucket()
     with connect_store(store_settings(plan, LOG_BUCKET)) as log:
         log.ensure_bucket()
@@ -80,6 +83,10 @@ def buckets(store: ArtifactStore, plan: "Plan") -> None:
 
 def topics(bootstrap: str, timeout: float = 30.0) -> None:
     """Every topic. The port accepts a moment before the broker answers, so a refusal at first is not a failure."""
+    from kafka.errors import KafkaError
+
+    from shared.messaging.topics import create_topics
+
     deadline = time.monotonic() + timeout
     while True:
         try:

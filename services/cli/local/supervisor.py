@@ -27,7 +27,6 @@ from services.cli.local.checks import MachineError, check_disk, choose_ports, fi
 from services.cli.local.home import Home, write_private
 from services.cli.local.processes import Component, Running, end_leftovers, environment, start, stop_all
 from shared.errors import TuneloopError
-from shared.s3 import connect_store
 
 _TICK = 0.2
 
@@ -107,6 +106,8 @@ class Supervisor:
         write_private(planning.s3_config_path(self._home), json.dumps(planning.s3_config(plan.credentials)))
         write_private(planning.prometheus_config_path(self._home), planning.prometheus_config(plan))
         self._launch([planning.storage(plan)])
+        from shared.s3 import connect_store  # slow to import, and every command imports this module
+
         with connect_store(seed.store_settings(plan)) as store:
             seed.buckets(store, plan)
             self._launch([planning.broker(plan), planning.prometheus(plan)])

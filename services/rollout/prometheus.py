@@ -30,7 +30,8 @@ class Prometheus:
     """
 
     def __init__(self, url: str, *, timeout: float, stale_after: float) -> None:
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout)
+        # Prometheus is a neighbour; a proxy for the outside world must not be asked for it.
+        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout, trust_env=False)
         self._url = url
         self._timeout = timeout
         self._stale_after = stale_after

@@ -35,8 +35,8 @@ FAULTS = [NoData(kind, f"of a fault: {kind}") for kind in ("unreachable", "timeo
 class RolloutMachine(RuleBasedStateMachine):
     """Random traffic, faults, people, replicas, successors and two controllers."""
 
-    @initialize(choice=st.sampled_from(["extend", "pause", "rollback"]))
-    def begin(self, choice: Literal["extend", "pause", "rollback"]) -> None:
+    @initialize(choice=st.sampled_from(["extend", "pause", "rollback"]), begun=st.integers(0, 3))
+    def begin(self, choice: Literal["extend", "pause", "rollback"], begun: int) -> None:
         self.world = World(policy(on_insufficient_evidence=choice))
         self.holder: str | None = None
         self.weight = 0
@@ -49,15 +49,19 @@ class RolloutMachine(RuleBasedStateMachine):
         self.data_looks = 0
         self.person_promoted = False
         self.ends = 0
+        if begun:
+            self.world.loading = LOADED
+        for _ in range(begun - 1):
+            self.look()
 
     # --- The world ----------------------------------------------------------------------------------------------------
 
-    @rule(stable=st.integers(0, 80), candidate=st.integers(0, 80), share=st.sampled_from([0.0, 0.0, 0.02, 0.5]))
+    @rule(stable=st.integers(0, 80), candidate=st.integers(0, 80), share=st.sampled_from([0.0, 0.0, 0.0, 0.02, 0.5]))
     def traffic(self, stable: int, candidate: int, share: float) -> None:
         if self.weight:
             self.world.serve(stable, candidate, bad=round(candidate * share))
 
-    @rule(fault=st.sampled_from([None, None, None, *FAULTS]))
+    @rule(fault=st.sampled_from([None] * 8 + FAULTS))
     def metrics(self, fault: NoData | None) -> None:
         self.world.no_data = fault
 
@@ -65,19 +69,22 @@ class RolloutMachine(RuleBasedStateMachine):
     def gateway_restarts(self) -> None:
         self.world.restart_gateway()
 
-    @rule(loading=st.sampled_from([LOADED, LOADED, LOADED, Loading(waiting=("gpu-0",), loaded=1),
-                                   Loading(failure="gpu-0 cannot")]))
-    def replicas(self, loading: Loading) -> None:
-        self.world.loading = loading
+    @rule(ready=st.sampled_from([0, 1, 1, 1]))
+    def replicas(self, ready: int) -> None:
+        self.world.loading = LOADED if ready else Loading(waiting=("gpu-0",), loaded=1)
 
-    @rule(verb=st.sampled_from(["pause", "resume", "promote", "abort", "pause", "resume"]))
+    @rule(verb=st.sampled_from(["pause", "resume", "resume", "promote"]))
     def person(self, verb: Verb) -> None:
         self.pending.append(self.world.command(verb))
 
-    @rule(rare=st.integers(0, 9))
-    def successor(self, rare: int) -> None:
-        if rare == 0:
+    @rule(luck=st.integers(0, 30))
+    def something_that_ends_it(self, luck: int) -> None:
+        if luck == 30:
             self.world.successor = "m@3"
+        elif luck == 29:
+            self.world.loading = Loading(failure="gpu-0 cannot")
+        elif luck == 28:
+            self.pending.append(self.world.command("abort"))
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 5.0, 5.0, 30.0, 700.0]))
     def time(self, seconds: float) -> None:
@@ -89,6 +96,15 @@ class RolloutMachine(RuleBasedStateMachine):
     def look(self) -> None:
         self.epoch += 1
         self._finish(self.epoch, self.world.state, self._observe())
+
+    @rule(looks=st.integers(1, 5), requests=st.integers(20, 80), bad=st.sampled_from([0, 0, 0, 1]))
+    def a_good_while(self, looks: int, requests: int, bad: int) -> None:
+        """What mostly happens: time passes, most requests are well, and somebody looks."""
+        for _ in range(looks):
+            if self.weight:
+                self.world.serve(requests, requests, bad=bad)
+            self.world.clock.advance(5)
+            self.look()
 
     @rule()
     def a_slow_controller_begins_a_look(self) -> None:

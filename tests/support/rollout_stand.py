@@ -1,0 +1,181 @@
+"""The whole rollout controller on a test stand: its database, handlers, loop and Prometheus client, and a gateway that
+splits traffic as the newest route.updated says. Time is virtual; only the HTTP between client and server is real.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import select
+
+import services.rollout
+from services.rollout.guardrails import DURATION, REQUESTS, UNITS
+from services.rollout.handlers import handlers
+from services.rollout.models import Decision, Rollout, Route
+from services.rollout.prometheus import Prometheus
+from services.rollout.reconcile import Reconciler
+from services.rollout.routes import targets_of
+from services.rollout.state import ACTIVE
+from shared.clock import VirtualClock
+from shared.db import reading
+from shared.events import (
+    AdapterFailed,
+    AdapterLoaded,
+    Event,
+    ModelRef,
+    ModelRegistered,
+    Payload,
+    PipelineApplied,
+    ReplicaReady,
+)
+from shared.pipeline import PipelineSpec
+from shared.reconcile import ReconcileLoop
+from tests.support.delivery import START, deliver, fact, said
+from tests.support.facts import artifact, dataset_ref
+from tests.support.prometheus import SpeakingPrometheus, speak_prometheus
+
+MIGRATIONS = Path(services.rollout.__file__).parent / "migrations"
+REPLICAS = ("gpu-0", "gpu-1")
+BASE_DIGEST = "sha256:" + "b" * 64
+ROLLOUT: dict[str, Any] = {
+    "steps": [{"weight": 20, "minDuration": "10s", "minRequests": 10},
+              {"weight": 50, "minDuration": "10s", "minRequests": 10}],
+    "interval": "5s",
+    "guardrails": [{"metric": "errors", "tolerableRate": 0.1, "hardLimit": None}],
+    "loadDeadline": "2m",
+}
+
+
+def pipeline_applied(version: int = 1, base_model: str = "tiny", **rollout: Any) -> PipelineApplied:
+    spec = PipelineSpec.model_validate({"baseModel": base_model, "rollout": {**ROLLOUT, **rollout}})
+    return PipelineApplied(pipeline="intents", version=version, digest=artifact("specs", version).digest, spec=spec)
+
+
+def model_registered(number: int = 1, base_model: str = "tiny", digest: str = BASE_DIGEST) -> ModelRegistered:
+    model = ModelRef(model_version=f"intents@{number}", base_model=base_model, artifact=artifact("adapters", number),
+                     dataset=dataset_ref(number))
+    return ModelRegistered(model=model, pipeline="intents", pipeline_version=1, run_id=f"run-{number}",
+                           evaluation_id=f"evaluation-{number}", base_model_digest=digest)
+
+
+def replica_ready(replica: str) -> ReplicaReady:
+    return ReplicaReady(replica=replica, endpoint=f"http://{replica}:8000", base_model="tiny")
+
+
+def adapter_loaded(replica: str, number: int = 1) -> AdapterLoaded:
+    return AdapterLoaded(replica=replica, endpoint=f"http://{replica}:8000", base_model="tiny",
+                         model_version=f"intents@{number}", digest=artifact("adapters", number).digest)
+
+
+def adapter_failed(replica: str, number: int = 1, *, permanent: bool) -> AdapterFailed:
+    return AdapterFailed(replica=replica, endpoint=f"http://{replica}:8000", base_model="tiny",
+                         model_version=f"intents@{number}", digest=artifact("adapters", number).digest,
+                         reason="rank 64 is over 16", permanent=permanent)
+
+
+class Stand:
+    """One controller against one database. Several stands may share an engine, a clock and a Prometheus."""
+
+    def __init__(self, engine: Engine, prometheus: SpeakingPrometheus, clock: VirtualClock, owner: str = "one") -> None:
+        self.engine, self.prometheus, self.clock = engine, prometheus, clock
+        self.client = Prometheus(prometheus.url, timeout=2.0, stale_after=15)
+        self.reconciler = Reconciler(engine, self.client, clock)
+        self.loop = ReconcileLoop(
+            name="rollouts", engine=engine, model=Rollout, states=sorted(ACTIVE), owner=owner, clock=clock,
+            reconcile=self.reconciler,
+        )
+        self.counters: dict[str, list[int]] = {}
+        self.bad_share = 0.0
+        self._events = 0
+
+    def hear(self, *payloads: Payload) -> list[Event[Any]]:
+        """Deliver facts that become true now."""
+        events = []
+        for payload in payloads:
+            self._events += 1
+            events.append(fact(payload, sequence=self._events, time=self.clock.now()))
+        deliver(self.engine, handlers, *events, clock=self.clock)
+        return events
+
+    def begin(self, number: int = 1, **rollout: Any) -> None:
+        """A pipeline, two replicas, and a registered version that waits for them."""
+        self.hear(pipeline_applied(**rollout), *map(replica_ready, REPLICAS), model_registered(number))
+
+    def load(self, number: int = 1) -> None:
+        self.hear(*(adapter_loaded(replica, number) for replica in REPLICAS))
+
+    def serve(self, requests: int) -> None:
+        """The gateway answers requests by the route's weights; a share of the candidate's fail."""
+        for target in targets_of(self.row()):
+            ok_error = self.counters.setdefault(target.model_version or "base", [0, 0])
+            mine = requests * target.weight // 10_000
+            failed = round(mine * self.bad_share) if target.role == "candidate" else 0
+            ok_error[0] += mine - failed
+            ok_error[1] += failed
+        self.publish()
+
+    def publish(self) -> None:
+        series: dict[str, list[tuple[dict[str, str], str, float]]] = {REQUESTS: [], DURATION: [], UNITS: []}
+        for version, (ok, error) in self.counters.items():
+            labels = {"job": "gateway", "instance": "gw:1", "route": "intents", "model_version": version}
+            series[REQUESTS] += [({**labels, "outcome": "ok"}, str(ok), 0.0),
+                                 ({**labels, "outcome": "error"}, str(error), 0.0)]
+            series[DURATION] += [({**labels, "le": le}, str(ok), 0.0) for le in ("0.5", "1.0", "+Inf")]
+            series[UNITS].append((labels, str(min(ok + error, 12)), 0.0))
+        self.prometheus.series = series
+
+    def look(self) -> None:
+        """Every look that is due now."""
+        for _ in range(20):
+            if not self.loop.step():
+                return
+        raise AssertionError("a rollout is due again and again")
+
+    def run(self, seconds: float, *, requests: int = 20) -> None:
+        """Let time pass, a second at a time, with `requests` in each."""
+        for _ in range(int(seconds)):
+            self.clock.advance(1)
+            self.serve(requests)
+            self.look()
+
+    def route(self) -> dict[str, Any]:
+        """What was last said about the route."""
+        return [data for type_, data in said(self.engine) if type_ == "route.updated.v1"][-1]
+
+    def weights(self) -> list[dict[str, int]]:
+        """The weights of every route.updated, in order."""
+        return [
+            {target["model_version"] or "base": target["weight"] for target in data["targets"]}
+            for type_, data in said(self.engine) if type_ == "route.updated.v1"
+        ]
+
+    def told(self, type_: str) -> list[dict[str, Any]]:
+        return [data for name, data in said(self.engine) if name == type_]
+
+    def phase(self, rollout: str = "intents-r1") -> str:
+        with reading(self.engine) as session:
+            row = session.get(Rollout, rollout)
+            assert row is not None
+            return row.state
+
+    def decisions(self, rollout: str = "intents-r1") -> list[Decision]:
+        with reading(self.engine) as session:
+            query = select(Decision).where(Decision.rollout_id == rollout).order_by(Decision.id)  # type: ignore[arg-type]
+            return list(session.exec(query))
+
+    def row(self) -> Route:
+        with reading(self.engine) as session:
+            row = session.get(Route, "intents")
+            assert row is not None
+            return row
+
+
+@contextmanager
+def stand(engine: Engine) -> Iterator[Stand]:
+    """A controller on its own Prometheus and clock."""
+    with speak_prometheus() as prometheus:
+        made = Stand(engine, prometheus, VirtualClock(START))
+        yield made
+        made.client.close()

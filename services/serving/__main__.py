@@ -1,0 +1,38 @@
+"""Runs the adapter agent: ``python -m services.serving``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.serving.api import build_router
+from services.serving.engine_client import EngineClient
+from services.serving.handlers import handlers
+from services.serving.memory import Memory
+from services.serving.reconcile import AgentLoop
+from services.serving.settings import AgentSettings
+from shared.service import Definition, Loop, Runtime, run
+
+
+def build_loops(runtime: Runtime[AgentSettings]) -> Sequence[Loop]:
+    """The agent's own loop."""
+    settings = runtime.settings
+    client = EngineClient(
+        settings.engine_url, timeout=settings.engine_timeout_seconds, load_timeout=settings.load_timeout_seconds
+    )
+    memory = Memory(runtime.engine, settings, runtime.clock)
+    return [AgentLoop(settings=settings, memory=memory, store=runtime.store, client=client, clock=runtime.clock)]
+
+
+DEFINITION = Definition(
+    settings=AgentSettings, migrations=Path(__file__).parent / "migrations", handlers=handlers, router=build_router,
+    loops=build_loops,
+)
+
+
+def main() -> int:
+    """Run until SIGTERM; the exit code."""
+    return run(DEFINITION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The agent's loop: look at the model server, decide, act, remember and report. Again every second.
+
+It trusts nothing but what it sees: after a crash of the server, of this process, or of both, the next look finds what
+is missing and puts it back. A server that does not answer is left alone until it does.
+"""
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+from prometheus_client import Gauge
+
+from services.serving.decide import (
+    Action,
+    Confirm,
+    Drain,
+    Forget,
+    Gone,
+    Limits,
+    Load,
+    Refuse,
+    Unload,
+    Wanted,
+    decide,
+    is_restart,
+    unused_folders,
+)
+from services.serving.engine_client import EngineClient, EngineRefusedError, EngineUnavailableError, Listing
+from services.serving.memory import Failure, Memory, Snapshot
+from services.serving.metrics import ADAPTERS, ENGINE_STARTS, ENGINE_UP, LOAD_SECONDS, LOADS
+from services.serving.settings import AgentSettings
+from services.serving.staging import check, remove_folders, stage
+from services.serving.wanted import wanted_adapters
+from shared.clock import Clock
+from shared.errors import NotFoundError, PermanentError, TemporaryError
+from shared.s3 import ArtifactStore, Manifest
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+class AgentLoop:
+    """Makes one model server list what the route table names.
+
+    Args:
+        client: of the model server.
+    """
+
+    name = "agent"
+
+    def __init__(
+        self, *, settings: AgentSettings, memory: Memory, store: ArtifactStore, client: EngineClient, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._store = store
+        self._client = client
+        self._clock = clock
+        self._limits = Limits(settings.max_cpu_loras, timedelta(seconds=settings.drain_seconds))
+        self._reachable = False
+        self._complaint = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until `stop` is set."""
+        while not stop.is_set():
+            self.look()
+            self._clock.wait(stop, self._settings.reconcile_interval_seconds)
+
+    def look(self) -> None:
+        """One look at the server and all that follows from it."""
+        listing = self._observe()
+        if listing is None:
+            self._reachable = False
+            return
+        snapshot = self._memory.read()
+        if self._restarted(snapshot, listing):
+            log.info("the model server has started", started=listing.started, adapters=sorted(listing.adapters))
+            self._memory.server_started(listing.started)
+            ENGINE_STARTS.inc()
+            snapshot = self._memory.read()
+        self._reachable = True
+        wanted = wanted_adapters(
+            snapshot.routes, base_model=self._settings.base_model, folder=self._settings.adapters_dir
+        )
+        try:
+            for action in decide(
+                wanted, listing.adapters, snapshot.known, now=self._clock.now(), limits=self._limits
+            ):
+                self._act(action)
+        except EngineUnavailableError as error:
+            self._complain(str(error))
+            return
+        self._tidy(wanted, listing)
+
+    def _observe(self) -> Listing | None:
+        """What the server says; None while there is nothing to be done with it."""
+        try:
+            listing = self._client.look()
+        except EngineUnavailableError as error:
+            self._complain(str(error))
+            return None
+        if self._settings.base_model not in listing.bases:
+            self._complain(
+                f"the model server serves {sorted(listing.bases)}, not {self._settings.base_model}; "
+                "check its --served-model-name"
+            )
+            return None
+        self._complain("")
+        return listing
+
+    def _complain(self, text: str) -> None:
+        """Log what is wrong with the server once, not at every look."""
+        ENGINE_UP.set(0 if text else 1)
+        if text and text != self._complaint:
+            log.warning("waiting for the model server", reason=text)
+        self._complaint = text
+
+    def _restarted(self, snapshot: Snapshot, listing: Listing) -> bool:
+        lost = any(row.state == "loaded" and row.model_version not in listing.adapters for row in snapshot.adapters)
+        return is_restart(
+            seen=snapshot.server.started if snapshot.server else None, started=listing.started,
+            was_reachable=self._reachable, lost=lost,
+        )
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Load(wanted):
+                self._load(wanted)
+            case Confirm(wanted):
+                self._memory.loaded(wanted)
+                log.info("adapter loaded", adapter=wanted.name, root=wanted.root)
+            case Refuse(wanted, reason, permanent):
+                self._failed(wanted, reason, "permanent" if permanent else "temporary")
+            case Drain(name, root, until):
+                log.info("adapter is not wanted any more", adapter=name, unload_at=until.isoformat())
+                self._memory.draining(name, root, until)
+            case Unload(name):
+                self._unload(name)
+            case Gone(name, until):
+                log.info("adapter unloaded", adapter=name)
+                self._memory.gone(name, until)
+            case Forget(name):
+                self._memory.forget(name)
+
+    def _load(self, wanted: Wanted) -> None:
+        log.info("loading adapter", adapter=wanted.name, uri=wanted.uri)
+        try:
+            with LOAD_SECONDS.time():
+                manifest = stage(self._store, wanted)
+                check(
+                    wanted, manifest, base_model=self._settings.base_model, base_digest=self._base_digest(),
+                    max_rank=self._settings.max_lora_rank,
+                )
+                self._client.load(wanted.name, wanted.root)
+        except (EngineRefusedError, NotFoundError) as error:
+            self._failed(wanted, str(error), "refused")
+        except PermanentError as error:
+            self._failed(wanted, str(error), "permanent")
+        except EngineUnavailableError:
+            raise
+        except (TemporaryError, OSError) as error:
+            self._failed(wanted, str(error), "temporary")
+        else:
+            LOADS.labels("loaded").inc()
+            # Said only after the server itself lists it, at once or at the next look.
+            if self._client.look().adapters.get(wanted.name) == wanted.root:
+                self._act(Confirm(wanted))
+
+    def _unload(self, name: str) -> None:
+        try:
+            self._client.unload(name)
+        except EngineRefusedError as error:
+            log.warning("the model server does not unload the adapter", adapter=name, reason=str(error))
+
+    def _failed(self, wanted: Wanted, reason: str, kind: Failure) -> None:
+        permanent = self._memory.failed(wanted, reason, kind)
+        LOADS.labels("permanent" if permanent else "temporary").inc()
+        log.warning("adapter cannot be loaded", adapter=wanted.name, reason=reason, permanent=permanent)
+
+    def _base_digest(self) -> str:
+        """Digest of the base model in S3; what it last was while S3 is down."""
+        uri = f"base-models/{self._settings.base_model}/"
+        server = self._memory.read().server
+        remembered = server.base_digest if server is not None else ""
+        try:
+            manifest: Manifest | None = self._store.manifest(uri)
+        except TemporaryError:
+            if remembered:
+                return remembered
+            raise
+        if manifest is None:
+            raise TemporaryError(f"{uri} is not in S3, so no adapter can be checked against it")
+        if manifest.digest != remembered:
+            self._memory.base_digest_read(manifest.digest)
+        return manifest.digest
+
+    def _tidy(self, wanted: dict[str, Wanted], listing: Listing) -> None:
+        """Delete staged folders that nothing needs, and count what there is."""
+        snapshot = self._memory.read()
+        present = [str(path) for path in _folders(self._settings.adapters_dir)]
+        remove_folders(unused_folders(
+            present, wanted=list(wanted.values()), listed=list(listing.adapters.values()),
+            known=[row.root for row in snapshot.adapters],
+        ))
+        _count_states(ADAPTERS, snapshot)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return list(parent.iterdir()) if parent.exists() else []
+
+
+def _count_states(gauge: Gauge, snapshot: Snapshot) -> None:
+    states = [row.state for row in snapshot.adapters]
+    for state in ("pending", "loaded", "failed", "draining", "unloaded"):
+        gauge.labels(state).set(states.count(state))

@@ -97,7 +97,7 @@ def _known(session: Session, rollout: Rollout) -> _Known:
 
 
 def _loading(session: Session, rollout: Rollout, base_model: str) -> Loading:
-    """What a replica said before it last became ready is no longer true."""
+    """What a replica had loaded before it last became ready is gone; what it can never load is no better for that."""
     digest = ModelRef.model_validate(rollout.model).artifact.digest
     replicas = session.exec(select(Replica).where(Replica.base_model == base_model).order_by(Replica.id)).all()
     facts = {
@@ -111,11 +111,9 @@ def _loading(session: Session, rollout: Rollout, base_model: str) -> Loading:
     waiting = []
     for replica in replicas:
         fact = facts.get(replica.id)
-        if fact is None or fact.at < replica.ready_at:
-            waiting.append(replica.id)
-        elif fact.state == "failed" and fact.permanent:
+        if fact is not None and fact.state == "failed" and fact.permanent:
             return Loading(failure=f"replica {replica.id} cannot load it: {fact.reason}")
-        elif fact.state != "loaded":
+        if fact is None or fact.state != "loaded" or fact.at < replica.ready_at:
             waiting.append(replica.id)
     return Loading(waiting=tuple(waiting), loaded=len(replicas) - len(waiting))
 

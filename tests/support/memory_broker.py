@@ -111,9 +111,10 @@ class MemorySink:
     def send(self, records: Sequence[Outgoing]) -> list[Exception | None]:
         """Write the records, except those of refused keys."""
         outcomes: list[Exception | None] = []
+        refused = {key.encode() for key in self._broker.refuse}
         for record in records:
-            if record.key.decode() in self._broker.refuse:
-                outcomes.append(NotAcknowledgedError(record.key.decode()))
+            if record.key in refused:
+                outcomes.append(NotAcknowledgedError(repr(record.key)))
                 continue
             self._broker.write(record)
             outcomes.append(None)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
@@ -22,6 +22,7 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
+from shared.clock import monotonic
 from shared.errors import TemporaryError
 from shared.messaging.headers import Headers
 from shared.telemetry import get_logger
@@ -89,6 +90,19 @@ class RecordSink(Protocol):
         ...
 
 
+class _Membership(ConsumerRebalanceListener):
+    """Whether the consumer is in the middle of joining its group."""
+
+    def __init__(self) -> None:
+        self.joining = False
+
+    def on_partitions_revoked(self, _: object) -> None:
+        self.joining = True
+
+    def on_partitions_assigned(self, _: object) -> None:
+        self.joining = False
+
+
 class KafkaSource:
     """Reads topics, from the beginning where there is no offset yet.
 
@@ -100,6 +114,8 @@ class KafkaSource:
         self, bootstrap: str, topics: Sequence[str], *, group: str | None, session_timeout_ms: int = 10_000
     ) -> None:
         require_reachable(bootstrap)
+        self._membership = _Membership()
+        self._join_seconds = session_timeout_ms / 1000
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap.split(","),
@@ -113,7 +129,7 @@ class KafkaSource:
                 bootstrap_timeout_ms=OPEN_TIMEOUT_MS,
                 metrics_enabled=False,
             )
-            self._consumer.subscribe(topics)
+            self._consumer.subscribe(topics, listener=self._membership)
         except KafkaError as error:
             raise BrokerUnavailableError(f"cannot reach Kafka at {bootstrap}: {error!r}") from error
 
@@ -138,6 +154,12 @@ class KafkaSource:
             raise BrokerUnavailableError(f"cannot commit offsets to Kafka: {error!r}") from error
 
     def close(self) -> None:
+        # Tansu keeps a member that leaves in the middle of joining, as a leader that never answers: nobody else would
+        # ever get a partition. So a join that has begun is brought to its end first.
+        deadline = monotonic() + self._join_seconds
+        with suppress(KafkaError):
+            while self._membership.joining and monotonic() < deadline:
+                self._consumer.poll(timeout_ms=100, max_records=1)
         self._consumer.close(autocommit=False, timeout_ms=OPEN_TIMEOUT_MS)
 
 

@@ -22,6 +22,7 @@ from tests.support.ports import free_port
 
 TANSU = {
     "test_end_offsets_count_every_record_of_a_batch": "end_offsets counts batches, not records: use highwater()",
+    "test_a_member_may_leave_in_the_middle_of_joining": "it stays, as a leader that never answers",
     "test_an_aborted_transaction_is_invisible": "read_committed shows aborted records",
     "test_records_can_be_deleted_up_to_an_offset": "DeleteRecords is not implemented",
     "test_a_position_beyond_the_end_is_reset": "a fetch beyond the end answers nothing instead of OFFSET_OUT_OF_RANGE",

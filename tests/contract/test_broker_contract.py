@@ -104,6 +104,20 @@ def test_members_share_the_partitions_and_take_over(any_broker: Broker) -> None:
             member.close()
 
 
+def test_a_member_may_leave_in_the_middle_of_joining(any_broker: Broker) -> None:
+    topic, group, timeout = any_broker.create_topic(), f"g-{uuid.uuid4().hex[:8]}", any_broker.session_timeout_ms
+    write(any_broker, topic, b"1")
+    hasty = KafkaConsumer(
+        topic, bootstrap_servers=any_broker.bootstrap, group_id=group, session_timeout_ms=timeout,
+        heartbeat_interval_ms=timeout // 3,
+    )
+    hasty.poll(timeout_ms=200)
+    hasty.close()
+    with closing(KafkaSource(any_broker.bootstrap, [topic], group=group, session_timeout_ms=timeout)) as heir:
+        found = eventually(lambda: heir.poll(0.2), timeout=5 * timeout / 1000)
+    assert [item.value for item in found] == [b"1"]
+
+
 def test_a_record_over_the_limit_is_refused_and_the_next_one_passes(any_broker: Broker) -> None:
     topic = any_broker.create_topic()
     with closing(KafkaSink(any_broker.bootstrap, "contract")) as sink:

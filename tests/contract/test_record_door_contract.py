@@ -74,6 +74,14 @@ def test_groups_do_not_disturb_each_other(door: Door) -> None:
     assert numbers(read(door.open_source("two"), 1)) == [1]
 
 
+def test_a_reader_that_ends_at_once_leaves_its_group_usable(door: Door) -> None:
+    write(door, record(door, 1))
+    hasty = door.open_source("g")
+    hasty.poll(0.1)
+    hasty.close()
+    assert numbers(read(door.open_source("g"), 1)) == [1]
+
+
 def test_without_a_group_everything_is_read_each_time(door: Door) -> None:
     write(door, record(door, 1))
     assert numbers(read(door.open_source(None), 1)) == [1]

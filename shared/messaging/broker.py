@@ -78,6 +78,14 @@ class RecordSource(Protocol):
         ...
 
 
+class TableSource(RecordSource, Protocol):
+    """A source that knows where its topics end."""
+
+    def at_end(self) -> bool:
+        """Whether all that was written has been polled, as far as the broker has told."""
+        ...
+
+
 class RecordSink(Protocol):
     """A producer."""
 
@@ -152,6 +160,14 @@ class KafkaSource:
             log.info("partitions moved before their offsets were committed", error=repr(error))
         except KafkaError as error:
             raise BrokerUnavailableError(f"cannot commit offsets to Kafka: {error!r}") from error
+
+    def at_end(self) -> bool:
+        # A partition's end is known from its first fetch on. An empty poll proves nothing: it may have been too early.
+        ends = {place: self._consumer.highwater(place) for place in self._consumer.assignment()}
+        return bool(ends) and all(
+            end is not None and (self._consumer.position(place, timeout_ms=OPEN_TIMEOUT_MS) or 0) >= end
+            for place, end in ends.items()
+        )
 
     def close(self) -> None:
         # Tansu keeps a member that leaves in the middle of joining, as a leader that never answers: nobody else would

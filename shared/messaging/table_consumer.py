@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.clock import Clock, SystemClock
 from shared.events import Event, MalformedEventError, UnknownEventTypeError, decode
-from shared.messaging.broker import BrokerUnavailableError, KafkaSource, Link, Record, RecordSource
+from shared.messaging.broker import BrokerUnavailableError, KafkaSource, Link, Record, TableSource
 from shared.messaging.consume import POLL_SECONDS, RETRY_SECONDS
 from shared.telemetry import get_logger
 
@@ -38,7 +38,7 @@ class TableConsumer:
         *,
         on_caught_up: Callable[[], None] | None = None,
         clock: Clock | None = None,
-        open_source: Callable[[], RecordSource] | None = None,
+        open_source: Callable[[], TableSource] | None = None,
     ) -> None:
         self._on_event = on_event
         self._on_caught_up = on_caught_up
@@ -57,16 +57,11 @@ class TableConsumer:
                 self._link.down(error)
                 self._clock.wait(stop, RETRY_SECONDS)
 
-    def _read(self, source: RecordSource, stop: threading.Event) -> None:
+    def _read(self, source: TableSource, stop: threading.Event) -> None:
         seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         caught_up = False
         while not stop.is_set():
-            records = source.poll(POLL_SECONDS)
-            if not records and not caught_up:
-                caught_up = True
-                if self._on_caught_up is not None:
-                    self._on_caught_up()
-            for record in records:
+            for record in source.poll(POLL_SECONDS):
                 event = _decoded(record)
                 if event is None or (event.source, event.id) in seen:
                     continue
@@ -74,6 +69,9 @@ class TableConsumer:
                 seen[event.source, event.id] = None
                 if len(seen) > REMEMBERED_IDS:
                     seen.popitem(last=False)
+            if self._on_caught_up is not None and not caught_up and source.at_end():
+                caught_up = True
+                self._on_caught_up()
 
 
 def _decoded(record: Record) -> Event[Any] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from shared.messaging.broker import KafkaSink, KafkaSource, RecordSink, RecordSource
+from shared.messaging.broker import KafkaSink, KafkaSource, RecordSink, TableSource
 from shared.settings import S3Settings
 from tests.support.broker import start_tansu
 from tests.support.memory_broker import MemoryBroker
@@ -163,7 +163,7 @@ class Door:
     """A broker through the loops' own interface."""
 
     topic: str
-    open_source: Callable[[str | None], RecordSource]
+    open_source: Callable[[str | None], TableSource]
     open_sink: Callable[[], RecordSink]
 
 
@@ -178,7 +178,7 @@ def door(request: pytest.FixtureRequest, brokers: Callable[[str], Broker]) -> It
     topic = broker.create_topic(partitions=2)
     with ExitStack() as stack:
 
-        def source(group: str | None) -> RecordSource:
+        def source(group: str | None) -> TableSource:
             opened = KafkaSource(broker.bootstrap, [topic], group=group, session_timeout_ms=broker.session_timeout_ms)
             stack.callback(opened.close)
             return opened

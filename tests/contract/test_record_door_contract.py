@@ -89,6 +89,29 @@ def test_without_a_group_everything_is_read_each_time(door: Door) -> None:
     assert numbers(read(door.open_source(None), 2)) == [1, 2]
 
 
+def test_the_end_is_known_and_not_before_it_is_read(door: Door) -> None:
+    write(door, *(record(door, number, key) for number in range(5) for key in "ab"))
+    source = door.open_source(None)
+    found: list[Record] = []
+
+    def at_end() -> bool:
+        found.extend(source.poll(0.1))
+        return source.at_end()
+
+    eventually(at_end, timeout=60)
+    assert len(found) == 10
+
+
+def test_the_end_of_an_empty_topic_is_known(door: Door) -> None:
+    source = door.open_source(None)
+
+    def at_end() -> bool:
+        assert source.poll(0.1) == []
+        return source.at_end()
+
+    eventually(at_end, timeout=60)
+
+
 def test_a_reader_that_waits_gets_what_is_written_later(door: Door) -> None:
     source = door.open_source("g")
     assert source.poll(0.1) == []

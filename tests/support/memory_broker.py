@@ -86,6 +86,10 @@ class MemorySource:
             batch += taken
         return batch
 
+    def at_end(self) -> bool:
+        """Whether everything has been polled."""
+        return all(position == len(self._broker.logs[place]) for place, position in self._positions.items())
+
     def commit(self, records: Sequence[Record]) -> None:
         """Remember the offsets in the broker."""
         self._broker.hit("before offset commit")

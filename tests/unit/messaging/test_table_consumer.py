@@ -7,7 +7,7 @@ from typing import Any
 from shared.clock import VirtualClock
 from shared.events import DatasetPublished, Event
 from shared.messaging import TableConsumer
-from shared.messaging.broker import BrokerUnavailableError, Outgoing, Record, RecordSource
+from shared.messaging.broker import BrokerUnavailableError, Outgoing, Record, TableSource
 from tests.support.echo import TOPIC_IN, outgoing, published
 from tests.support.memory_broker import MemoryBroker
 
@@ -20,7 +20,7 @@ def fact(number: int) -> Event[DatasetPublished]:
 class EndsAfterwards:
     """A source that stops its reader when there is nothing left."""
 
-    def __init__(self, source: RecordSource, stop: threading.Event) -> None:
+    def __init__(self, source: TableSource, stop: threading.Event) -> None:
         self._source = source
         self._stop = stop
 
@@ -33,6 +33,9 @@ class EndsAfterwards:
     def commit(self, records: Sequence[Record]) -> None:
         raise AssertionError("a table has no offsets")
 
+    def at_end(self) -> bool:
+        return self._source.at_end()
+
     def close(self) -> None:
         self._source.close()
 
@@ -43,7 +46,7 @@ def read_all(broker: MemoryBroker, failures: int = 0) -> list[int]:
     def take(event: Event[Any]) -> None:
         numbers.append(int(event.data.name))
 
-    def open_source() -> RecordSource:
+    def open_source() -> TableSource:
         if left[0]:
             left[0] -= 1
             raise BrokerUnavailableError("not yet")
@@ -83,3 +86,28 @@ def test_waits_for_a_missing_broker() -> None:
     broker = MemoryBroker()
     broker.append(outgoing(fact(1)))
     assert read_all(broker, failures=3) == [1]
+
+
+def test_says_once_when_all_that_was_there_is_read() -> None:
+    broker, stop, heard = MemoryBroker(), threading.Event(), list[str]()
+    for number in range(1, 6):
+        broker.append(outgoing(fact(number)))
+
+    def caught_up() -> None:
+        heard.append("caught up")
+        broker.append(outgoing(fact(6)))
+
+    TableConsumer(
+        "", [TOPIC_IN], lambda event: heard.append(event.data.name), on_caught_up=caught_up, clock=VirtualClock(),
+        open_source=lambda: EndsAfterwards(broker.source([TOPIC_IN]), stop),
+    ).run(stop)
+    assert heard == ["1", "2", "3", "4", "5", "caught up", "6"]
+
+
+def test_an_empty_topic_is_read_to_its_end_at_once() -> None:
+    stop, heard = threading.Event(), list[str]()
+    TableConsumer(
+        "", [TOPIC_IN], lambda _: None, on_caught_up=lambda: heard.append("caught up"), clock=VirtualClock(),
+        open_source=lambda: EndsAfterwards(MemoryBroker().source([TOPIC_IN]), stop),
+    ).run(stop)
+    assert heard == ["caught up"]

@@ -4,7 +4,7 @@ The database is the only truth of a service; Kafka carries facts between the dat
 survive a crash is written inside `transaction`, and nothing inside it talks to the network.
 """
 
-from shared.db.base import UtcDateTime, service_base
+from shared.db.base import UtcDateTime
 from shared.db.engine import connect, on_commit, reading, transaction
 from shared.db.migrate import migrate
 from shared.db.schema import create_messaging_tables
@@ -16,6 +16,5 @@ __all__ = [
     "migrate",
     "on_commit",
     "reading",
-    "service_base",
     "transaction",
 ]

@@ -1,25 +1,13 @@
-"""What table classes are built from."""
+"""What table classes are built from, besides SQLModel.
+
+Each service has a base of its own, ``class Base(SQLModel, registry=registry())``: several services run in one
+process in tests, and with SQLModel's one global metadata their table names would clash.
+"""
 
 from datetime import UTC, datetime
 
 from sqlalchemy import DateTime, Dialect
-from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
-from sqlmodel import SQLModel
-
-
-def service_base() -> type[SQLModel]:
-    """A fresh base for one service's tables, with its own metadata.
-
-    Several services run in one process in tests; with SQLModel's one global metadata their table names would clash.
-    Type checkers cannot follow a class made by a function; where they shall, write the same out:
-    ``class Base(SQLModel, registry=registry())``.
-    """
-
-    class Base(SQLModel, registry=registry()):
-        """Base of the tables of one service."""
-
-    return Base
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -135,6 +135,18 @@ class ArtifactStore:
         (folder / MANIFEST_NAME).write_bytes(manifest.encode())
         folder.chmod(0o755)
 
+    def remove_dir(self, uri: str) -> None:
+        """Remove a folder, its manifest first, so that it is never half there. For what is no longer wanted by anyone:
+        checkpoints that newer ones replaced; what events refer to stays forever.
+        """
+        address = self._uri(uri).rstrip("/") + "/"
+        bucket, prefix = self._split(address)
+        with self._translated("remove", address):
+            self._client.delete_object(Bucket=bucket, Key=prefix + MANIFEST_NAME)
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for key in [item["Key"] for page in pages for item in page.get("Contents", [])]:
+                self._client.delete_object(Bucket=bucket, Key=key)
+
     def manifest(self, uri: str) -> Manifest | None:
         """The manifest of the artifact at `uri`; None where there is no whole artifact.
 

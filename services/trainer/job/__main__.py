@@ -4,10 +4,12 @@ Every end leaves a file for the service: ``result.json``, or ``failure.json`` wi
 killed leaves neither; neither does one that SIGTERM asked to stop, which has saved a checkpoint first.
 """
 
+import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 
 from services.trainer.files import JobInput
 from services.trainer.settings import JobSettings
@@ -16,6 +18,8 @@ from shared.jobs import JobFailure
 from shared.s3 import ArtifactStore, connect_store
 
 STOPPED = 143
+# Advice to those who write training code, not to those who read this job's log.
+_NOISY_MODULES = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers|trl)\b"
 
 
 def main(arguments: list[str]) -> int:
@@ -23,6 +27,9 @@ def main(arguments: list[str]) -> int:
     (uri,) = arguments
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Models come from our S3 alone; a library that asks the hub about our names would hang where there is no way out.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.filterwarnings("ignore", module=_NOISY_MODULES)
     settings = JobSettings()
     with connect_store(settings) as store:
         try:

@@ -38,7 +38,7 @@ class BestAdapter:
     def observe(self, model: Any, losses: Sequence[float]) -> None:
         """Keep the present weights if the newest validation is the best one."""
         if losses and losses[-1] <= min(losses):
-            weights = get_peft_model_state_dict(model)
+            weights = get_peft_model_state_dict(model, save_embedding_layers=False)
             self._weights = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
 
     def save(self, checkpoint: Path) -> None:

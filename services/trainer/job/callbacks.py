@@ -12,8 +12,11 @@ from services.trainer.files import JobInput, Progress
 from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, is_exhausted, losses_of
 from shared.clock import monotonic
-from shared.errors import PermanentError
+from shared.errors import PermanentError, TemporaryError
 from shared.s3 import ArtifactStore
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
 
 PROGRESS_SECONDS = 2.0
 
@@ -75,7 +78,12 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         self._best.save(folder)
-        checkpoints.save(self._store, self._job.prefix, folder, state.global_step)
+        try:
+            checkpoints.save(self._store, self._job.prefix, folder, state.global_step)
+            checkpoints.prune(self._store, self._job.resume_from)
+        except TemporaryError as error:
+            # The training is worth more than a checkpoint; the next one comes.
+            log.warning("a checkpoint could not be stored", step=state.global_step, error=str(error))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -83,7 +91,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
         self._tell(state)
 
     def _tell(self, state: TrainerState) -> None:
-        """Write ``progress.json``."""
+        """Write ``progress.json``, and a line for the log. That S3 does not take it now stops no training."""
         self._told = monotonic()
         steps = state.global_step - (self._first_step or 0)
         seconds = self._told - self._started
@@ -96,5 +104,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
             tokens_per_second=(state.num_input_tokens_seen - self._first_tokens) / seconds if steps else None,
             eta_seconds=seconds / steps * (state.max_steps - state.global_step) if steps else None,
         )
-        self._store.put_bytes(f"{self._job.prefix}progress.json", progress.model_dump_json().encode(),
-                              content_type="application/json")
+        log.info("progress", **{name: round(value, 4) for name, value in progress if value is not None})
+        try:
+            self._store.put_bytes(f"{self._job.prefix}progress.json", progress.model_dump_json().encode(),
+                                  content_type="application/json")
+        except TemporaryError as error:
+            log.warning("progress could not be stored", error=str(error))

@@ -9,6 +9,9 @@ from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
+KEPT = 2
+"""Checkpoints that stay: the newest, and one in case that it is damaged."""
+
 
 def save(store: ArtifactStore, prefix: str, folder: Path, step: int) -> None:
     """Upload the checkpoint of a step; its manifest goes last, so a half-uploaded one does not count."""
@@ -23,11 +26,8 @@ def fetch_newest(store: ArtifactStore, prefixes: Sequence[str], target: Path) ->
     Returns:
         Its folder, named as the trainer expects it; None where there is none.
     """
-    found = [(_step(uri), uri) for prefix in prefixes for uri in store.list_prefixes(prefix)]
-    for step, uri in sorted(found, key=lambda item: -item[0]):
-        if store.manifest(uri) is None:
-            continue
-        folder = target / f"checkpoint-{step}"
+    for uri in _newest_first(store, prefixes):
+        folder = target / f"checkpoint-{_step(uri)}"
         try:
             store.get_dir(uri, folder)
         except IntegrityError as error:
@@ -35,6 +35,18 @@ def fetch_newest(store: ArtifactStore, prefixes: Sequence[str], target: Path) ->
             continue
         return folder
     return None
+
+
+def prune(store: ArtifactStore, prefixes: Sequence[str]) -> None:
+    """Remove all whole checkpoints under `prefixes` but the newest `KEPT`."""
+    for uri in _newest_first(store, prefixes)[KEPT:]:
+        store.remove_dir(uri)
+
+
+def _newest_first(store: ArtifactStore, prefixes: Sequence[str]) -> list[str]:
+    """Whole checkpoints by step; of the same step, the newest attempt's first, as `prefixes` are."""
+    found = [uri for prefix in prefixes for uri in store.list_prefixes(prefix) if store.exists(uri)]
+    return sorted(found, key=lambda uri: -_step(uri))
 
 
 def _step(uri: str) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 from trl import SFTTrainer
 
@@ -53,6 +53,7 @@ def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threadin
             train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
             peft_config=lora_config(job.recipe), callbacks=[JobCallback(job, store, stop, best)],
         )
+        trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         if resumed is not None:
             log.info("resuming", run=job.run_id, checkpoint=resumed.name)
@@ -98,8 +99,13 @@ def _load(base: Path, seed: int) -> Any:
 
 def _save_adapter(model: Any, job: JobInput, store: ArtifactStore, folder: Path, meta: dict[str, Any]) -> ArtifactRef:
     """Upload the adapter: its two files and nothing else. The base is named, not the local path it was loaded from."""
-    model.peft_config["default"].base_model_name_or_path = job.base_model
-    model.save_pretrained(folder, safe_serialization=True)
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = job.base_model
+    # PEFT keeps a set, whose order differs from process to process: the same adapter must be the same artifact.
+    if not isinstance(config.target_modules, str):
+        config.target_modules = sorted(config.target_modules)
+    # Embeddings are not trained; left to find that out, PEFT would ask the model hub about the base's name.
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     for file in folder.iterdir():
         if file.name not in ADAPTER_FILES:
             file.unlink()

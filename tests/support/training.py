@@ -1,0 +1,77 @@
+"""Training jobs on real S3: what they need there, and how to run one by hand."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.trainer.files import JobInput, checkpoints_of, prefix_of
+from shared.events import ArtifactRef, DatasetRef
+from shared.pipeline import TrainingRecipe
+from shared.s3 import ArtifactStore
+from shared.settings import S3Settings
+
+Row = Mapping[str, Any]
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_SCHEMA = pa.schema([("id", pa.string()), ("group", pa.string()), ("messages", _MESSAGES)])
+
+
+def put_dataset(
+    store: ArtifactStore, folder: Path, *, train: Sequence[Row], validation: Sequence[Row], test: Sequence[Row] = ()
+) -> DatasetRef:
+    """A prepared dataset version of chat rows, as data_ingest writes it."""
+    splits = {"train": train, "validation": validation, "test": test}
+    folder.mkdir(parents=True)
+    for name, rows in splits.items():
+        columns = {
+            "id": [f"{name}-{index}" for index in range(len(rows))],
+            "group": [f"{name}-{index}" for index in range(len(rows))],
+            "messages": [row["messages"] for row in rows],
+        }
+        pq.write_table(pa.table(columns, schema=_SCHEMA), folder / f"{name}.parquet")
+    artifact = store.put_dir("datasets", folder)
+    counts: Any = {name: len(rows) for name, rows in splits.items()}
+    return DatasetRef(dataset_id=f"data-{artifact.digest[7:15]}", artifact=artifact, rows=counts)
+
+
+def put_base_model(store: ArtifactStore, folder: Path, name: str = "tiny") -> ArtifactRef:
+    """The base model where jobs look for it."""
+    return store.put_dir_at(f"base-models/{name}/", folder, kind="base-model", meta={"base_model": name})
+
+
+def write_job(
+    store: ArtifactStore, dataset: DatasetRef, recipe: TrainingRecipe, *, run: str, attempt: int = 1,
+    base_model: str = "tiny",
+) -> JobInput:
+    """An attempt's ``job.json``, as the service writes it."""
+    job = JobInput(
+        run_id=run, pipeline="intents", attempt=attempt, prefix=prefix_of(run, attempt), dataset=dataset,
+        base_model=base_model, recipe=recipe, resume_from=checkpoints_of(run, attempt),
+    )
+    store.put_bytes(f"{job.prefix}job.json", job.model_dump_json(by_alias=True).encode())
+    return job
+
+
+def job_environment(settings: S3Settings, cache: Path) -> dict[str, str]:
+    """The environment of a job's process."""
+    return os.environ | {
+        "TUNELOOP_S3_ENDPOINT": settings.s3_endpoint,
+        "TUNELOOP_S3_BUCKET": settings.s3_bucket,
+        "TUNELOOP_S3_ACCESS_KEY": settings.s3_access_key,
+        "TUNELOOP_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "TUNELOOP_CACHE_DIR": str(cache),
+    }
+
+
+def start_job(settings: S3Settings, job: JobInput, cache: Path, log: Path) -> subprocess.Popen[bytes]:
+    """The job as the launcher starts it; both of its streams go to `log`."""
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.trainer.job", f"s3://{settings.s3_bucket}/{job.prefix}job.json"],
+            env=job_environment(settings, cache), stdout=stream, stderr=stream,
+        )

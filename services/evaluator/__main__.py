@@ -1,0 +1,43 @@
+"""Runs the evaluator: ``python -m services.evaluator``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.evaluator.api import build_router
+from services.evaluator.handlers import handlers
+from services.evaluator.models import Evaluation
+from services.evaluator.reconcile import ACTIVE, Reconciler
+from services.evaluator.settings import EvaluatorSettings
+from shared.launchers import launcher_from
+from shared.reconcile import ReconcileLoop
+from shared.service import Definition, Loop, Runtime, run
+
+
+def build_loops(runtime: Runtime[EvaluatorSettings]) -> Sequence[Loop]:
+    """The one loop that launches, watches and judges."""
+    settings = runtime.settings
+    reconciler = Reconciler(
+        runtime.engine, runtime.store, launcher_from(settings), runtime.clock,
+        timeout_seconds=settings.evaluation_timeout_seconds,
+    )
+    return [ReconcileLoop(
+        name="evaluations", engine=runtime.engine, model=Evaluation, states=ACTIVE, owner=runtime.instance,
+        clock=runtime.clock, reconcile=reconciler, ttl=settings.lease_ttl_seconds,
+        interval=settings.reconcile_interval_seconds,
+    )]
+
+
+DEFINITION = Definition(
+    settings=EvaluatorSettings, migrations=Path(__file__).parent / "migrations", handlers=handlers,
+    router=build_router, loops=build_loops,
+)
+
+
+def main() -> int:
+    """Run until SIGTERM; the exit code."""
+    return run(DEFINITION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The held-out rows: read from a dataset's test split, chosen by hash, turned into tokens."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from shared.errors import IntegrityError, InvalidInputError
+from shared.events import DatasetRef
+from shared.prompts import Example, answer_of, encode
+from shared.s3 import ArtifactStore
+
+TEST_SPLIT = "test.parquet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One held-out row. `example` is None where it does not fit the model; `note` says why."""
+
+    id: str
+    expected: str
+    example: Example | None
+    note: str = ""
+
+
+def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) -> list[dict[str, Any]]:
+    """The rows of a dataset's test split, checked against the dataset's digest; the other splits stay where they are.
+
+    Raises:
+        IntegrityError: what is in S3 is not what the digest promises.
+        InvalidInputError: the split is missing or empty.
+    """
+    uri, digest = dataset.artifact.uri, dataset.artifact.digest
+    manifest = store.manifest(uri)
+    if manifest is None:
+        raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} is not there")
+    if manifest.digest != digest:
+        raise IntegrityError(f"{uri}: expected digest {digest}, but its manifest says {manifest.digest}")
+    entry = next((entry for entry in manifest.files if entry.path == TEST_SPLIT), None)
+    if entry is None:
+        raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no {TEST_SPLIT}")
+    path = folder / f"{digest.removeprefix('sha256:')}.parquet"
+    store.download(uri + TEST_SPLIT, path, sha256=entry.sha256)
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=["id", "messages"]).to_pylist()
+    if not rows:
+        raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no test rows to evaluate on")
+    return rows
+
+
+def choose(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """At most `limit` rows, by a hash of their id: always the same ones, and mostly so when rows are added."""
+    return sorted(rows, key=lambda row: hashlib.sha256(str(row["id"]).encode()).digest())[:limit]
+
+
+def prepare(tokenizer: Any, rows: Sequence[dict[str, Any]], *, context: int, max_new_tokens: int) -> list[Row]:
+    """The rows as tokens.
+
+    Args:
+        context: how many tokens the model can read and write.
+
+    Raises:
+        InvalidInputError: a row does not end in an answer; the message names it.
+    """
+    return [_prepare(tokenizer, row, context, max_new_tokens) for row in rows]
+
+
+def _prepare(tokenizer: Any, row: dict[str, Any], context: int, max_new_tokens: int) -> Row:
+    try:
+        expected, example = answer_of(row["messages"]), encode(tokenizer, row["messages"])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"row {row['id']}: {error}") from error
+    needed = max(len(example.input_ids), example.prompt_length + max_new_tokens)
+    if needed > context:
+        note = f"needs {needed} tokens with its answer, and the model has a context of {context}"
+        return Row(id=row["id"], expected=expected, example=None, note=note)
+    return Row(id=row["id"], expected=expected, example=example)

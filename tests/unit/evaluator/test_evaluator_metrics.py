@@ -1,0 +1,41 @@
+"""Exact match and perplexity against numbers worked out by hand."""
+
+import math
+
+import pytest
+
+from services.evaluator.job.metrics import RowScore, metrics
+
+
+def row(expected: str = "yes", predicted: str = "yes", nats: float = 0.0, tokens: int = 1, note: str = "") -> RowScore:
+    return RowScore(id="r", expected=expected, predicted=predicted, nats=nats, tokens=tokens, note=note)
+
+
+def test_perplexity_weighs_tokens_and_not_rows() -> None:
+    """One row of one token with probability 1/8, one of three tokens with 1/2 each: (8 * 2 * 2 * 2) ** (1/4)."""
+    rows = [row(nats=math.log(8), tokens=1), row(nats=3 * math.log(2), tokens=3)]
+    assert metrics(rows)["perplexity"] == pytest.approx(64 ** (1 / 4))
+
+
+def test_a_certain_model_has_perplexity_one() -> None:
+    assert metrics([row(nats=0.0, tokens=5)])["perplexity"] == 1.0
+
+
+def test_exact_match_ignores_white_space_around_the_answer_only() -> None:
+    rows = [row(" yes\n", "yes"), row("yes", "Yes"), row("a  b", "a b"), row("", "")]
+    assert metrics(rows)["exact_match"] == 0.5
+
+
+def test_a_row_that_was_not_asked_is_no_match_and_has_no_perplexity() -> None:
+    rows = [row("", "", tokens=0, note="too long"), row(nats=math.log(4), tokens=2)]
+    assert metrics(rows) == {"exact_match": 0.5, "perplexity": pytest.approx(2.0)}
+
+
+def test_nothing_measured_is_nan_and_overflow_is_infinite() -> None:
+    assert all(math.isnan(value) for value in metrics([]).values())
+    assert metrics([row(nats=1e9, tokens=1)])["perplexity"] == math.inf
+
+
+def test_nan_survives_being_written_and_read() -> None:
+    written = row(nats=math.nan).model_dump_json()
+    assert math.isnan(RowScore.model_validate_json(written).nats)

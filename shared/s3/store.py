@@ -109,7 +109,7 @@ class ArtifactStore:
             IntegrityError: the digest of the manifest, or a file's size or digest, is not as promised.
             ConflictError: `target` exists and holds something else.
         """
-        uri = (ref if isinstance(ref, str) else ref.uri).rstrip("/") + "/"
+        uri = self._uri(ref if isinstance(ref, str) else ref.uri).rstrip("/") + "/"
         manifest = self.manifest(uri)
         if manifest is None:
             raise NotFoundError(f"{uri}: no whole artifact is there ({MANIFEST_NAME} is missing)")

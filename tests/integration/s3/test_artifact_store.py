@@ -72,6 +72,8 @@ def test_artifacts_at_a_prefix_never_change(store: ArtifactStore, folder: Path, 
     with pytest.raises(ConflictError, match="choose another prefix"):
         store.put_dir_at(prefix + "base", folder, kind="base-model")
     assert store.get_dir(ref.uri, tmp_path / "t").digest == ref.digest
+    key = ref.uri.removeprefix(f"s3://{store.bucket}/")
+    assert store.get_dir(key, tmp_path / "by-key").digest == ref.digest
 
 
 def test_large_file_in_parts(store: ArtifactStore, tmp_path: Path, prefix: str) -> None:

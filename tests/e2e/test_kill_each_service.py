@@ -37,7 +37,7 @@ def test_a_loop_in_which_every_service_dies_once(stack: Stack, setting: Setting)
     def tell() -> None:
         try:
             told.append(story.good())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the test's own thread
             trouble.append(error)
 
     thread = threading.Thread(target=tell, daemon=True)

@@ -103,7 +103,7 @@ def running(module: str, log_file: Path, *, port: int | None = None, **settings:
                 process.wait()
 
 
-def s3_environment(settings: S3Settings) -> dict[str, str]:
+def s3_environment(settings: S3Settings) -> dict[str, Any]:
     """The S3 settings as a process's environment names them."""
     return {
         "S3_ENDPOINT": settings.s3_endpoint, "S3_BUCKET": settings.s3_bucket, "S3_ACCESS_KEY": settings.s3_access_key,

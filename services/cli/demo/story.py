@@ -14,7 +14,7 @@ import httpx
 from rich.console import RenderableType
 from rich.text import Text
 
-from services.cli import follow, rollout_views
+from services.cli import follow, rollout_views, words
 from services.cli.client import Json, Service
 from services.cli.demo.data import Kind, make_rows
 from services.cli.demo.traffic import Tally, Traffic
@@ -187,7 +187,10 @@ def _rollout_view(item: Json) -> RenderableType:
 def _rollout_line(item: Json) -> str:
     if "id" not in item:
         return "waiting for the rollout"
-    counts = "; ".join(
-        f"{guard['metric']} {guard['candidate']['bad']}/{guard['candidate']['total']}" for guard in item["guardrails"]
+    evidence = "; ".join(
+        f"{g['metric']} {g['candidate']['bad']} bad of {g['candidate']['total']} (stable {g['stable']['bad']} of "
+        f"{g['stable']['total']}), e-values: harm {g['e_harm']:.3g}/{g['harm_threshold']:.3g}, "
+        f"safe {g['e_safe']:.3g}/{g['safe_threshold']:.3g}"
+        for g in item["guardrails"][:1] if g["candidate"]["total"]
     )
-    return f"{rollout_views.rollout_line(item)} [{counts}]"
+    return f"{item['phase']}, step {rollout_views.step(item)}, weight {words.share(item['weight'])}  {evidence}"

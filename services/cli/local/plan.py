@@ -13,6 +13,7 @@ from services.cli.local.processes import STACK_ID, Component
 from services.cli.local.seed import BUCKET, LOG_BUCKET
 
 REPLICA = "local-0"
+TINY = "tiny"
 # Every service with an HTTP API, in the order in which a person thinks of the loop.
 SERVICES = ("data_ingest", "trainer", "evaluator", "registry", "rollout", "gateway", "engine", "serving")
 PORTS = {
@@ -57,7 +58,9 @@ class Plan:
         return f"127.0.0.1:{self.ports['kafka']}"
 
     def environment(self, **values: str) -> dict[str, str]:
-        return {**self.inherited, STACK_ID: self.home.stack_id, **values}
+        # Two threads that wait for each other at every small product are slower than one.
+        threads = {"OMP_NUM_THREADS": "1"} if self.options.base_model == TINY else {}
+        return {**self.inherited, **threads, STACK_ID: self.home.stack_id, **values}
 
 
 def storage(plan: Plan) -> Component:

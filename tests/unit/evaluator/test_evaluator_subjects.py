@@ -55,7 +55,7 @@ def test_each_subject_answers_as_itself_however_often_they_take_turns(base: Path
     subjects.attach("production", make_adapter(tmp_path / "two", seed=2), name="two")
     seen: dict[str, torch.Tensor] = {}
     for subject in ("base", "candidate", "production", "base", "production", "candidate"):
-        with subjects.active(subject) as model:  # type: ignore[arg-type]
+        with subjects.active(subject) as model:
             found = logits(model)
         assert torch.equal(seen.setdefault(subject, found), found)
     assert torch.equal(seen["base"], plain)
@@ -78,7 +78,8 @@ def test_an_adapter_whose_weights_are_for_other_modules_is_refused(base: Path, t
         {name.replace("layers.0", "layers.7"): value for name, value in weights.items()},
         adapter / "adapter_model.safetensors",
     )
-    with pytest.raises(InvalidInputError, match=r"adapter X does not fit.*no weights for.*layers\.0.*no place for.*layers\.7"):
+    said = r"adapter X does not fit.*no weights for.*layers\.0.*no place for.*layers\.7"
+    with pytest.raises(InvalidInputError, match=said):
         Subjects(base, PROBES).attach("candidate", adapter, name="adapter X")
 
 

@@ -25,11 +25,12 @@ test: lint unit integration e2e chaos ## All checks and all tests against real c
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m ruff check .
-	$(PY) -m mypy services shared tests
+	$(PY) -m mypy services shared tests docs
 	.venv/bin/lint-imports
 	$(PY) -m shared.events.generate --check
 	$(PY) -m shared.docs.pipeline --check
 	$(PY) -m services.cli.docs --check
+	$(PY) docs/settings.py --check
 
 unit: $(INSTALLED) ## Pure tests, under a minute.
 	$(PY) -m pytest tests/unit -q
@@ -47,6 +48,7 @@ generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m shared.events.generate
 	$(PY) -m shared.docs.pipeline
 	$(PY) -m services.cli.docs
+	$(PY) docs/settings.py
 
 clean: ## Remove the local stack's state and the virtual environment.
 	rm -rf .tuneloop .venv

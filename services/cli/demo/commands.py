@@ -20,6 +20,7 @@ from services.cli.local.home import Home
 from services.cli.local.plan import Options
 from services.cli.local.supervisor import Request
 
+LOG_WIDTH = 110
 _PIPELINES = Path(__file__).parent / "pipelines"
 
 
@@ -33,7 +34,8 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
 ) -> None:
     """See the whole loop for real: one dataset promoted, one stopped by its gate, one rolled back."""
-    console = Console()
+    # A log has no width of its own; its tables shall fit a page.
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     home = Home(Home.find().root / "demo")
     control.down(home)
     # Each demo is a new story; what an earlier one left would make its numbers hard to follow.
@@ -81,6 +83,7 @@ def _tell(console: Console, home: Home, *, fast: bool, keep: bool) -> None:
         console.print(report.outcome(chapters[-1]), f"[dim]({time.monotonic() - began:.0f} s)[/]")
     console.print(Rule("The end"))
     console.print(report.summary(chapters))
+    console.print("[dim]* on the held-out rows of what is in production[/]")
     if chapters[0].loop.model is not None:
         console.print("Lineage of what is in production:")
         console.print(views.lineage(story.lineage(chapters[0].loop.model["model_version"])))

@@ -59,22 +59,22 @@ def _took(rollout: Json) -> str:
 
 def summary(chapters: list[Chapter]) -> Table:
     """A row per dataset."""
-    table = Table(title="What happened", title_justify="left", expand=False)
-    for column in ("dataset", "labels", "model version", "exact match", "outcome"):
-        table.add_column(column, overflow="fold")
+    table = Table(title="What happened", title_justify="left", show_lines=True)
+    table.add_column("dataset", no_wrap=True)
+    table.add_column("exact match", no_wrap=True)
+    table.add_column("outcome")
     for item in chapters:
         loop = item.loop
-        table.add_row(
-            str(loop.dataset["name"]) if loop.dataset else "-", item.title,
-            loop.model["model_version"] if loop.model else "none", _exact_match(loop.evaluation), outcome(item),
-        )
+        name = str(loop.dataset["name"]) if loop.dataset else "-"
+        version = loop.model["model_version"] if loop.model else "no model version"
+        table.add_row(f"{name}\n{item.title}\n{version}", _exact_match(loop.evaluation), outcome(item))
     return table
 
 
 def _exact_match(evaluation: Json | None) -> str:
-    """Each measurement of exact match on a line of its own."""
+    """Each measurement of exact match on a line of its own; a star marks production's held-out rows."""
     return "\n".join(
-        f"{m['subject']} {m['metrics']['exact_match']:.2f}" + (" (production's held-out)" if "_" in m["on"] else "")
+        f"{m['subject']:<10} {m['metrics']['exact_match']:.2f}" + (" *" if m["on"] == "production_heldout" else "")
         for m in (evaluation or {}).get("measurements") or []
         if "exact_match" in m["metrics"]
     )

@@ -5,8 +5,6 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# One thread: with two cores the demo's services share them, and timings stay comparable.
-export OMP_NUM_THREADS ?= 2
 export PYTHONUNBUFFERED := 1
 
 help: ## Show this list.

@@ -9,6 +9,10 @@ import structlog
 
 from shared.settings import PREFIX, S3Settings
 
+# Tests share the machine with the processes that they start: threads of one small product that wait for each other,
+# spinning, for a core that another process has would take a hundred times as long. Child processes inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Unconfigured, structlog draws each traceback with all locals, which takes seconds.
 structlog.configure(
     processors=[

@@ -50,6 +50,7 @@ def demo(
         if keep and control.is_up(home):
             console.print(f"The stack keeps running: export TUNELOOP_HOME={home.root}; end it with `tuneloop down`.")
         else:
+            console.print("[dim]ending the stack[/]")
             control.down(home)
 
 

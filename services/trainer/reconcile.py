@@ -11,7 +11,7 @@ from services.trainer.files import JobInput, Progress, Result, checkpoints_of, p
 from services.trainer.models import Run
 from services.trainer.settings import TrainerSettings
 from shared.db import reading, transaction
-from shared.errors import NotFoundError
+from shared.errors import ConflictError, NotFoundError
 from shared.events import (
     DatasetRef,
     Payload,
@@ -64,10 +64,12 @@ class RunReconciler:
             return
         # The launcher before the files: see `shared.jobs`.
         status = self._launcher.observe(job)
-        result = self._read(run, "result.json", Result)
+        began = run.state == "running" or status.state != "absent"
+        # Before its launch an attempt has no files; what is there then is not ours, see `_launch`.
+        result = self._read(run, "result.json", Result) if began else None
         action = next_action(
             "running" if run.state == "running" else "pending", status.state, result=result is not None,
-            failure=self._read(run, "failure.json", JobFailure), attempt=run.attempt,
+            failure=self._read(run, "failure.json", JobFailure) if began else None, attempt=run.attempt,
             max_attempts=TrainingRecipe.model_validate(run.recipe).max_attempts, message=status.message,
         )
         match action:
@@ -98,7 +100,13 @@ class RunReconciler:
             dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
             recipe=TrainingRecipe.model_validate(run.recipe), resume_from=checkpoints_of(run.id, run.attempt),
         )
-        uri = self._store.put_bytes(f"{prefix}job.json", work.model_dump_json(by_alias=True).encode())
+        content = work.model_dump_json(by_alias=True).encode()
+        try:
+            uri = self._store.put_bytes(f"{prefix}job.json", content, if_absent=True)
+        except ConflictError as error:
+            self._end(run, lease, "failed", f"{prefix}job.json in {self._store.bucket} is of another run with this "
+                      f"name, perhaps of another installation: {error}. Remove it, or use another bucket")
+            return
         self._launcher.launch(JobSpec(
             name=job, module="services.trainer.job", args=[uri],
             env={"TUNELOOP_CACHE_DIR": str(self._settings.cache_dir)},

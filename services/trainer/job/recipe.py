@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig
 from trl import SFTConfig
 
+from shared.errors import InvalidInputError
 from shared.pipeline import TrainingRecipe
 
 
@@ -17,6 +18,25 @@ def lora_config(recipe: TrainingRecipe) -> LoraConfig:
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", task_type="CAUSAL_LM",
         target_modules=lora.target_modules,
     )
+
+
+def check_target_modules(recipe: TrainingRecipe, model: torch.nn.Module) -> None:
+    """Refuse names that fit no linear layer. PEFT itself only minds when none of the names fits.
+
+    Raises:
+        InvalidInputError: naming them, and those that exist.
+    """
+    wanted = recipe.lora.target_modules
+    if wanted == "all-linear":
+        return
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    unknown = [name for name in wanted if not any(f".{path}".endswith(f".{name}") for path in linear)]
+    if unknown or not wanted:
+        names = ", ".join(sorted({path.rpartition(".")[2] for path in linear}))
+        raise InvalidInputError(
+            f"training.lora.targetModules: the model has no linear layer {', '.join(unknown) or '(an empty list)'}; "
+            f"it has {names}. Or write all-linear"
+        )
 
 
 def sft_config(recipe: TrainingRecipe, output: Path) -> SFTConfig:

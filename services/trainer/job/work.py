@@ -15,7 +15,7 @@ from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
-from services.trainer.job.recipe import lora_config, sft_config
+from services.trainer.job.recipe import check_target_modules, lora_config, sft_config
 from shared.clock import monotonic
 from shared.errors import NotFoundError
 from shared.events import ArtifactRef
@@ -47,9 +47,11 @@ def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threadin
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         tokenizer.padding_side = "right"
         splits = load_splits(scratch / "dataset", tokenizer, max_length=job.recipe.max_length)
+        model = _load(base, job.recipe.seed)
+        check_target_modules(job.recipe, model)
         best = BestAdapter()
         trainer = SFTTrainer(
-            model=_load(base, job.recipe.seed), args=sft_config(job.recipe, scratch / "output"),
+            model=model, args=sft_config(job.recipe, scratch / "output"),
             train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
             peft_config=lora_config(job.recipe), callbacks=[JobCallback(job, store, stop, best)],
         )

@@ -60,7 +60,7 @@ class Objects:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
-    def put_bytes(self, key: str, data: bytes) -> str:
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
         self.objects[f"s3://{self.bucket}/{key}"] = data
         return f"s3://{self.bucket}/{key}"
 

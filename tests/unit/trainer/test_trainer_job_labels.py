@@ -1,0 +1,103 @@
+"""The labels that reach the model: what the collator of the real trainer makes of a dataset version's rows."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from services.trainer.job.best import is_exhausted, losses_of
+from services.trainer.job.data import load_splits
+from services.trainer.job.recipe import check_target_modules, lora_config, sft_config
+from shared.base_models.tiny import build_tiny
+from shared.errors import InvalidInputError
+from shared.pipeline import EarlyStopping, TrainingRecipe
+from shared.prompts import IGNORED_LABEL, end_token_id
+from tests.support.templates import SMOLLM2_TEMPLATE
+
+ROWS = [("I lost my card", "card_lost"), ("Where is the money for the blue shirt that I sent back?", "refund_status")]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("models") / "tiny"
+    build_tiny(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    messages = [[{"role": "user", "content": said}, {"role": "assistant", "content": answer}] for said, answer in ROWS]
+    for split in ("train", "validation"):
+        pq.write_table(pa.table({"messages": messages}), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("template", [None, SMOLLM2_TEMPLATE], ids=["tiny", "smollm2"])
+def test_the_trainer_trains_the_answers_and_their_end_tokens_alone(
+    base: Path, prepared: Path, tmp_path: Path, template: str | None
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTTrainer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = template or tokenizer.chat_template
+    splits = load_splits(prepared, tokenizer, max_length=128)
+    recipe = TrainingRecipe(batch_size=2)
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base), args=sft_config(recipe, tmp_path),
+        train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
+        peft_config=lora_config(recipe),
+    )
+    (batch,) = list(trainer.get_train_dataloader())
+
+    end = end_token_id(tokenizer)
+    trained = {
+        tokenizer.decode([label for label in labels if label not in {IGNORED_LABEL, end}])
+        for labels in batch["labels"].tolist()
+    }
+    assert trained == {answer for _, answer in ROWS}
+    for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        kept = [label for label in labels.tolist() if label != IGNORED_LABEL]
+        assert kept[-1] == end
+        assert kept.count(end) == 1
+        assert mask.tolist() == sorted(mask.tolist(), reverse=True), "padding is on the right"
+        assert labels[mask == 0].tolist() == [IGNORED_LABEL] * int((mask == 0).sum())
+        assert [i for i, label in zip(ids.tolist(), labels.tolist(), strict=True) if label != IGNORED_LABEL] == kept
+
+
+def test_rows_without_room_for_an_answer_are_skipped_and_counted(base: Path, prepared: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    splits = load_splits(prepared, tokenizer, max_length=25)
+    assert (len(splits.train), len(splits.validation), splits.skipped) == (1, 1, 2)
+    with pytest.raises(InvalidInputError, match="no train row has its answer within 4 tokens"):
+        load_splits(prepared, tokenizer, max_length=4)
+
+
+def test_target_modules_must_exist() -> None:
+    import torch
+
+    model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(2, 2), "norm": torch.nn.LayerNorm(2)})
+
+    def check(names: Any) -> None:
+        check_target_modules(TrainingRecipe.model_validate({"lora": {"target_modules": names}}), model)
+
+    check("all-linear")
+    check(["q_proj"])
+    for names, said in ((["norm"], "no linear layer norm; it has q_proj"), (["proj"], "proj;"), ([], "an empty list")):
+        with pytest.raises(InvalidInputError, match=said):
+            check(names)
+
+
+def test_patience_counts_validations_that_were_not_better_by_enough() -> None:
+    rule = EarlyStopping(patience=2, min_delta=0.1)
+    history = [{"loss": 9.0}, {"eval_loss": 1.0}, {"eval_loss": 0.5}, {"loss": 0.1}]
+    assert losses_of(history) == [1.0, 0.5]
+    assert not is_exhausted([], rule)
+    assert not is_exhausted([1.0, 0.95], rule)
+    assert is_exhausted([1.0, 0.95, 0.91], rule)
+    assert not is_exhausted([1.0, 0.95, 0.8, 0.75], rule)

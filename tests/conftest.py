@@ -73,11 +73,8 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model() -> Path:
     """Hugging Face folder of the tiny base model. Made once per machine: the builder is seeded."""
-    from services.cli.local.seed import cache_folder, make_base_model
+    from services.cli.local.seed import base_model_folder
 
-    folder = cache_folder() / "tiny"
-    if not folder.exists():
-        make_base_model("tiny", folder)
-    return folder
+    return base_model_folder("tiny", say=lambda _: None)

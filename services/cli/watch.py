@@ -25,21 +25,28 @@ def watch(
     done: Callable[[Json], bool],
     clock: Clock | None = None,
     console: Console | None = None,
+    exists: bool = False,
 ) -> Json:
     """Fetch every second until `done`, show what changed on stderr, and return the last answer.
+
+    Args:
+        exists: the service is known to be there, so that its first silence is a restart and not a wrong address.
 
     Raises:
         CliError: from `fetch`; where the service does not answer, only after a minute of that.
     """
     clock, console = clock or SystemClock(), console or err()
     if not console.is_terminal:
-        return _until(fetch, done, clock, _printer(console, line))
+        return _until(fetch, done, clock, _printer(console, line), exists)
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        return _until(fetch, done, clock, lambda item, note: live.update(_noted(view, item, note), refresh=True))
+        return _until(
+            fetch, done, clock, lambda item, note: live.update(_noted(view, item, note), refresh=True), exists
+        )
 
 
 def _until(
-    fetch: Callable[[], Json], done: Callable[[Json], bool], clock: Clock, show: Callable[[Json | None, str], None]
+    fetch: Callable[[], Json], done: Callable[[Json], bool], clock: Clock, show: Callable[[Json | None, str], None],
+    exists: bool,
 ) -> Json:
     item: Json | None = None
     silent_since = None
@@ -52,7 +59,8 @@ def _until(
         except CliError as error:
             silent_since = silent_since or clock.now()
             silent = (clock.now() - silent_since).total_seconds()
-            if error.code != ExitCode.UNREACHABLE or item is None or silent > PATIENCE_SECONDS:
+            restarting = error.code == ExitCode.UNREACHABLE and (exists or item is not None)
+            if not restarting or silent > PATIENCE_SECONDS:
                 raise
             note = f"no answer, trying again: {error}"
         show(item, note)

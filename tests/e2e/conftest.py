@@ -18,11 +18,12 @@ from tests.support.stack import Stack
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack; each test module has one of its own."""
     home = Home(tmp_path_factory.mktemp("stack"))
-    control.up(home, Request(Options("tiny", fault_hooks=True), parent=os.getpid()), say=lambda _: None)
+    supervisor = control.up(home, Request(Options("tiny", fault_hooks=True), parent=os.getpid()), say=lambda _: None)
     try:
         yield Stack(home)
     finally:
         control.down(home)
+        supervisor.wait(30)
 
 
 @pytest.fixture

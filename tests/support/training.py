@@ -1,4 +1,4 @@
-"""Training jobs on real S3: what they need there, and how to run one by hand."""
+"""Jobs on real S3: what they need there, how to run one by hand, and how to end those that a service launched."""
 
 import os
 import subprocess
@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from services.trainer.files import JobInput, checkpoints_of, prefix_of
 from shared.events import ArtifactRef, DatasetRef
+from shared.launchers import LauncherSettings, launcher_from
 from shared.pipeline import TrainingRecipe
 from shared.s3 import ArtifactStore
 from shared.settings import S3Settings
+from tests.support.wait import eventually
 
 Row = Mapping[str, Any]
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -75,3 +77,12 @@ def start_job(settings: S3Settings, job: JobInput, cache: Path, log: Path) -> su
             [sys.executable, "-m", "services.trainer.job", f"s3://{settings.s3_bucket}/{job.prefix}job.json"],
             env=job_environment(settings, cache), stdout=stream, stderr=stream,
         )
+
+
+def end_jobs(settings: LauncherSettings) -> None:
+    """Cancel every job below the launcher's folder, and see each end."""
+    launcher = launcher_from(settings)
+    names = [path.name for path in settings.launcher_dir.glob("*")]
+    for name in names:
+        launcher.cancel(name)
+    eventually(lambda: all(launcher.observe(name).state != "running" for name in names), what=f"{names} end")

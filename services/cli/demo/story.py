@@ -130,7 +130,7 @@ class Story:
         with self._setting.service("registry") as registry:
             end = watch(
                 lambda: _fetch(registry, answer["dataset_id"]), view=follow.view, line=lambda item: str(item["now"]),
-                done=lambda item: bool(item["ended"] or item["model"]),
+                done=lambda item: bool(item["ended"] or item["model"]), exists=True,
             )
             loop = follow.observe(registry, end["dataset"]["id"])
         if loop.evaluation is None:
@@ -149,11 +149,11 @@ class Story:
         ):
             end = watch(
                 lambda: _rollout_of(controller, model["model_version"]), view=_rollout_view, line=_rollout_line,
-                done=lambda item: item["phase"] in rollout_views.FINAL,
+                done=lambda item: item["phase"] in rollout_views.FINAL, exists=True,
             )
             # The registry learns it as an event, a moment after the controller has decided.
             watch(lambda: _fetch(registry, dataset_id), view=follow.view, line=lambda item: str(item["now"]),
-                  done=lambda item: bool(item["ended"]))
+                  done=lambda item: bool(item["ended"]), exists=True)
             loop = follow.observe(registry, dataset_id)
         if end["phase"] != expected:
             raise UnexpectedError(

@@ -27,11 +27,16 @@ def is_up(home: Home) -> bool:
     return stack is not None and alive(int(stack["pid"]), home.stack_id)
 
 
-def up(home: Home, request: Request, *, say: Callable[[str], None], timeout: float = 300.0) -> None:
+def up(
+    home: Home, request: Request, *, say: Callable[[str], None], timeout: float = 300.0
+) -> "subprocess.Popen[bytes]":
     """Start the stack and wait until all of it works.
 
     Args:
         say: told what is being waited for, whenever that changes.
+
+    Returns:
+        The supervisor, which goes on by itself; whoever outlives it waits for it after `down`, as for any child.
 
     Raises:
         StackError: with the component and the end of its log, if it does not come up. Nothing is left running.
@@ -54,6 +59,7 @@ def up(home: Home, request: Request, *, say: Callable[[str], None], timeout: flo
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         raise
+    return process
 
 
 def _wait_ready(home: Home, process: "subprocess.Popen[bytes]", say: Callable[[str], None], timeout: float) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BUCKET = "tuneloop"
 LOG_BUCKET = "tuneloop-log"
+# Part of the cached folders' names. Raise it when shared/base_models makes another folder of the same name.
+BASE_MODELS_VERSION = 1
 
 
 def store_settings(plan: "Plan", bucket: str = BUCKET) -> S3Settings:
@@ -35,30 +37,35 @@ def store_settings(plan: "Plan", bucket: str = BUCKET) -> S3Settings:
     )
 
 
-def cache_folder() -> Path:
-    """Where base models are kept between stacks: ``$XDG_CACHE_HOME/tuneloop``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneloop" / "base-models"
-
-
 def base_model(store: "ArtifactStore", name: str, *, say: Callable[[str], None]) -> None:
     """Put the base model `name` into S3 as ``base-models/<name>/``, making its folder first where needed.
 
     Raises:
         MachineError: if there is no such model, or making it failed.
     """
-    uri = f"s3://{store.bucket}/base-models/{name}/"
-    if store.manifest(uri) is not None:
+    if store.manifest(f"s3://{store.bucket}/base-models/{name}/") is not None:
         return
-    folder = cache_folder() / name
-    if not folder.exists():
-        say(f"making the base model {name} (once, about half a minute)")
-        make_base_model(name, folder)
+    folder = base_model_folder(name, say=say)
     say(f"putting the base model {name} into S3")
     store.put_dir_at(f"base-models/{name}/", folder, kind="base-model", meta={"base_model": name})
 
 
-def make_base_model(name: str, folder: Path) -> None:
-    """Make a base model's Hugging Face folder in a process of its own, so that torch's memory goes with it."""
+def base_model_folder(name: str, *, say: Callable[[str], None]) -> Path:
+    """A base model's Hugging Face folder in ``$XDG_CACHE_HOME/tuneloop``, where it is kept between stacks.
+
+    Raises:
+        MachineError: if there is no such model, or making it failed.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneloop" / "base-models"
+    folder = cache / f"{name}-{BASE_MODELS_VERSION}"
+    if not folder.exists():
+        say(f"making the base model {name} (once, about half a minute)")
+        _make_base_model(name, folder)
+    return folder
+
+
+def _make_base_model(name: str, folder: Path) -> None:
+    """Make it in a process of its own, so that torch's memory goes with it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
         made = Path(temporary) / name

@@ -53,6 +53,8 @@ def sft_config(recipe: TrainingRecipe, output: Path) -> SFTConfig:
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         data_seed=recipe.seed,
+        # Said outright: with bf16 on a CPU, transformers would otherwise look for a GPU and refuse.
+        use_cpu=not torch.cuda.is_available(),
         bf16=has_bfloat16(),
         # Trades time for memory: worth it on a GPU that a model barely fits, not on a CPU.
         gradient_checkpointing=torch.cuda.is_available(),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.local.seed import cache_folder, make_base_model
+from services.cli.local.seed import base_model_folder
 from shared.base_models import smollm2
 from shared.base_models.smollm2 import build_smollm2
 from shared.errors import NotFoundError
@@ -18,10 +18,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """Made once per machine, where the local stack keeps it too: it takes half a minute."""
-    target = cache_folder() / smollm2.NAME
-    if not target.exists():
-        make_base_model(smollm2.NAME, target)
-    return target
+    return base_model_folder(smollm2.NAME, say=lambda _: None)
 
 
 @pytest.mark.integration

@@ -20,16 +20,15 @@ from services.trainer.settings import TrainerSettings
 from shared.clock import SystemClock
 from shared.db import reading
 from shared.events import DatasetPrepared, DatasetRef, PipelineApplied
-from shared.launchers import Launcher, launcher_from
+from shared.launchers import launcher_from
 from shared.launchers.folder import JobFolder
 from shared.pipeline import parse_pipeline
 from shared.s3 import ArtifactStore
 from shared.service import Runtime
-from shared.settings import S3Settings
 from tests.support.apps import app_of
 from tests.support.db import sqlite_engine
 from tests.support.delivery import deliver, fact, said
-from tests.support.training import job_environment
+from tests.support.training import end_jobs
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
@@ -96,31 +95,18 @@ class Trainer:
 
 
 @pytest.fixture
-def job_settings(s3_settings: S3Settings, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs inherit the environment of the service that launches them."""
-    for name, value in job_environment(s3_settings, cache).items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
 def trainer(
-    store: ArtifactStore, cache: Path, tmp_path: Path, job_settings: None, request: pytest.FixtureRequest
+    store: ArtifactStore, job_cache: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Trainer]:
     settings = TrainerSettings(
-        launcher_dir=tmp_path / "jobs", cache_dir=cache, progress_seconds=0.5, reconcile_interval_seconds=0.1
+        launcher_dir=tmp_path / "jobs", cache_dir=job_cache, progress_seconds=0.5, reconcile_interval_seconds=0.1
     )
     with sqlite_engine(Base.metadata) as engine:
         # Of its own per test: the bucket is shared, and the same work has the same name.
         pipeline = hashlib.sha256(request.node.name.encode()).hexdigest()[:10]
         made = Trainer(engine, store, settings, f"p-{pipeline}")
         yield made
-        for path in settings.launcher_dir.iterdir() if settings.launcher_dir.exists() else ():
-            _end(launcher_from(settings), path.name)
-
-
-def _end(launcher: Launcher, job: str) -> None:
-    launcher.cancel(job)
-    eventually(lambda: launcher.observe(job).state != "running", timeout=30, what=f"{job} ends")
+        end_jobs(settings)
 
 
 def test_a_prepared_dataset_becomes_an_adapter(trainer: Trainer, dataset: DatasetRef) -> None:

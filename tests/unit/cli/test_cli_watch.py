@@ -30,11 +30,13 @@ def answers(*items: Any) -> Callable[[], dict[str, Any]]:
     return fetch
 
 
-def seen(fetch: Callable[[], dict[str, Any]], *, terminal: bool = False) -> tuple[dict[str, Any], str]:
+def seen(
+    fetch: Callable[[], dict[str, Any]], *, terminal: bool = False, exists: bool = False
+) -> tuple[dict[str, Any], str]:
     screen = io.StringIO()
     end = watch(fetch, view=lambda item: Text(f"view of {item['state']}"), line=lambda item: str(item["state"]),
                 done=lambda item: item["state"] == "done", clock=VirtualClock(),
-                console=Console(file=screen, force_terminal=terminal, width=80))
+                exists=exists, console=Console(file=screen, force_terminal=terminal, width=80))
     return dict(end), screen.getvalue()
 
 
@@ -53,6 +55,13 @@ def test_a_live_view_in_a_terminal() -> None:
 def test_a_service_that_restarts_is_waited_for() -> None:
     _, screen = seen(answers("going", SILENT, SILENT, "done"))
     assert screen.splitlines() == ["going", f"no answer, trying again: {SILENT}", "done"]
+
+
+def test_a_service_that_is_known_to_exist_may_be_restarting_at_first() -> None:
+    end, _ = seen(answers(SILENT, "done"), exists=True)
+    assert end == {"state": "done"}
+    with pytest.raises(CliError, match="there is no run"):
+        seen(answers(CliError("there is no run 'x'", ExitCode.NOT_FOUND)), exists=True)
 
 
 def test_a_service_that_stays_away_is_given_up() -> None:

@@ -164,6 +164,15 @@ def _for_unwanted(
     return Gone(name, now + limits.drain) if known.state in ("loaded", "draining") else Forget(name)
 
 
+def when_named(state: State) -> State:
+    """An adapter's state once a route names it, whatever the next look sees.
+
+    One that drains begins anew: requests may come again, and if the route drops it before the next look, they have
+    the whole drain time once more.
+    """
+    return "pending" if state == "draining" else state
+
+
 def is_restart(*, seen: str | None, started: str, was_reachable: bool, lost: bool) -> bool:
     """Whether the model server that answers now is not the one that was seen before.
 

@@ -1,6 +1,9 @@
 """The one fact that the agent acts on: which adapters the routes name now."""
 
-from services.serving.models import Route
+from sqlmodel import col, select
+
+from services.serving.decide import when_named
+from services.serving.models import AdapterRow, Route
 from shared.events import Event, RouteUpdated
 from shared.messaging import HandlerContext, Handlers
 
@@ -20,3 +23,8 @@ def route_updated(ctx: HandlerContext, event: Event[RouteUpdated]) -> None:
         targets=[target.model_dump(mode="json") for target in data.targets],
         event_id=event.id, correlation_id=event.correlation_id,
     ))
+    named = [target.model_version for target in data.targets if target.model_version is not None]
+    for row in ctx.session.exec(select(AdapterRow).where(col(AdapterRow.model_version).in_(named))):
+        state = when_named(row.state)  # type: ignore[arg-type]  # written by this service alone
+        if state != row.state:
+            row.state, row.due_at = state, None

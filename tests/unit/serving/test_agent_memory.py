@@ -156,3 +156,18 @@ def test_facts_carry_the_endpoint_of_the_gateway_s_side_and_the_loop(engine: Eng
     ((_, ready),) = said(engine)
     assert ready["endpoint"] == "http://pod:8000"
     assert settings.kafka_group_suffix == "-r0"
+
+
+def test_a_route_that_comes_back_for_a_moment_gives_an_adapter_its_whole_drain_time_again(
+    engine: Engine, memory: Memory
+) -> None:
+    deliver(engine, handlers, fact(canary("a", None, "a@1", 0, revision=1)))
+    item = wanted(memory)["a@1"]
+    memory.loaded(item)
+    deliver(engine, handlers, fact(route("a", revision=2), sequence=2))
+    memory.draining("a@1", item.root, START + timedelta(seconds=60))
+    deliver(engine, handlers, fact(canary("a", None, "a@1", 500, revision=3), sequence=3),
+            fact(route("a", revision=4), sequence=4))
+    assert wanted(memory) == {}
+    known = memory.read().known["a@1"]
+    assert (known.state, known.due_at) == ("pending", None), "the next look begins its drain anew"

@@ -24,6 +24,7 @@ from services.serving.decide import (
     decide,
     is_restart,
     unused_folders,
+    when_named,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -145,6 +146,10 @@ class ServerHistory(RuleBasedStateMachine):
         for name in self.wanted.keys() - names:
             self.left_at[name] = self.now
         self.wanted = {name: wanted(name) for name in names}
+        for name in names & self.known.keys():
+            item = self.known[name]
+            if (state := when_named(item.state)) != item.state:
+                self.remember(name, state, None)
 
     @rule(seconds=st.integers(1, 90))
     def time_passes(self, seconds: int) -> None:

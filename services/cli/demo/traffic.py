@@ -36,11 +36,12 @@ class Traffic:
         url: base URL of the gateway.
         rows: chat rows; the last message of each is the right answer.
         rate: requests per second, as long as the servers keep up.
-        users: how many distinct users take turns; each stays with the model that the gateway gave them.
+        users: how many distinct users take turns; each stays with the model that the gateway gave them. With few of
+            them, the candidate's share of the requests is far from its weight by chance.
     """
 
     def __init__(
-        self, url: str, route: str, rows: Sequence[dict[str, Any]], *, rate: float, users: int = 100, seed: int = 7
+        self, url: str, route: str, rows: Sequence[dict[str, Any]], *, rate: float, users: int = 500, seed: int = 7
     ) -> None:
         self._url, self._route, self._rate, self._users = url, route, rate, users
         self._rows = itertools.cycle(rows)
@@ -77,7 +78,7 @@ class Traffic:
             now = time.monotonic()
             # Where the servers cannot keep up, the backlog is dropped: users who waited do not all come at once.
             self._next_at = max(self._next_at + 1 / self._rate, now - 1)
-            return next(self._rows), f"user-{self._random.randrange(self._users):03d}", max(0.0, self._next_at - now)
+            return next(self._rows), f"user-{self._random.randrange(self._users)}", max(0.0, self._next_at - now)
 
     def _ask(self, client: httpx.Client, row: dict[str, Any], user: str) -> None:
         *prompt, expected = row["messages"]

@@ -12,6 +12,7 @@ from services.cli.commands import (
     datasets,
     evaluations,
     inbox,
+    keys,
     models,
     pipelines,
     publish,
@@ -78,6 +79,6 @@ def build_app() -> typer.Typer:
     demo.register(app)
     for module in (apply, publish):
         module.register(app)
-    for group in (pipelines, datasets, runs, evaluations, models, rollouts, inbox):
+    for group in (pipelines, datasets, runs, evaluations, models, rollouts, inbox, keys):
         group.register(app)
     return app

@@ -15,5 +15,5 @@ def test_every_exit_code_has_a_meaning() -> None:
 def test_every_command_is_there() -> None:
     text = page()
     for command in ("apply", "publish", "pipelines get", "datasets list", "runs get", "evaluations get",
-                    "models lineage", "rollouts abort", "rollouts decisions", "inbox requeue"):
+                    "models lineage", "rollouts abort", "rollouts decisions", "inbox requeue", "keys new"):
         assert f"## `tuneloop {command}`" in text

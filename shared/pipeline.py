@@ -239,6 +239,21 @@ class RolloutPolicy(SpecPart):
         return self
 
 
+class CaptureRules(SpecPart):
+    """Samples of the route's traffic, as events for evaluation and for tomorrow's datasets.
+
+    Absent: nothing is captured. docs/gateway.md says what a sample holds, what is scrubbed, and what may be lost.
+    """
+
+    share: float = Field(ge=0, le=1, description="of the requests, drawn by a hash of the request's id")
+    max_bytes: int = Field(
+        default=65_536, ge=1024, le=524_288, description="longer samples, as JSON, are dropped and never cut"
+    )
+    redact: bool = Field(
+        default=True, description="scrub mail addresses, phone, card and account numbers, IP addresses and secrets"
+    )
+
+
 class Triggers(SpecPart):
     """What starts a training run."""
 
@@ -254,6 +269,7 @@ class PipelineSpec(SpecPart):
     evaluation: EvaluationRules = Field(default_factory=EvaluationRules, description="what must hold before it is used")
     rollout: RolloutPolicy = Field(default_factory=RolloutPolicy, description="how it gets traffic")
     triggers: Triggers = Field(default_factory=Triggers, description="what starts a run")
+    capture: CaptureRules | None = Field(default=None, description="absent: no request is kept")
 
 
 class Metadata(SpecPart):

@@ -1,6 +1,7 @@
 """What the controller learns from the others' events. Database only; reconcile.py acts on it."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -17,10 +18,11 @@ from shared.events import (
     ModelRegistered,
     PipelineApplied,
     ReplicaReady,
+    RouteCapture,
 )
 from shared.leases import interrupt
 from shared.messaging import HandlerContext, Handlers
-from shared.pipeline import RolloutPolicy
+from shared.pipeline import PipelineSpec, RolloutPolicy
 
 handlers = Handlers("rollout")
 on = handlers.on
@@ -37,17 +39,30 @@ def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None
     ctx.session.merge(Pipeline(
         id=data.pipeline, version=data.version, route=route, policy=data.spec.rollout.model_dump(mode="json"),
     ))
+    capture = _capture(data.spec)
     row = ctx.session.get(Route, route, with_for_update=True)
     if row is None:
         row = Route(id=route, pipeline=data.pipeline, base_model=data.spec.base_model, salt=routes.new_salt(),
-                    updated_at=ctx.clock.now())
+                    capture=capture, updated_at=ctx.clock.now())
         ctx.session.add(row)
         routes.publish(row, ctx.clock.now(), ctx.emit)
-    elif row.pipeline != data.pipeline:
+        return
+    if row.pipeline != data.pipeline:
         raise PermanentError(f"the route {route} belongs to the pipeline {row.pipeline}; {data.pipeline} needs another")
-    elif row.base_model != data.spec.base_model and row.stable is None and row.rollout_id is None:
+    rebased = row.base_model != data.spec.base_model and row.stable is None and row.rollout_id is None
+    if rebased:
         row.base_model, row.base_model_digest = data.spec.base_model, ""
+    if rebased or row.capture != capture:
+        row.capture = capture
         routes.publish(row, ctx.clock.now(), ctx.emit)
+
+
+def _capture(spec: PipelineSpec) -> dict[str, Any] | None:
+    """RouteCapture of a pipeline, as a route's row holds it."""
+    rules = spec.capture
+    if rules is None:
+        return None
+    return RouteCapture(share=rules.share, max_bytes=rules.max_bytes, redact=rules.redact).model_dump(mode="json")
 
 
 @on(ModelRegistered)

@@ -13,7 +13,7 @@ from sqlmodel import Session
 from services.rollout.models import Rollout, Route
 from services.rollout.state import FULL_WEIGHT
 from shared.errors import TemporaryError
-from shared.events import ModelRef, RouteTarget, RouteUpdated
+from shared.events import ModelRef, RouteCapture, RouteTarget, RouteUpdated
 
 Emit = Callable[[RouteUpdated], object]
 
@@ -78,6 +78,7 @@ def publish(row: Route, now: datetime, emit: Emit) -> None:
     emit(RouteUpdated(
         route=row.id, revision=row.revision, salt=row.salt, base_model=row.base_model,
         base_model_digest=row.base_model_digest, targets=targets_of(row), updated_at=now,
+        capture=RouteCapture.model_validate(row.capture) if row.capture else None,
     ))
 
 

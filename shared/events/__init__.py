@@ -16,6 +16,7 @@ from shared.events.envelope import (
     payload_types,
 )
 from shared.events.evaluation import EvaluationCompleted, EvaluationFailed, GateResult, Measurement
+from shared.events.inference import FeedbackReceived, InferenceSampled, SampledMessage
 from shared.events.model import ModelRegistered, ModelStageChanged, Stage
 from shared.events.pipeline import PipelineApplied
 from shared.events.rollout import (
@@ -23,6 +24,7 @@ from shared.events.rollout import (
     RolloutProgressed,
     RolloutPromoted,
     RolloutRolledBack,
+    RouteCapture,
     RouteTarget,
     RouteUpdated,
 )
@@ -42,7 +44,9 @@ __all__ = [
     "EvaluationCompleted",
     "EvaluationFailed",
     "Event",
+    "FeedbackReceived",
     "GateResult",
+    "InferenceSampled",
     "MalformedEventError",
     "Measurement",
     "ModelRef",
@@ -56,9 +60,11 @@ __all__ = [
     "RolloutProgressed",
     "RolloutPromoted",
     "RolloutRolledBack",
+    "RouteCapture",
     "RouteTarget",
     "RouteUpdated",
     "S3Uri",
+    "SampledMessage",
     "Stage",
     "Topic",
     "TrainingCompleted",

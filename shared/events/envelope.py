@@ -34,6 +34,8 @@ class Topic(StrEnum):
     ROLLOUTS = "tuneloop.rollouts"
     ROUTES = "tuneloop.routes"
     ADAPTERS = "tuneloop.adapters"
+    SAMPLES = "tuneloop.samples"
+    FEEDBACK = "tuneloop.feedback"
 
     @property
     def dlq(self) -> str:

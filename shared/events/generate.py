@@ -73,7 +73,7 @@ def markdown() -> str:
     classes = sorted(payload_types().values(), key=lambda c: (list(Topic).index(c.TOPIC), c.TYPE))
     lines += [
         f"| [{c.TYPE}](#{c.TYPE.replace('.', '')}) | {_summary(c)} | {c.PRODUCER} "
-        f"| `{c.TOPIC.value}` | {', '.join(c.CONSUMERS)} |"
+        f"| `{c.TOPIC.value}` | {', '.join(c.CONSUMERS) or 'none yet'} |"
         for c in classes
     ]
     for cls in classes:

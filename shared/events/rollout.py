@@ -60,6 +60,20 @@ class RolloutRolledBack(RolloutPayload):
     users_exposed: int | None = None
 
 
+class RouteCapture(Value):
+    """Which requests of a route the gateway samples; the pipeline's `spec.capture`.
+
+    Attributes:
+        share: of the requests, 0.0 to 1.0.
+        max_bytes: of one sample as JSON; longer ones are dropped.
+        redact: scrub personal data and secrets first.
+    """
+
+    share: float = Field(ge=0, le=1)
+    max_bytes: int
+    redact: bool = True
+
+
 class RouteTarget(Value):
     """One model behind a route.
 
@@ -68,12 +82,14 @@ class RouteTarget(Value):
         adapter: where its weights are; None for the base model.
         role: what it is to the route.
         weight: share of traffic in basis points. 0 means: load it, send it nothing.
+        shadow_share: of the requests that other targets answer, 0.0 to 1.0: it gets copies, whose answers nobody sees.
     """
 
     model_version: str | None
     adapter: ArtifactRef | None
     role: Literal["stable", "candidate", "control"]
     weight: int = Field(ge=0, le=10_000)
+    shadow_share: float = Field(default=0.0, ge=0, le=1)
 
 
 @event("route.updated.v1", Topic.ROUTES, producer="rollout", consumers=("gateway", "serving"))
@@ -82,6 +98,7 @@ class RouteUpdated(Payload):
 
     Attributes:
         salt: of the split's hash; changes with each rollout, so that nobody is always the guinea pig.
+        capture: which requests are sampled; None for none.
     """
 
     route: Name
@@ -91,6 +108,7 @@ class RouteUpdated(Payload):
     base_model_digest: str = ""
     targets: list[RouteTarget]
     updated_at: datetime
+    capture: RouteCapture | None = None
 
     def subject(self) -> str:
         return self.route

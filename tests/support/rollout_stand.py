@@ -48,8 +48,12 @@ ROLLOUT: dict[str, Any] = {
 }
 
 
-def pipeline_applied(version: int = 1, base_model: str = "tiny", **rollout: Any) -> PipelineApplied:
-    spec = PipelineSpec.model_validate({"baseModel": base_model, "rollout": {**ROLLOUT, **rollout}})
+def pipeline_applied(
+    version: int = 1, base_model: str = "tiny", capture: dict[str, Any] | None = None, **rollout: Any
+) -> PipelineApplied:
+    spec = PipelineSpec.model_validate(
+        {"baseModel": base_model, "capture": capture, "rollout": {**ROLLOUT, **rollout}}
+    )
     return PipelineApplied(pipeline="intents", version=version, digest=artifact("specs", version).digest, spec=spec)
 
 

@@ -32,6 +32,22 @@ def test_the_bare_base_model_serves_from_the_first_sight_of_a_pipeline(controlle
     assert (controller.route()["revision"], controller.route()["base_model"]) == (2, "other")
 
 
+def test_what_is_captured_reaches_the_route_at_once_and_stays_through_a_rollout(controller: Stand) -> None:
+    controller.hear(pipeline_applied())
+    assert controller.route()["capture"] is None
+    rules = {"share": 0.25, "maxBytes": 2048, "redact": False}
+    controller.hear(pipeline_applied(version=2, capture=rules))
+    controller.hear(pipeline_applied(version=3, capture=rules, interval="7s"))
+    captured = {"share": 0.25, "max_bytes": 2048, "redact": False}
+    assert (controller.route()["revision"], controller.route()["capture"]) == (2, captured)
+    controller.begin(version=4, capture=rules)
+    controller.look()
+    assert [route["capture"] for route in controller.told("route.updated.v1")][-1] == captured
+    controller.hear(pipeline_applied(version=5))
+    assert controller.told("route.updated.v1")[-1]["capture"] is None
+    assert controller.weights()[-1] == {"base": 10_000, "intents@1": 0}, "the candidate stays where it was"
+
+
 def test_a_good_version_is_promoted_in_steps(controller: Stand) -> None:
     controller.begin()
     controller.look()

@@ -1,0 +1,71 @@
+"""Facts about single requests: samples of what was asked and answered, and what people thought of answers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.events.common import Name, Value
+from shared.events.envelope import Payload, Topic, event
+
+
+class SampledMessage(Value):
+    """One message of a conversation, as plain text."""
+
+    role: str
+    content: str
+
+
+@event("inference.sampled.v1", Topic.SAMPLES, producer="gateway", consumers=())
+class InferenceSampled(Payload):
+    """A request and its whole answer, drawn by chance from a route's traffic. Said at most once; samples may be lost.
+
+    Attributes:
+        model_version: that answered; None for the bare base model.
+        api: ``chat`` for messages as they were sent; ``completion`` for a prompt, here one message of role ``user``.
+        unit: fingerprint of the user or session under the route's salt, in hex; another salt gives another one.
+        latency_seconds: from the whole request to the last byte of the answer.
+        prompt_tokens: by the answer's `usage`; None where it had none. So `completion_tokens`.
+        redacted: how often each kind of personal data was scrubbed; None where the route does not scrub.
+    """
+
+    request_id: str
+    route: Name
+    model_version: str | None
+    api: Literal["chat", "completion"]
+    messages: list[SampledMessage]
+    answer: str
+    finish_reason: str | None = None
+    unit: str
+    streamed: bool
+    latency_seconds: float = Field(ge=0)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    redacted: dict[str, int] | None = None
+
+    def subject(self) -> str:
+        return self.request_id
+
+
+@event("feedback.received.v1", Topic.FEEDBACK, producer="gateway", consumers=())
+class FeedbackReceived(Payload):
+    """Somebody judged an answer. The newest one of a (request_id, key) replaces those before it.
+
+    Attributes:
+        model_version: that answered; None for the bare base model.
+        score: from -1, as bad as can be, to 1.
+        correction: the answer as it should have been.
+        key: id of the API key that the feedback came with; empty where the gateway has no keys.
+        seen: this gateway answered the request itself. False: the client said which version it was.
+    """
+
+    request_id: str
+    route: Name
+    model_version: str | None
+    score: float = Field(ge=-1, le=1)
+    comment: str = ""
+    correction: str = ""
+    key: str = ""
+    seen: bool
+
+    def subject(self) -> str:
+        return self.request_id

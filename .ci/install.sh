@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\033[1m%s\033[0m\n' "$*"; }
-fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
+. .ci/common.sh
+
 is_root() { [ "$(id -u)" = 0 ]; }
 has_apt() { command -v apt-get >/dev/null; }
 apt_install() {
@@ -12,17 +12,8 @@ apt_install() {
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-python=
-for candidate in python3.11 python3.12 python3.13 python3; do
-    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        python=$candidate
-        break
-    fi
-done
-[ -n "$python" ] || fail "no Python 3.11 or newer on the PATH; install one (Debian 12: apt-get install python3 python3-venv)"
-
-free_kib=$(df -Pk . | awk 'NR==2 {print $4}')
-[ "$free_kib" -gt 6000000 ] || fail "$(pwd) has $((free_kib / 1024)) MiB free; the environment needs about 6 GB"
+python=$(find_python)
+require_disk 6000000 'the environment'
 
 if ! [ -x .venv/bin/python ]; then
     if ! "$python" -c 'import ensurepip' 2>/dev/null; then

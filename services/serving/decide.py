@@ -4,9 +4,11 @@ The rules that keep a model server alive are here: a name is never loaded twice 
 that the route table names is unloaded, and what left it is unloaded only after its requests have had time to end.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import PurePath
 from typing import Literal, TypeAlias
 
 # pending: to be loaded. loaded: listed, and said so. failed: never to be tried again with this digest.
@@ -48,10 +50,19 @@ class Known:
 
 @dataclass(frozen=True)
 class Limits:
-    """How many adapters the server may list, and how long one drains."""
+    """What one server may be asked.
+
+    Attributes:
+        adapters: how many it may list.
+        drain: how long an adapter that left the routes is still served, and its files kept after that.
+        replica: its name, which decides its turn among the replicas.
+        stagger: within how long all replicas load a new adapter, each at its own time.
+    """
 
     adapters: int
     drain: timedelta
+    replica: str = ""
+    stagger: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,14 @@ class Load:
     """Stage, check, load and report."""
 
     wanted: Wanted
+
+
+@dataclass(frozen=True)
+class Hold:
+    """It is new, and other replicas load it first: remember to do it at `until`."""
+
+    wanted: Wanted
+    until: datetime
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,7 @@ class Forget:
     name: str
 
 
-Action: TypeAlias = Load | Confirm | Refuse | Drain | Unload | Gone | Forget
+Action: TypeAlias = Load | Hold | Confirm | Refuse | Drain | Unload | Gone | Forget
 
 
 def decide(
@@ -149,6 +168,11 @@ def _for_wanted(
     if len(listed) >= limits.adapters:
         reason = f"the server lists {len(listed)} adapters and may have {limits.adapters}; waiting for one to leave"
         return Refuse(wanted, reason, permanent=False)
+    # A load stops every stream of the server for its length, so not all replicas do it at once. A server that has no
+    # adapter yet has no stream to stop.
+    wait = turn(limits.replica, wanted.name, limits.stagger)
+    if same is None and listed and wait:
+        return Hold(wanted, now + wait)
     return Load(wanted)
 
 
@@ -187,6 +211,12 @@ def is_restart(*, seen: str | None, started: str, was_reachable: bool, lost: boo
     return not started and (lost or not was_reachable)
 
 
+def turn(replica: str, name: str, window: timedelta) -> timedelta:
+    """When within `window` this replica loads the adapter `name`: always the same, and evenly spread over replicas."""
+    digest = hashlib.blake2b(f"{replica}\0{name}".encode(), digest_size=8).digest()
+    return window * (int.from_bytes(digest, "big") / 2**64)
+
+
 def backoff(attempts: int) -> timedelta:
     """How long to wait after this many failed attempts: 1 s, doubling, at most a minute."""
     return timedelta(seconds=min(_LONGEST_BACKOFF_SECONDS, 2.0 ** min(attempts - 1, 10)))
@@ -194,6 +224,10 @@ def backoff(attempts: int) -> timedelta:
 
 def unused_folders(present: Collection[str], *, wanted: Collection[Wanted], listed: Collection[str],
                    known: Collection[str]) -> list[str]:
-    """Those of the staged folders that nothing needs: not wanted, not listed, and not remembered."""
+    """Those of the staged folders that nothing needs: not wanted, not listed, and not remembered.
+
+    A download that is under way, or was, belongs to the folder that it is to become.
+    """
     needed = {item.root for item in wanted} | set(listed) | set(known)
-    return sorted(set(present) - needed)
+    partial = tuple(str(PurePath(root).with_name(f".{PurePath(root).name}.")) for root in needed)
+    return sorted(path for path in set(present) - needed if not (partial and path.startswith(partial)))

@@ -53,8 +53,9 @@ class EngineClient:
         self._client.close()
 
     def look(self) -> Listing:
-        """The present state; EngineUnavailableError where there is none."""
+        """The present state; EngineUnavailableError where there is none, or where vLLM says that its engine is dead."""
         try:
+            self._client.get("/health").raise_for_status()
             models = self._client.get("/v1/models").raise_for_status().json()["data"]
             bases = frozenset(str(model["id"]) for model in models if not model.get("parent"))
             adapters = {str(model["id"]): str(model["root"]) for model in models if model.get("parent")}
@@ -81,6 +82,9 @@ class EngineClient:
             answer = self._client.post(path, json=body, timeout=timeout or httpx.USE_CLIENT_DEFAULT)
         except httpx.HTTPError as error:
             raise EngineUnavailableError(f"{path} of {self._client.base_url} did not answer: {error!r}") from error
+        if answer.status_code >= 500:
+            # vLLM answers 500 to files that it cannot load, and to everything once its engine has died.
+            self.look()
         if answer.status_code != 200:
             raise EngineRefusedError(f"the model server answered {answer.status_code}: {_message(answer)}")
 

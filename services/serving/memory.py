@@ -75,6 +75,11 @@ class Memory:
             server = session.get_one(Server, self._settings.replica)
             server.base_digest = digest
 
+    def held(self, wanted: Wanted, until: datetime) -> None:
+        with transaction(self._engine) as session:
+            row = self._row(session, wanted)
+            row.state, row.due_at = "pending", until
+
     def loaded(self, wanted: Wanted) -> None:
         with transaction(self._engine) as session:
             row = self._row(session, wanted)

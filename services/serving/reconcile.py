@@ -5,7 +5,7 @@ is missing and puts it back. A server that does not answer is left alone until i
 """
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import Gauge
@@ -16,6 +16,7 @@ from services.serving.decide import (
     Drain,
     Forget,
     Gone,
+    Hold,
     Limits,
     Load,
     Refuse,
@@ -27,10 +28,11 @@ from services.serving.decide import (
 )
 from services.serving.engine_client import EngineClient, EngineRefusedError, EngineUnavailableError, Listing
 from services.serving.memory import Failure, Memory, Snapshot
-from services.serving.metrics import ADAPTERS, ENGINE_STARTS, ENGINE_UP, LOAD_SECONDS, LOADS
+from services.serving.metrics import ADAPTERS, ENGINE_STARTS, ENGINE_UP, HOT_ADAPTERS, LOAD_SECONDS, LOADS
 from services.serving.settings import AgentSettings
 from services.serving.staging import check, remove_folders, stage
-from services.serving.wanted import wanted_adapters
+from services.serving.wanted import count_hot, wanted_adapters
+from services.serving.wanted_file import WantedFile, wanted_file, write_wanted
 from shared.clock import Clock
 from shared.errors import NotFoundError, PermanentError, TemporaryError
 from shared.s3 import ArtifactStore, Manifest
@@ -56,9 +58,15 @@ class AgentLoop:
         self._store = store
         self._client = client
         self._clock = clock
-        self._limits = Limits(settings.max_cpu_loras, timedelta(seconds=settings.drain_seconds))
+        self._limits = Limits(
+            settings.max_cpu_loras, timedelta(seconds=settings.drain_seconds), settings.replica,
+            timedelta(seconds=settings.load_stagger_seconds),
+        )
         self._reachable = False
         self._complaint = ""
+        self._written: WantedFile | None = None
+        self._unused_since: dict[str, datetime] = {}
+        self._hot = 0
 
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
@@ -68,6 +76,8 @@ class AgentLoop:
 
     def look(self) -> None:
         """One look at the server and all that follows from it."""
+        # Before anything is unloaded, or the plugin would load it again; and also while the server starts.
+        self._publish_wanted(self._memory.read())
         listing = self._observe()
         if listing is None:
             self._reachable = False
@@ -79,18 +89,45 @@ class AgentLoop:
             ENGINE_STARTS.inc()
             snapshot = self._memory.read()
         self._reachable = True
-        wanted = wanted_adapters(
-            snapshot.routes, base_model=self._settings.base_model, folder=self._settings.adapters_dir
-        )
+        wanted = self._wanted(snapshot)
         try:
             for action in decide(
                 wanted, listing.adapters, snapshot.known, now=self._clock.now(), limits=self._limits
             ):
                 self._act(action)
+            self._tidy(wanted)
         except EngineUnavailableError as error:
             self._complain(str(error))
-            return
-        self._tidy(wanted, listing)
+
+    def _wanted(self, snapshot: Snapshot) -> dict[str, Wanted]:
+        return wanted_adapters(
+            snapshot.routes, base_model=self._settings.base_model, folder=self._settings.adapters_dir
+        )
+
+    def _publish_wanted(self, snapshot: Snapshot) -> None:
+        """Tell vLLM's plugin what is wanted, and people where the routes want too much at once."""
+        settings = self._settings
+        content = wanted_file(
+            self._wanted(snapshot), base_model=settings.base_model, base_digest=self._known_base_digest(snapshot),
+            max_rank=settings.max_lora_rank,
+        )
+        if content != self._written or not settings.wanted_file.exists():
+            write_wanted(settings.wanted_file, content)
+            self._written = content
+        hot = count_hot(snapshot.routes, base_model=settings.base_model)
+        HOT_ADAPTERS.set(hot)
+        if hot > settings.max_loras and hot != self._hot:
+            log.warning("more adapters get traffic than the server computes with at a time; it will be slow",
+                        adapters=hot, max_loras=settings.max_loras)
+        self._hot = hot
+
+    def _known_base_digest(self, snapshot: Snapshot) -> str:
+        if snapshot.server is None:
+            return ""
+        try:
+            return snapshot.server.base_digest or self._base_digest()
+        except TemporaryError:
+            return ""
 
     def _observe(self) -> Listing | None:
         """What the server says; None while there is nothing to be done with it."""
@@ -126,6 +163,9 @@ class AgentLoop:
         match action:
             case Load(wanted):
                 self._load(wanted)
+            case Hold(wanted, until):
+                log.info("adapter is new; other replicas load it first", adapter=wanted.name, at=until.isoformat())
+                self._memory.held(wanted, until)
             case Confirm(wanted):
                 self._memory.loaded(wanted)
                 log.info("adapter loaded", adapter=wanted.name, root=wanted.root)
@@ -152,7 +192,11 @@ class AgentLoop:
                     max_rank=self._settings.max_lora_rank,
                 )
                 self._client.load(wanted.name, wanted.root)
-        except (EngineRefusedError, NotFoundError) as error:
+        except EngineRefusedError as error:
+            # It has it already where the plugin was faster, or an attempt that was given up too early.
+            if not self._confirm(wanted):
+                self._failed(wanted, str(error), "refused")
+        except NotFoundError as error:
             self._failed(wanted, str(error), "refused")
         except PermanentError as error:
             self._failed(wanted, str(error), "permanent")
@@ -162,9 +206,14 @@ class AgentLoop:
             self._failed(wanted, str(error), "temporary")
         else:
             LOADS.labels("loaded").inc()
-            # Said only after the server itself lists it, at once or at the next look.
-            if self._client.look().adapters.get(wanted.name) == wanted.root:
-                self._act(Confirm(wanted))
+            self._confirm(wanted)
+
+    def _confirm(self, wanted: Wanted) -> bool:
+        """Say that an adapter is there, only if the server itself lists it from the right folder."""
+        listed = self._client.look().adapters.get(wanted.name) == wanted.root
+        if listed:
+            self._act(Confirm(wanted))
+        return listed
 
     def _unload(self, name: str) -> None:
         try:
@@ -194,15 +243,23 @@ class AgentLoop:
             self._memory.base_digest_read(manifest.digest)
         return manifest.digest
 
-    def _tidy(self, wanted: dict[str, Wanted], listing: Listing) -> None:
-        """Delete staged folders that nothing needs, and count what there is."""
-        snapshot = self._memory.read()
-        present = [str(path) for path in _folders(self._settings.adapters_dir)]
-        remove_folders(unused_folders(
-            present, wanted=list(wanted.values()), listed=list(listing.adapters.values()),
-            known=[row.root for row in snapshot.adapters],
-        ))
+    def _tidy(self, wanted: dict[str, Wanted]) -> None:
+        """Delete staged folders that nothing has needed for a while, and count what there is.
+
+        A server that has evicted an adapter reads its files again for the next request, and dies if they are gone. So
+        the list is read once more, and a load that this loop does not know of (the plugin's, or one that was given up)
+        has the drain time to show up in it.
+        """
+        snapshot, now = self._memory.read(), self._clock.now()
         _count_states(ADAPTERS, snapshot)
+        present = [str(path) for path in _folders(self._settings.adapters_dir)]
+        unused = unused_folders(
+            present, wanted=list(wanted.values()), listed=[], known=[row.root for row in snapshot.adapters]
+        )
+        self._unused_since = {path: self._unused_since.get(path, now) for path in unused}
+        due = [path for path, since in self._unused_since.items() if now - since >= self._limits.drain]
+        if due:
+            remove_folders(sorted(set(due) - set(self._client.look().adapters.values())))
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -25,13 +25,22 @@ class AgentSettings(ServiceSettings):
     cache_dir: Path = Field(
         default=Path("cache"), description="where adapters are staged; the model server reads the same path"
     )
-    max_cpu_loras: int = Field(
-        default=8, ge=1, description="most adapters that the server lists; vLLM slows down sixfold beyond its own limit"
+    max_loras: int = Field(
+        default=4, ge=1, description="vLLM's --max-loras; the agent warns where more adapters than that get traffic"
     )
-    max_lora_rank: int = Field(default=64, ge=1, description="largest LoRA rank that the server was started for")
+    max_cpu_loras: int = Field(
+        default=8, ge=1,
+        description="vLLM's --max-cpu-loras: most adapters that the server lists; beyond it vLLM slows down sixfold",
+    )
+    max_lora_rank: int = Field(default=64, ge=1, description="vLLM's --max-lora-rank: largest rank that is loaded")
     drain_seconds: float = Field(
         default=60.0, ge=0,
-        description="from an adapter's end in the route table to its unload; longer than any request may take",
+        description="from an adapter's end in the route table to its unload, and from there to the end of its files; "
+        "longer than any request may take",
+    )
+    load_stagger_seconds: float = Field(
+        default=0.0, ge=0,
+        description="window over which replicas spread the load of a new adapter; a load stops a server's streams",
     )
     load_attempts: int = Field(
         default=5, ge=1, description="how often a load is tried that the server refuses, or whose files are missing"
@@ -53,3 +62,8 @@ class AgentSettings(ServiceSettings):
     def adapters_dir(self) -> Path:
         """Where this agent, and nobody else, keeps adapters."""
         return (self.cache_dir / "serving" / self.replica).resolve()
+
+    @property
+    def wanted_file(self) -> Path:
+        """What the server shall have, for vLLM's plugin; see `services.serving.wanted_file`."""
+        return self.adapters_dir.with_name(f"{self.replica}.wanted.json")

@@ -1,6 +1,10 @@
 """Adapters from S3 onto the local disk, checked before a model server may see them."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.serving.adapter_files import InvalidAdapterError, read_adapter
@@ -15,16 +19,29 @@ MANIFEST = "manifest.json"
 def stage(store: ArtifactStore, wanted: Wanted) -> Manifest:
     """Bring the adapter to its folder, every byte checked; what is there already is checked again and S3 not asked.
 
-    The adapter must not be listed by the server: damaged files are deleted and fetched anew.
+    The adapter must not be listed by the server: damaged files are deleted and fetched anew. The agent and vLLM's
+    plugin may do this at the same time; neither deletes what the other one has just fetched.
     """
     folder = Path(wanted.root)
-    if folder.exists():
-        try:
-            return _verified(folder, wanted.digest)
-        except (IntegrityError, OSError, ValueError):
-            shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.parent):
+        if folder.exists():
+            try:
+                return _verified(folder, wanted.digest)
+            except (IntegrityError, OSError, ValueError):
+                shutil.rmtree(folder)
     return store.get_dir(ArtifactRef(uri=wanted.uri, digest=wanted.digest), folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on a folder, against other processes and threads; it ends with the process at the latest."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _verified(folder: Path, digest: str) -> Manifest:

@@ -32,6 +32,14 @@ def wanted_adapters(routes: Iterable[Route], *, base_model: str, folder: Path) -
     return wanted
 
 
+def count_hot(routes: Iterable[Route], *, base_model: str) -> int:
+    """How many adapters of this base model get traffic."""
+    targets = [
+        RouteTarget.model_validate(item) for route in routes if route.base_model == base_model for item in route.targets
+    ]
+    return len({target.model_version for target in targets if target.adapter is not None and target.weight > 0})
+
+
 def folder_name(name: str, digest: str) -> str:
     """An adapter's folder; with its name and digest in it, so that no path ever gets other bytes."""
     return f"{name}.{digest.removeprefix('sha256:')}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BUCKET = "tuneloop"
 LOG_BUCKET = "tuneloop-log"
 # Part of the cached folders' names. Raise it when shared/base_models makes another folder of the same name.
-BASE_MODELS_VERSION = 1
+BASE_MODELS_VERSION = 2
 
 
 def store_settings(plan: "Plan", bucket: str = BUCKET) -> S3Settings:

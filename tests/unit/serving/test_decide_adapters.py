@@ -13,6 +13,7 @@ from services.serving.decide import (
     Drain,
     Forget,
     Gone,
+    Hold,
     Known,
     Limits,
     Load,
@@ -23,6 +24,7 @@ from services.serving.decide import (
     backoff,
     decide,
     is_restart,
+    turn,
     unused_folders,
     when_named,
 )
@@ -69,6 +71,39 @@ def test_a_failure_waits_and_a_permanent_one_stays() -> None:
     assert actions([wanted("a@1")], {}, [known("a@1", "failed")]) == []
     # The failure was about other weights.
     assert actions([wanted("a@1", "d2")], {}, [known("a@1", "failed")]) == [Load(wanted("a@1", "d2"))]
+
+
+def test_replicas_take_turns_with_a_new_adapter_but_not_with_one_that_must_come_back() -> None:
+    one, window = wanted("a@1"), timedelta(seconds=30)
+    limits = Limits(adapters=3, drain=timedelta(0), replica="r1", stagger=window)
+    other = {"b@1": wanted("b@1").root}
+    both = {"a@1": one, "b@1": wanted("b@1")}
+    knows = {"b@1": known("b@1", "loaded")}
+    due = NOW + turn("r1", "a@1", window)
+    assert NOW < due < NOW + window
+    assert decide(both, other, knows, now=NOW, limits=limits) == [Hold(one, due)]
+    held = knows | {"a@1": Known("a@1", "d1", "pending", due_at=due)}
+    assert decide(both, other, held, now=NOW, limits=limits) == []
+    assert decide(both, other, held, now=due, limits=limits) == [Load(one)]
+    # A server without adapters has no stream that a load could stop; nor does it wait for what it had before.
+    assert decide({"a@1": one}, {}, {}, now=NOW, limits=limits) == [Load(one)]
+    assert decide(both, other, knows | {"a@1": known("a@1", "pending")}, now=NOW, limits=limits) == [Load(one)]
+
+
+def test_turns_are_spread_over_the_window() -> None:
+    window = timedelta(seconds=100)
+    turns = sorted(turn(f"replica-{number}", "a@1", window).total_seconds() for number in range(200))
+    assert 0 <= turns[0] < 5
+    assert 95 < turns[-1] < 100
+    assert 40 < turns[100] < 60
+    assert turn("r", "a@1", timedelta(0)) == timedelta(0)
+
+
+def test_a_download_belongs_to_the_folder_that_it_becomes() -> None:
+    present = ["/cache/.a@1.d1.x7.partial", "/cache/.b@1.d1.x8.partial", "/cache/.a@1.d10.x9.partial", "/cache/a@1.d1"]
+    unused = unused_folders(present, wanted=[wanted("a@1")], listed=[], known=[])
+    assert unused == ["/cache/.a@1.d10.x9.partial", "/cache/.b@1.d1.x8.partial"]
+    assert unused_folders(present, wanted=[], listed=[], known=[]) == sorted(present)
 
 
 def test_a_name_that_is_listed_with_other_weights_is_refused_for_good() -> None:

@@ -92,6 +92,19 @@ def current_traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
+def begin_span(name: str, traceparent: str | None = None, **attributes: str | int | float | bool) -> trace.Span:
+    """A span for work that is not one block of code; its owner calls `end`. Continues `traceparent` where given."""
+    context = _PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
+    return trace.get_tracer("tuneloop").start_span(name, context=context, attributes=attributes)
+
+
+def traceparent_of(span: trace.Span) -> str:
+    """W3C trace context of a span, for whoever works for it."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
+    return carrier.get("traceparent", "")
+
+
 @contextmanager
 def span(name: str, traceparent: str | None = None, **attributes: str | int | float | bool) -> Iterator[trace.Span]:
     """Run a block as a span, continuing the trace in `traceparent` where given."""

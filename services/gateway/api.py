@@ -1,7 +1,7 @@
-"""The HTTP surface: the two doors of the data path, what is served now, and health.
+"""The doors beside the data path: what is served now, health, metrics. An ordinary web application behind the bridge.
 
-There is no catch-all: whatever is not listed here, loading and unloading of adapters above all, never reaches a model
-server.
+There is no catch-all: whatever is neither here nor a door of the data path, loading and unloading of adapters above
+all, never reaches a model server.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,10 @@ from starlette.routing import Route
 from services.gateway.errors import ApiError
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, RoutePlan, Target
-from services.gateway.proxy import Proxy
-
-DOORS = ("/v1/chat/completions", "/v1/completions")
+from services.gateway.proxy import DOORS
 
 
-def build_app(
-    proxy: Proxy, metrics: GatewayMetrics, plan: Callable[[], Plan], complete: Callable[[], bool]
-) -> Starlette:
+def build_app(metrics: GatewayMetrics, plan: Callable[[], Plan], complete: Callable[[], bool]) -> Starlette:
     """The ASGI application.
 
     Args:
@@ -50,7 +46,6 @@ def build_app(
 
     return Starlette(
         routes=[
-            *(Route(door, proxy, methods=["POST"]) for door in DOORS),
             Route("/v1/models", models),
             Route("/v1/routes", routes),
             Route("/healthz", health),
@@ -90,6 +85,10 @@ def _target(target: Target) -> dict[str, Any]:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if status == 404 and request.url.path in DOORS:
+        # A door of the data path, which took no notice because of the method.
+        status, headers = 405, {"allow": "POST"}
     if status == 405:
         answer = ApiError(405, "method_not_allowed", f"{request.method} is not for {request.url.path}")
     elif status == 404:
@@ -97,11 +96,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
                                             "/v1/models and /v1/routes")
     else:
         answer = ApiError(status, "http_error", str(error))
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return Response(answer.body(), status_code=status, headers=headers, media_type="application/json")
 
 
 async def _bug(_: Request, __: Exception) -> Response:
-    """A mistake of ours; uvicorn logs it with its traceback."""
+    """A mistake of ours; the bridge logs it with its traceback."""
     answer = ApiError(500, "internal_error", "the gateway failed; its log says why")
     return Response(answer.body(), status_code=500, media_type="application/json")

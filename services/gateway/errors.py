@@ -52,8 +52,16 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, "request_too_large", f"the body is longer than {limit} bytes, the limit of this gateway")
 
 
-def slow_body(seconds: float) -> ApiError:
-    return ApiError(408, "request_timeout", f"the body did not arrive within {seconds:g} s")
+def slow_request(part: str, seconds: float) -> ApiError:
+    return ApiError(408, "request_timeout", f"the request's {part} did not arrive within {seconds:g} s")
+
+
+def bad_http(detail: str) -> ApiError:
+    return ApiError(400, "bad_http", f"this is no HTTP request that can be answered: {detail}")
+
+
+def head_too_large(limit: int) -> ApiError:
+    return ApiError(431, "head_too_large", f"the head is longer than {limit} bytes, the limit of this gateway")
 
 
 def unknown_model(name: str, known: Collection[str]) -> ApiError:

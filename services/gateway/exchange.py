@@ -1,33 +1,28 @@
-"""One request and its answer, after its target was chosen: relayed, timed and counted exactly once.
+"""One request and its answer, after its target was chosen: relayed, timed, counted and recorded exactly once.
 
 The first fault decides the outcome. ``ok``: a whole answer of status 2xx. ``rejected``: the client's doing, that is a
 4xx of the model server about the request, or the client left. ``error``: everything else.
 """
 
-import asyncio
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Literal
-
-import aiohttp
-from starlette.types import Send
+from collections.abc import Callable
+from typing import Any
 
 from services.gateway import errors
-from services.gateway.http import RawHeaders, send_body, send_error, send_head
+from services.gateway.call import Call
 from services.gateway.metrics import Outcome, TargetMetrics
-from services.gateway.plan import Target
-from services.gateway.sse import EventCutter, EventTooLongError, Observed, StreamMeter, usage_of
-from services.gateway.upstream import Upstream
-from shared.telemetry import current_traceparent, get_logger, span
+from services.gateway.record import Observer, Record
+from services.gateway.request import Headers
+from services.gateway.sse import EventCutter, EventTooLongError, StreamMeter, usage_of
+from services.gateway.upstream import Order, Question, Upstream
+from services.gateway.wire import RawHeaders
+from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-_PASSED_ON = ("content-type", "content-encoding", "cache-control", "retry-after")
+_PASSED_ON = (b"content-type", b"content-encoding", b"cache-control", b"retry-after")
 # Statuses that a client of the gateway cannot cause: the gateway chose the path, the model and the credentials.
 _NOT_THE_CLIENTS_FAULT = frozenset({401, 403, 404, 405, 407, 408, 429})
-# What a response that broke off may raise while it is read. TimeoutError is an OSError.
-_READ_ERRORS = (aiohttp.ClientError, OSError, EventTooLongError)
 
 
 def outcome_of(status: int) -> Outcome:
@@ -38,151 +33,229 @@ def outcome_of(status: int) -> Outcome:
 
 
 class Exchange:
-    """One request to one target.
+    """Asks a target for the answer to a call, and relays it.
 
     Args:
-        path: of the request, here and at the model server.
-        body: for the model server.
-        headers: for the model server.
-        identity: the request's id.
-        send: towards the client.
-        traced: make a span for it, where traces are exported.
-
-    Attributes:
-        client_left: set by whoever cancels `run` because the client went away.
+        finished: called once, at the end.
+        max_response_bytes: of an answer in one piece.
     """
 
+    __slots__ = ("_begun", "_call", "_cutter", "_finished", "_kept", "_kept_left", "_max_response_bytes", "_meter",
+                 "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_size", "_status", "_truncated",
+                 "_upstream_head", "_upstream_status", "_wall")
+
     def __init__(
-        self, *, target: Target, metrics: TargetMetrics, upstream: Upstream, path: str, body: bytes,
-        headers: Mapping[str, str], identity: str, send: Send, max_response_bytes: int, traced: bool = False,
+        self, order: Order, call: Call, metrics: TargetMetrics, *, finished: Callable[[], None],
+        max_response_bytes: int, observer: Observer | None = None,
     ) -> None:
-        self._target = target
+        self._order = order
+        self._call = call
         self._metrics = metrics
-        self._upstream = upstream
-        self._path = path
-        self._body = body
-        self._headers = headers
-        self._identity = identity
-        self._send = send
+        self._finished = finished
         self._max_response_bytes = max_response_bytes
-        self._traced = traced
-        self._answer: Literal["not begun", "stream", "whole"] = "not begun"
+        self._observer = observer
         self._begun = time.perf_counter()
-        self.client_left = False
+        self._wall = time.time() if observer is not None else 0.0
+        self._question: Question | None = None
+        self._over = self._truncated = False
+        self._status: int | None = None
+        self._upstream_status = 0
+        self._upstream_head: RawHeaders = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._cutter: EventCutter | None = None
+        self._meter = StreamMeter(self._begun)
+        self._kept: list[bytes] | None = None
+        self._kept_left = 0
 
-    async def run(self) -> None:
-        """Ask, relay, count. Raises nothing but cancellation."""
-        outcome: Outcome = "error"
-        try:
-            with self._span():
-                outcome = await self._relay()
-        except errors.ApiError as error:
-            log.warning("request failed", request=self._identity, route=self._target.route, model=self._target.label,
-                        code=error.code, reason=str(error))
-            await self._tell(error)
-        except asyncio.CancelledError:
-            outcome = "rejected" if self.client_left else "error"
-            if not self.client_left:
-                await self._tell_quickly(errors.shutting_down())
-            raise
-        finally:
-            self._metrics.ended(outcome)
+    def begin(self, upstream: Upstream) -> None:
+        """Ask."""
+        if self._observer is not None:
+            self._ask_observer(self._observer)
+        question = upstream.ask(self._order, self)
+        if self._over:
+            return
+        self._question = question
 
-    def _span(self) -> AbstractContextManager[Any]:
-        if not self._traced:
-            return nullcontext()
-        return span("inference", self._headers.get("traceparent"), route=self._target.route, model=self._target.label)
+    # What happens to the client.
 
-    async def _relay(self) -> Outcome:
-        headers = self._headers
-        if self._traced and (traceparent := current_traceparent()):
-            headers = {**headers, "traceparent": traceparent}
-        async with self._upstream.ask(self._target, self._path, self._body, headers) as answer:
-            try:
-                if answer.status == 200 and answer.content_type == "text/event-stream":
-                    return await self._stream(answer)
-                return await self._whole(answer)
-            except _READ_ERRORS as error:
-                raise self._upstream.failure(self._target, error) from error
+    def client_left(self) -> None:
+        """Nobody waits for the answer: the model server need not go on."""
+        self._cancel()
+        self._end("rejected", error="client_left")
 
-    async def _whole(self, answer: aiohttp.ClientResponse) -> Outcome:
+    def cut(self, error: errors.ApiError) -> None:
+        """The process ends."""
+        self._cancel()
+        self._fail(error)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self._question is not None and not self._over:
+            self._question.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._question is not None and not self._over:
+            self._question.resume()
+
+    # What the model server says.
+
+    def head(self, status: int, fields: Headers) -> None:
+        """The answer begins."""
+        self._upstream_status = status
+        self._upstream_head = [(name, fields[name]) for name in _PASSED_ON if name in fields]
+        if status == 200 and fields.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+            self._cutter = EventCutter()
+            self._status = status
+            self._call.begin(status, [*self._upstream_head, *self._ours()])
+
+    def data(self, part: bytes) -> None:
+        """A part of it."""
+        if self._over:
+            return
+        if self._cutter is not None:
+            self._stream(self._cutter, part)
+            return
+        self._size += len(part)
+        if self._size > self._max_response_bytes:
+            self._break_off(f"it is longer than {self._max_response_bytes} bytes")
+        else:
+            self._parts.append(part)
+
+    def whole(self) -> None:
+        """Its end."""
+        if self._over:
+            return
+        if self._cutter is None:
+            self._answer()
+        elif self._meter.done or self._meter.error:
+            self._end_stream()
+        else:
+            self.failed(errors.upstream_failed(self._order.target.label, "the stream ended without [DONE]"))
+
+    def failed(self, error: errors.ApiError) -> None:
+        """No answer, or none that is whole."""
+        if self._over:
+            return
+        if self._meter.done:
+            # After [DONE] the client has everything, however the connection ends.
+            self._end_stream()
+        else:
+            self._fail(error)
+
+    # Inside.
+
+    def _answer(self) -> None:
         """An answer in one piece, held until it is whole so that a broken one becomes a proper error."""
-        parts: list[bytes] = []
-        size = 0
-        async for part in answer.content.iter_any():
-            size += len(part)
-            if size > self._max_response_bytes:
-                raise errors.upstream_failed(self._target.label, f"it is longer than {self._max_response_bytes} bytes")
-            parts.append(part)
-        body = b"".join(parts)
-        outcome = outcome_of(answer.status)
-        if 300 <= answer.status < 400:
-            raise errors.upstream_failed(self._target.label, f"it answered with a redirect ({answer.status})")
+        status = self._upstream_status
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if 300 <= status < 400:
+            label = self._order.target.label
+            self._fail(errors.upstream_failed(label, f"it answered with a redirect ({status})"))
+            return
+        outcome = outcome_of(status)
         if outcome == "ok":
             self._metrics.duration.observe(time.perf_counter() - self._begun)
-            self._metrics.used(usage_of(body))
-        headers = [*self._head(answer), (b"content-length", str(len(body)).encode())]
-        self._answer = "whole"
-        await send_head(self._send, answer.status, headers)
-        await send_body(self._send, body)
-        return outcome
+            self._use(usage_of(body))
+        self._status = status
+        self._keep(body)
+        self._end(outcome)
+        self._call.respond(status, [*self._upstream_head, *self._ours()], body)
 
-    async def _stream(self, answer: aiohttp.ClientResponse) -> Outcome:
-        """Server-sent events, passed on as they come.
-
-        Raises:
-            ApiError: the stream broke off, or ended without ``[DONE]``.
-        """
-        self._answer = "stream"
-        await send_head(self._send, answer.status, self._head(answer))
-        cutter, meter = EventCutter(), StreamMeter(self._begun)
+    def _stream(self, cutter: EventCutter, part: bytes) -> None:
+        """Server-sent events, passed on as they come."""
         try:
-            async for chunk in answer.content.iter_any():
-                whole, payloads = cutter.feed(chunk)
-                self._observe(meter.see(payloads, time.perf_counter()))
-                if whole:
-                    await send_body(self._send, whole, more=True)
-        except _READ_ERRORS:
-            # After [DONE] the client has everything, however the connection ends.
-            if not meter.done:
-                raise
-        if not meter.done and not meter.error:
-            raise errors.upstream_failed(self._target.label, "the stream ended without [DONE]")
-        self._metrics.used(meter.usage)
-        await send_body(self._send, b"")
-        if meter.error:
-            log.warning("the model server reported an error in its stream", request=self._identity,
-                        route=self._target.route, model=self._target.label, reason=meter.error[:500])
-            return "error"
-        self._metrics.duration.observe(time.perf_counter() - self._begun)
-        return "ok"
-
-    def _observe(self, observed: Observed) -> None:
+            whole, payloads = cutter.feed(part)
+        except EventTooLongError as error:
+            self._break_off(str(error))
+            return
+        observed = self._meter.see(payloads, time.perf_counter())
         if observed.first_token is not None:
             self._metrics.first_token.observe(observed.first_token)
         for gap in observed.gaps:
             self._metrics.inter_token.observe(gap)
+        if whole:
+            self._keep(whole)
+            self._call.write(whole)
 
-    async def _tell(self, error: errors.ApiError) -> None:
-        """Let the client know, in whichever way is left: an answer, or an event in the stream that has begun."""
-        if self._answer == "stream":
-            await send_body(self._send, error.sse())
-        elif self._answer == "not begun":
-            await send_error(self._send, error, self._ours())
+    def _end_stream(self) -> None:
+        self._use(self._meter.usage)
+        if self._meter.error:
+            log.warning("the model server reported an error in its stream", request=self._call.identity,
+                        route=self._order.target.route, model=self._order.target.label, reason=self._meter.error[:500])
+            self._end("error", error="in_stream")
+        else:
+            self._metrics.duration.observe(time.perf_counter() - self._begun)
+            self._end("ok")
+        self._call.end()
 
-    async def _tell_quickly(self, error: errors.ApiError) -> None:
-        """The same while the process ends, which must not wait for a client that reads slowly."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._tell(error)
+    def _break_off(self, reason: str) -> None:
+        self._cancel()
+        self._fail(errors.upstream_failed(self._order.target.label, reason))
 
-    def _head(self, answer: aiohttp.ClientResponse) -> RawHeaders:
-        given = answer.headers
-        passed = [(name.encode(), given[name].encode("latin-1")) for name in _PASSED_ON if name in given]
-        return [*passed, *self._ours()]
+    def _cancel(self) -> None:
+        if self._question is not None and not self._over:
+            self._question.cancel()
+
+    def _fail(self, error: errors.ApiError) -> None:
+        """Count it, and let the client know in whichever way is left: an answer, or an event in the stream."""
+        target = self._order.target
+        log.warning("request failed", request=self._call.identity, route=target.route, model=target.label,
+                    code=error.code, reason=str(error))
+        begun = self._call.begun
+        self._status = self._status or error.status
+        self._end("error", error=error.code)
+        if begun:
+            self._call.write(error.sse())
+            self._call.end()
+        else:
+            self._call.respond_error(error, self._ours())
+
+    def _end(self, outcome: Outcome, *, error: str = "") -> None:
+        """The one place where an exchange ends."""
+        self._over = True
+        self._metrics.ended(outcome)
+        self._finished()
+        if self._observer is not None:
+            self._tell_observer(self._observer, outcome, error)
 
     def _ours(self) -> RawHeaders:
         return [
-            (b"x-tuneloop-model-version", self._target.label.encode()),
-            (b"x-tuneloop-request-id", self._identity.encode()),
+            (b"x-tuneloop-model-version", self._order.target.label.encode()),
+            (b"x-tuneloop-request-id", self._call.identity.encode()),
         ]
+
+    def _use(self, usage: Any) -> None:
+        self._metrics.used(usage)
+        self._meter.usage = usage if isinstance(usage, dict) else None
+
+    def _keep(self, data: bytes) -> None:
+        if self._kept is None:
+            return
+        self._truncated = self._truncated or len(data) > self._kept_left
+        self._kept.append(data[: self._kept_left])
+        self._kept_left -= len(self._kept[-1])
+
+    def _ask_observer(self, observer: Observer) -> None:
+        order = self._order
+        try:
+            self._kept_left = observer.keep_bytes(self._call.identity, order.target, order.unit)
+        except Exception:
+            log.exception("the observer failed at the beginning of an exchange", request=self._call.identity)
+        if self._kept_left > 0:
+            self._kept = []
+
+    def _tell_observer(self, observer: Observer, outcome: Outcome, error: str) -> None:
+        order = self._order
+        record = Record(
+            request_id=self._call.identity, unit=order.unit, route=order.target.route, target=order.target,
+            path=order.path, request=order.request, status=self._status, outcome=outcome, error=error,
+            started=self._wall, seconds=time.perf_counter() - self._begun, first_token=self._meter.first_token,
+            usage=self._meter.usage, response=None if self._kept is None else b"".join(self._kept),
+            truncated=self._truncated,
+        )
+        try:
+            observer.finished(record)
+        except Exception:
+            log.exception("the observer failed at the end of an exchange", request=self._call.identity)

@@ -1,23 +1,31 @@
-"""The data path of one door (``/v1/chat/completions`` or ``/v1/completions``): refuse, choose, ask, pass on, count.
+"""The data path's doors (``/v1/chat/completions`` and ``/v1/completions``): admit, refuse, choose, ask."""
 
-A plain ASGI application, because it must see the client leave while it waits for a model server.
-"""
-
-import asyncio
 from collections.abc import Callable
 
-from starlette.types import Receive, Scope, Send
-
 from services.gateway import errors
+from services.gateway.call import Call
 from services.gateway.exchange import Exchange
-from services.gateway.http import ClientLeftError, headers_of, read_body, send_error, until_client_left
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.plan import Plan, Target
-from services.gateway.request import Headers, parse, request_id, unit_of
+from services.gateway.plan import Plan, RoutePlan
+from services.gateway.record import Observer
+from services.gateway.request import Headers, parse, unit_of
 from services.gateway.settings import GatewaySettings
 from services.gateway.split import fingerprint, position
+from services.gateway.tracing import Tracer
 from services.gateway.units import UnitCounter
-from services.gateway.upstream import Upstream
+from services.gateway.upstream import Order, Upstream
+from services.gateway.wire import RawHeaders
+
+DOORS = ("/v1/chat/completions", "/v1/completions")
+
+_FORWARDED = (b"accept", b"traceparent", b"tracestate")
+
+# Looks at a request's headers before its body is read; raises `ApiError` to refuse it.
+Admission = Callable[[Headers], None]
+
+
+def admit_all(_: Headers) -> None:
+    """The admission of a gateway that knows no keys."""
 
 
 class Proxy:
@@ -25,88 +33,132 @@ class Proxy:
 
     Args:
         plan: gives the plan in effect now.
+        admission: see `Admission`.
+        observer: told of every exchange.
     """
 
     def __init__(
         self, settings: GatewaySettings, metrics: GatewayMetrics, units: UnitCounter, upstream: Upstream,
-        plan: Callable[[], Plan],
+        plan: Callable[[], Plan], *, admission: Admission = admit_all, observer: Observer | None = None,
     ) -> None:
+        self.metrics = metrics
+        self.upstream = upstream
+        self.in_flight = 0
         self._settings = settings
-        self._metrics = metrics
         self._units = units
         self._plan = plan
-        self._upstream = upstream
-        self._in_flight = 0
+        self._admission = admission
+        self._observer = observer
+        self._tracer = Tracer() if settings.otlp_endpoint else None
+        metrics.in_flight.set_function(lambda: self.in_flight)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
-        identity = request_id(headers)
+    def accept(self, call: Call) -> "Inference":
+        """The work of a call whose head was read.
+
+        Raises:
+            ApiError: it is not to be served; that is counted.
+        """
         try:
-            if self._in_flight >= self._settings.max_in_flight:
+            if self.in_flight >= self._settings.max_in_flight:
                 raise errors.overloaded(self._settings.max_in_flight)
-            self._in_flight += 1
-            self._metrics.in_flight.set(self._in_flight)
-            try:
-                exchange = await self._prepare(scope["path"], headers, identity, receive, send)
-                await run_while_client_stays(exchange, receive)
-            finally:
-                self._in_flight -= 1
-                self._metrics.in_flight.set(self._in_flight)
+            self._admission(call.head.fields)
         except errors.ApiError as error:
-            self._metrics.unrouted.labels(error.code).inc()
-            await send_error(send, error, [(b"x-tuneloop-request-id", identity.encode())])
-        except ClientLeftError:
-            self._metrics.unrouted.labels("client_left").inc()
+            self.refused(error)
+            raise
+        self.in_flight += 1
+        return Inference(self, call)
 
-    async def _prepare(self, path: str, headers: Headers, identity: str, receive: Receive, send: Send) -> Exchange:
-        """Read the request and choose its target.
+    def refused(self, error: errors.ApiError) -> None:
+        """Count a request that got no target."""
+        self.metrics.unrouted.labels(error.code).inc()
+
+    def order(self, call: Call, raw: bytes) -> Order:
+        """Read a request and choose its target.
 
         Raises:
             ApiError: the request cannot be given to any model.
         """
-        body = await read_body(
-            receive, headers, limit=self._settings.max_body_bytes, seconds=self._settings.body_timeout_seconds
-        )
-        request = parse(body)
-        target = self._choose(request.route, unit_of(headers, request.user, identity))
-        onward = {
-            "content-type": "application/json", "accept-encoding": "identity", "x-request-id": identity,
-            **{name: headers[name.encode()].decode("latin-1") for name in ("accept", "traceparent", "tracestate")
-               if name.encode() in headers},
-        }
-        return Exchange(
-            target=target, metrics=self._metrics.target(target.route, target.label), upstream=self._upstream, path=path,
-            body=request.body_for(target.upstream_model), headers=onward, identity=identity, send=send,
-            max_response_bytes=self._settings.max_response_bytes, traced=bool(self._settings.otlp_endpoint),
-        )
-
-    def _choose(self, route: str, unit: str) -> Target:
-        plan = self._plan()
-        chosen = plan.routes.get(route)
-        if chosen is None:
-            raise errors.unknown_model(route, plan.routes) if plan.routes else errors.no_table()
-        mark = fingerprint(chosen.spec.salt, unit)
+        fields = call.head.fields
+        request = parse(raw)
+        chosen = self._route(request.route)
+        mark = fingerprint(chosen.spec.salt, unit_of(fields, request.user, call.identity))
         target = chosen.choose(position(mark))
-        count = self._units.add(route, target.label, chosen.spec.salt, mark)
-        self._metrics.target(route, target.label).units.set(count)
-        return target
+        body = request.body_for(target.upstream_model)
+        count = self._units.add(request.route, target.label, chosen.spec.salt, mark)
+        self.metrics.target(request.route, target.label).units.set(count)
+        headers: RawHeaders = [
+            (b"content-type", b"application/json"), (b"accept-encoding", b"identity"),
+            (b"x-request-id", call.identity.encode()),
+            *((name, fields[name]) for name in _FORWARDED if name in fields),
+        ]
+        return Order(target=target, unit=mark, path=call.head.path, request=raw, body=body, headers=headers)
+
+    def exchange(self, order: Order, call: Call, done: Callable[[], None]) -> Exchange:
+        """The exchange of an order, not begun."""
+        if self._tracer is not None:
+            order, done = self._tracer.trace(order, done)
+        target = order.target
+        return Exchange(
+            order, call, self.metrics.target(target.route, target.label), finished=done,
+            max_response_bytes=self._settings.max_response_bytes, observer=self._observer,
+        )
+
+    def _route(self, name: str) -> RoutePlan:
+        plan = self._plan()
+        chosen = plan.routes.get(name)
+        if chosen is None:
+            raise errors.unknown_model(name, plan.routes) if plan.routes else errors.no_table()
+        return chosen
 
 
-async def run_while_client_stays(exchange: Exchange, receive: Receive) -> None:
-    """Run an exchange to its end, or until its client leaves, which ends the model server's work too."""
-    work = asyncio.ensure_future(exchange.run())
-    watch = asyncio.ensure_future(until_client_left(receive))
-    try:
-        await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            exchange.client_left = True
-            work.cancel()
-            await asyncio.wait((work,))
-    finally:
-        watch.cancel()
-        if not work.done():
-            # The server itself is cutting requests short at the end of its grace period.
-            work.cancel()
-            await asyncio.wait((work,))
-    if not work.cancelled():
-        work.result()
+class Inference:
+    """One call: waiting for its body, then an exchange."""
+
+    __slots__ = ("_call", "_exchange", "_proxy")
+
+    def __init__(self, proxy: Proxy, call: Call) -> None:
+        self._proxy = proxy
+        self._call = call
+        self._exchange: Exchange | None = None
+
+    def start(self, body: bytes) -> None:
+        """The request is whole."""
+        try:
+            order = self._proxy.order(self._call, body)
+        except errors.ApiError as error:
+            self.refused(error)
+            self._call.respond_error(error, [(b"x-tuneloop-request-id", self._call.identity.encode())])
+            return
+        self._exchange = self._proxy.exchange(order, self._call, self._done)
+        self._exchange.begin(self._proxy.upstream)
+
+    def refused(self, error: errors.ApiError) -> None:
+        """It will never get a target."""
+        self._done()
+        self._proxy.refused(error)
+
+    def client_left(self) -> None:
+        """Nobody waits any more."""
+        if self._exchange is not None:
+            self._exchange.client_left()
+        else:
+            self._done()
+            self._proxy.metrics.unrouted.labels("client_left").inc()
+
+    def cut(self, error: errors.ApiError) -> None:
+        """The process ends."""
+        if self._exchange is not None:
+            self._exchange.cut(error)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def _done(self) -> None:
+        self._proxy.in_flight -= 1

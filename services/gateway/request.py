@@ -11,7 +11,16 @@ from services.gateway import errors
 
 Headers = Mapping[bytes, bytes]
 
-_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.loads and json.dumps make new ones at each call that has options.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +32,15 @@ class InferenceRequest:
     document: dict[str, Any]
 
     def body_for(self, upstream_model: str) -> bytes:
-        """The JSON to send to a model server: the client's, but for the name of the model."""
-        return json.dumps({**self.document, "model": upstream_model}, separators=(",", ":")).encode()
+        """The JSON to send to a model server: the client's, but for the name of the model.
+
+        Raises:
+            ApiError: 400, a number is too large to be written again.
+        """
+        try:
+            return _ENCODER.encode({**self.document, "model": upstream_model}).encode()
+        except (ValueError, RecursionError) as error:
+            raise errors.invalid_json(str(error)) from error
 
 
 def parse(raw: bytes) -> InferenceRequest:
@@ -34,7 +50,7 @@ def parse(raw: bytes) -> InferenceRequest:
         ApiError: 400, naming what is wrong and where.
     """
     try:
-        document = json.loads(raw, parse_constant=_refuse_constant)
+        document = _DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except RecursionError:
         raise errors.invalid_json("it is nested too deeply") from None
     except ValueError as error:
@@ -50,14 +66,10 @@ def parse(raw: bytes) -> InferenceRequest:
     return InferenceRequest(route=route, user=user or "", document=document)
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def request_id(headers: Headers) -> str:
     """The client's ``x-request-id`` where it is a sane one, else a new id."""
     given = headers.get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def unit_of(headers: Headers, user: str, fallback: str) -> str:

@@ -3,23 +3,28 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
-import uvicorn
 from starlette.applications import Starlette
 
 from services.gateway.api import build_app
+from services.gateway.asgi import AsgiServer
 from services.gateway.balance import Balancer
+from services.gateway.call import Call, Work
+from services.gateway.http_server import HttpServer
 from services.gateway.keeper import TableKeeper
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
-from services.gateway.proxy import Proxy
+from services.gateway.pool import Pool
+from services.gateway.proxy import DOORS, Proxy
 from services.gateway.settings import GatewaySettings
+from services.gateway.site import Limits, Site
 from services.gateway.store import TableStore
 from services.gateway.table import RouteTable
+from services.gateway.timers import Timers
 from services.gateway.units import UnitCounter
-from services.gateway.upstream import Upstream, new_session
+from services.gateway.upstream import Upstream
 from shared.messaging import TableConsumer
 from shared.telemetry import get_logger
 
@@ -64,15 +69,12 @@ class Gateway:
             lambda table: self._use_soon(loop, table),
         )
         self.use(keeper.load())
-        async with new_session(self.settings) as session:
-            upstream = Upstream(session, self._balancer, self.settings.read_timeout_seconds)
-            proxy = Proxy(self.settings, self.metrics, self._units, upstream, lambda: self.plan)
-            keeper.start()
-            try:
-                app = build_app(proxy, self.metrics, lambda: self.plan, lambda: keeper.complete)
-                await self._serve(app, listener)
-            finally:
-                await asyncio.to_thread(keeper.stop, _THREADS_SECONDS)
+        app = build_app(self.metrics, lambda: self.plan, lambda: keeper.complete)
+        keeper.start()
+        try:
+            await self._serve(app, listener)
+        finally:
+            await asyncio.to_thread(keeper.stop, _THREADS_SECONDS)
 
     def _use_soon(self, loop: asyncio.AbstractEventLoop, table: RouteTable) -> None:
         """From the consumer's thread: have the loop take up the newest table, once for a burst of facts."""
@@ -88,31 +90,53 @@ class Gateway:
         self.use(self._latest)
 
     async def _serve(self, app: Starlette, listener: socket.socket) -> None:
-        server = _Server(uvicorn.Config(
-            app, loop="none", http="httptools", lifespan="off", log_config=None, access_log=False,
-            server_header=False, timeout_keep_alive=_KEEPALIVE_SECONDS,
-            timeout_graceful_shutdown=self.settings.shutdown_seconds,
+        settings = self.settings
+        timers = Timers()
+        silence = settings.read_timeout_seconds
+        pool = Pool(timers, connect_seconds=settings.connect_timeout_seconds, read_seconds=silence)
+        upstream = Upstream(pool, self._balancer, silence)
+        proxy = Proxy(settings, self.metrics, self._units, upstream, lambda: self.plan)
+        server = HttpServer(Site(
+            limits=limits_of(settings), accept=by_door(proxy, AsgiServer(app)), refused=proxy.refused, timers=timers,
         ))
+        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.stop, signal.Signals(number).name)
+            loop.add_signal_handler(number, _stop, stop, signal.Signals(number).name)
+        ticking = loop.create_task(timers.run())
+        await server.start(listener)
         host, port = listener.getsockname()[:2]
         log.info("gateway started", http=f"{host}:{port}")
-        await server.serve(sockets=[listener])
+        await stop.wait()
+        await server.stop(settings.shutdown_seconds)
+        pool.close()
+        ticking.cancel()
         log.info("gateway stopped")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling, which would end the process by the signal and not with exit code 0."""
+def _stop(stop: asyncio.Event, reason: str) -> None:
+    log.info("stopping", signal=reason)
+    stop.set()
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
-    def stop(self, reason: str) -> None:
-        """Take no new connections, finish the requests in flight."""
-        log.info("stopping", signal=reason)
-        self.should_exit = True
+def limits_of(settings: GatewaySettings) -> Limits:
+    """What a client may take."""
+    return Limits(
+        head_bytes=settings.max_head_bytes, body_bytes=settings.max_body_bytes,
+        head_seconds=settings.head_timeout_seconds, body_seconds=settings.body_timeout_seconds,
+        idle_seconds=_KEEPALIVE_SECONDS, write_seconds=settings.write_timeout_seconds,
+        connections=settings.max_connections,
+    )
+
+
+def by_door(proxy: Proxy, others: AsgiServer) -> Callable[[Call], Work]:
+    """The data path for its own doors, the web application for all others."""
+    def accept(call: Call) -> Work:
+        if call.head.method == b"POST" and call.head.path in DOORS:
+            return proxy.accept(call)
+        return others.accept(call)
+
+    return accept
 
 
 def bind(settings: GatewaySettings) -> socket.socket:

@@ -23,6 +23,14 @@ class GatewaySettings(ServiceSettings):
     max_in_flight: int = Field(
         default=1000, ge=1, description="requests at once; more are answered with 503, so that memory stays bounded"
     )
+    max_connections: int = Field(default=10_000, ge=1, description="connections of clients at once; more are closed")
+    max_head_bytes: int = Field(
+        default=32_768, ge=1024, description="longer heads of requests are answered with 431; each header costs 32 more"
+    )
+    head_timeout_seconds: float = Field(default=10.0, gt=0, description="time in which a request's head must arrive")
+    write_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="a client that takes nothing of its answer for this long is dropped"
+    )
     body_timeout_seconds: float = Field(default=30.0, gt=0, description="time in which a request's body must arrive")
     connect_timeout_seconds: float = Field(default=2.0, gt=0, description="time to connect to a model server")
     read_timeout_seconds: float = Field(
@@ -30,9 +38,14 @@ class GatewaySettings(ServiceSettings):
         description="silence of a model server that ends a request; a long unstreamed answer is silence, too",
     )
     eject_after_failures: int = Field(
-        default=3, ge=1, description="failed connects in a row after which a replica is skipped while others exist"
+        default=3, ge=1,
+        description="failed connects, or failed answers (5xx, broken off, too late), in a row after which a replica is "
+        "skipped while others exist",
     )
-    eject_seconds: float = Field(default=5.0, gt=0, description="how long such a replica is skipped")
+    eject_seconds: float = Field(
+        default=5.0, gt=0,
+        description="how long such a replica is skipped; then one request at a time tries it",
+    )
     max_units: int = Field(
         default=100_000, ge=1, description="distinct units counted per model version; the count stops there"
     )

@@ -71,6 +71,7 @@ class StreamMeter:
     Attributes:
         done: ``[DONE]`` was seen.
         error: the message of an error event of the model server; empty where there was none.
+        first_token: seconds from the start to the first output.
         usage: the last `usage` object.
     """
 
@@ -79,6 +80,7 @@ class StreamMeter:
         self._last: float | None = None
         self.done = False
         self.error = ""
+        self.first_token: float | None = None
         self.usage: dict[str, Any] | None = None
 
     def see(self, payloads: list[bytes], now: float) -> Observed:
@@ -92,7 +94,7 @@ class StreamMeter:
         if not tokens:
             return observed
         if self._last is None:
-            observed.first_token = now - self._started
+            observed.first_token = self.first_token = now - self._started
             observed.gaps = [0.0] * (tokens - 1)
         else:
             observed.gaps = [(now - self._last) / tokens] * tokens

@@ -4,98 +4,195 @@ Another replica is asked only where the first one did no work: it took no connec
 that it no longer has a model that it confirmed (its server restarted). Anything later could make a model answer twice.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-
-import aiohttp
+from dataclasses import dataclass
+from typing import Protocol
 
 from services.gateway import errors
 from services.gateway.balance import Balancer
+from services.gateway.link import Link
 from services.gateway.plan import Endpoint, Target
-from services.gateway.settings import GatewaySettings
+from services.gateway.pool import Pool, origin_of
+from services.gateway.request import Headers
+from services.gateway.wire import RawHeaders, render
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-# uvicorn, and with it vLLM, closes idle connections after 5 s. Letting go first avoids sending into a closing one.
-_KEEPALIVE_SECONDS = 4.0
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a target.
+
+    Attributes:
+        unit: fingerprint of the request's unit.
+        path: of the request, here and at the model server.
+        request: the body as the client sent it.
+        body: the same for the model server.
+        headers: for the model server.
+    """
+
+    target: Target
+    unit: int
+    path: str
+    request: bytes
+    body: bytes
+    headers: RawHeaders
 
 
-def new_session(settings: GatewaySettings) -> aiohttp.ClientSession:
-    """The client for model servers. Connections are as many as requests in flight, which the proxy bounds."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_timeout_seconds, sock_read=settings.read_timeout_seconds
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent",),
-    )
+class Sink(Protocol):
+    """Whoever an answer is for. After `whole` or `failed` nothing more comes."""
+
+    def head(self, status: int, fields: Headers) -> None: ...
+
+    def data(self, part: bytes) -> None: ...
+
+    def whole(self) -> None: ...
+
+    def failed(self, error: errors.ApiError) -> None: ...
 
 
 class Upstream:
     """Sends requests to the replicas of a target."""
 
-    def __init__(self, session: aiohttp.ClientSession, balancer: Balancer, read_timeout: float) -> None:
-        self._session = session
-        self._balancer = balancer
-        self._read_timeout = read_timeout
+    def __init__(self, pool: Pool, balancer: Balancer, read_seconds: float) -> None:
+        self.pool = pool
+        self.balancer = balancer
+        self.read_seconds = read_seconds
 
-    @asynccontextmanager
-    async def ask(
-        self, target: Target, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer of one replica, its headers read. Leaving before its end closes the connection.
+    def ask(self, order: Order, sink: Sink) -> "Question":
+        """Ask the replicas of a target, one after another where that is allowed, until one answers."""
+        question = Question(self, order, sink)
+        question.begin()
+        return question
 
-        Raises:
-            ApiError: 502, 503 or 504 where no replica gave one.
-        """
-        if not target.endpoints:
-            raise errors.no_replica(target.route, target.label)
-        tried: set[str] = set()
-        failure = errors.no_replica(target.route, target.label)
-        while endpoint := self._balancer.choose(target.endpoints, time.monotonic(), tried):
-            tried.add(endpoint.url)
-            self._balancer.started(endpoint.url)
-            try:
-                answer = await self._post(target, endpoint, path, body, headers)
-                if isinstance(answer, errors.ApiError):
-                    failure = answer
-                    continue
-                try:
-                    yield answer
-                finally:
-                    # A fully read answer has given its connection back by now, and this does nothing.
-                    answer.close()
-                return
-            finally:
-                self._balancer.finished(endpoint.url)
-        raise failure
 
-    async def _post(
-        self, target: Target, endpoint: Endpoint, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse | errors.ApiError:
-        """The answer of `endpoint`, or the error after which another replica may be asked."""
-        try:
-            answer = await self._session.post(endpoint.url + path, data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            if self._balancer.refused(endpoint.url, time.monotonic()):
-                log.warning("replica takes no connections; skipped for a while", replica=endpoint.replica,
-                            url=endpoint.url)
-            return errors.unreachable(target.label, f"{endpoint.replica}: {error}")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self.failure(target, error) from error
-        self._balancer.connected(endpoint.url)
-        if answer.status == 404:
-            answer.close()
-            log.warning("replica does not serve what it confirmed", replica=endpoint.replica, model=target.label)
-            return errors.not_loaded(target.route, target.label)
-        return answer
+class Question:
+    """One request on its way through the replicas."""
 
-    def failure(self, target: Target, error: BaseException) -> errors.ApiError:
-        """What a client is told about a failure after the request was sent."""
+    __slots__ = ("_connecting", "_endpoint", "_failure", "_link", "_order", "_paused", "_sink", "_target", "_tried",
+                 "_upstream")
+
+    def __init__(self, upstream: Upstream, order: Order, sink: Sink) -> None:
+        self._upstream = upstream
+        self._order = order
+        self._target = target = order.target
+        self._sink = sink
+        self._tried: set[str] = set()
+        self._endpoint: Endpoint | None = None
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._failure = errors.no_replica(target.route, target.label)
+        self._paused = False
+
+    def begin(self) -> None:
+        """Ask the next replica; without one, say what was wrong with the last."""
+        balancer = self._upstream.balancer
+        endpoint = balancer.choose(self._target.endpoints, time.monotonic(), self._tried)
+        if endpoint is None:
+            self._sink.failed(self._failure)
+            return
+        self._endpoint = endpoint
+        self._tried.add(endpoint.url)
+        balancer.started(endpoint.url, time.monotonic())
+        link = self._upstream.pool.take(endpoint.url)
+        if link is not None:
+            self._send(link)
+        else:
+            self._connecting = self._upstream.pool.connect(endpoint.url, self._connected, self._refused)
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more. The connection is closed, so that the model server stops working for it."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.abort()
+        self._leave()
+
+    def pause(self) -> None:
+        """Stop reading the answer."""
+        self._paused = True
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        """Go on reading it."""
+        self._paused = False
+        if self._link is not None:
+            self._link.resume()
+
+    # What the pool says.
+
+    def _connected(self, link: Link) -> None:
+        self._connecting = None
+        self._upstream.balancer.connected(link.url)
+        self._send(link)
+
+    def _refused(self, error: Exception) -> None:
+        endpoint = self._leave()
+        if self._upstream.balancer.refused(endpoint.url, time.monotonic()):
+            log.warning("replica takes no connections; skipped for a while", replica=endpoint.replica, url=endpoint.url)
+        reason = str(error) or "it did not answer in time"
+        self._failure = errors.unreachable(self._target.label, f"{endpoint.replica}: {reason}")
+        self.begin()
+
+    def _send(self, link: Link) -> None:
+        origin, order = origin_of(link.url), self._order
+        first_line = b"POST %b%b HTTP/1.1" % (origin.prefix, order.path.encode())
+        framing = (b"content-length", b"%d" % len(order.body))
+        self._link = link
+        link.ask(render(first_line, [(b"host", origin.authority), *order.headers, framing]) + order.body, self)
+        if self._paused:
+            link.pause()
+
+    # What the connection says.
+
+    def head(self, status: int, fields: Headers) -> None:
+        """An answer has begun."""
+        endpoint, link = self._endpoint, self._link
+        if endpoint is None or link is None:
+            return
+        if status == 404:
+            link.abort()
+            self._leave()
+            log.warning("replica does not serve what it confirmed", replica=endpoint.replica, model=self._target.label)
+            self._failure = errors.not_loaded(self._target.route, self._target.label)
+            self.begin()
+            return
+        if status >= 500:
+            self._failed(endpoint, f"it answered {status}")
+        else:
+            self._upstream.balancer.answered(endpoint.url)
+        self._sink.head(status, fields)
+
+    def data(self, part: bytes) -> None:
+        """A part of its body."""
+        self._sink.data(part)
+
+    def whole(self) -> None:
+        """Its end."""
+        self._leave()
+        self._sink.whole()
+
+    def lost(self, error: Exception) -> None:
+        """It broke off."""
+        endpoint = self._leave()
+        self._failed(endpoint, str(error))
         if isinstance(error, TimeoutError):
-            return errors.upstream_timeout(target.label, self._read_timeout)
-        return errors.upstream_failed(target.label, str(error) or type(error).__name__)
+            self._sink.failed(errors.upstream_timeout(self._target.label, self._upstream.read_seconds))
+        else:
+            self._sink.failed(errors.upstream_failed(self._target.label, str(error)))
+
+    def _failed(self, endpoint: Endpoint, reason: str) -> None:
+        if self._upstream.balancer.failed(endpoint.url, time.monotonic()):
+            log.warning("replica fails; skipped for a while", replica=endpoint.replica, url=endpoint.url, reason=reason)
+
+    def _leave(self) -> Endpoint:
+        """Be done with the present replica."""
+        endpoint, self._endpoint, self._link = self._endpoint, None, None
+        self._connecting = None
+        if endpoint is None:
+            raise RuntimeError("a question was answered twice")
+        self._upstream.balancer.finished(endpoint.url)
+        return endpoint

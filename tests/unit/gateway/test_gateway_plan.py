@@ -60,7 +60,7 @@ R0, R1 = Endpoint("r0", A), Endpoint("r1", B)
 
 def test_requests_go_where_fewest_are_in_flight() -> None:
     balancer = Balancer(failures=3, seconds=5)
-    balancer.started(A)
+    balancer.started(A, 0)
     assert [balancer.choose([R0, R1], 0) for _ in range(4)] == [R1] * 4
     balancer.finished(A)
     assert {balancer.choose([R0, R1], 0) for _ in range(4)} == {R0, R1}

@@ -1,0 +1,55 @@
+"""What is known of a request when it is over, and who may want to know: the seam for capture, shadow and feedback."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.gateway.metrics import Outcome
+from services.gateway.plan import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished exchange.
+
+    Attributes:
+        request_id: the answer's ``x-tuneloop-request-id``.
+        unit: fingerprint of the unit under the route's present salt.
+        route: the route's name; `target` is what was chosen of it.
+        path: of the door.
+        request: the body as the client sent it.
+        status: what the client got; None where it left before any answer.
+        error: code of the gateway's own error; empty where there was none.
+        started: seconds since the epoch, when the request was whole.
+        seconds: from then to the end.
+        first_token: seconds from then to a stream's first output; None for others.
+        usage: the answer's `usage`; None where it has none.
+        response: the first bytes of the answer's body, as many as the observer wished for; None where that was none.
+        truncated: the answer was longer.
+    """
+
+    request_id: str
+    unit: int
+    route: str
+    target: Target
+    path: str
+    request: bytes
+    status: int | None
+    outcome: Outcome
+    error: str
+    started: float
+    seconds: float
+    first_token: float | None
+    usage: Mapping[str, Any] | None
+    response: bytes | None
+    truncated: bool
+
+
+class Observer(Protocol):
+    """Told of every exchange, on the event loop: both methods return at once, and what they raise is logged."""
+
+    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:
+        """An exchange begins: how many bytes of its answer to keep for `finished`; usually 0."""
+
+    def finished(self, record: Record) -> None:
+        """It is over. Called exactly once for each exchange."""

@@ -6,8 +6,6 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from starlette.applications import Starlette
-
 from services.gateway.api import build_app
 from services.gateway.asgi import AsgiServer
 from services.gateway.balance import Balancer
@@ -17,7 +15,8 @@ from services.gateway.keeper import TableKeeper
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.pool import Pool
-from services.gateway.proxy import DOORS, Proxy
+from services.gateway.proxy import DOORS, Admission, Proxy, admit_all
+from services.gateway.record import Observer
 from services.gateway.settings import GatewaySettings
 from services.gateway.site import Limits, Site
 from services.gateway.store import TableStore
@@ -35,16 +34,43 @@ _THREADS_SECONDS = 5.0
 
 
 class Gateway:
-    """What is served now, and the parts that serve it."""
+    """What is served now, and the parts that serve it.
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    Args:
+        admission: looks at the headers of each inference request before its body is read.
+        observer: told of each finished exchange.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, *, admission: Admission = admit_all, observer: Observer | None = None
+    ) -> None:
         self.settings = settings
         self.plan = Plan()
         self.metrics = GatewayMetrics()
+        self.timers = Timers()
+        silence = settings.read_timeout_seconds
+        self.pool = Pool(self.timers, connect_seconds=settings.connect_timeout_seconds, read_seconds=silence)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._latest = RouteTable()
         self._taking = False
+        self._keeper = TableKeeper(
+            TableStore(settings.state_dir),
+            lambda topics, on_event, on_caught_up: TableConsumer(
+                settings.kafka_bootstrap, topics, on_event, on_caught_up=on_caught_up
+            ),
+            self._use_soon,
+        )
         self._units = UnitCounter(settings.max_units)
         self._balancer = Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds)
+        self.proxy = Proxy(
+            settings, self.metrics, self._units, Upstream(self.pool, self._balancer, silence), lambda: self.plan,
+            admission=admission, observer=observer,
+        )
+        self.doors = AsgiServer(build_app(self.metrics, lambda: self.plan, lambda: self._keeper.complete))
+        self.site = Site(
+            limits=limits_of(settings), accept=by_door(self.proxy, self.doors), refused=self.proxy.refused,
+            timers=self.timers,
+        )
 
     def use(self, table: RouteTable) -> None:
         """Serve by this table from the next request on. Only on the event loop (or before it runs)."""
@@ -59,59 +85,43 @@ class Gateway:
         self.plan = plan
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve until SIGTERM or SIGINT, then finish what is in flight."""
-        loop = asyncio.get_running_loop()
-        keeper = TableKeeper(
-            TableStore(self.settings.state_dir),
-            lambda topics, on_event, on_caught_up: TableConsumer(
-                self.settings.kafka_bootstrap, topics, on_event, on_caught_up=on_caught_up
-            ),
-            lambda table: self._use_soon(loop, table),
-        )
-        self.use(keeper.load())
-        app = build_app(self.metrics, lambda: self.plan, lambda: keeper.complete)
-        keeper.start()
-        try:
-            await self._serve(app, listener)
-        finally:
-            await asyncio.to_thread(keeper.stop, _THREADS_SECONDS)
-
-    def _use_soon(self, loop: asyncio.AbstractEventLoop, table: RouteTable) -> None:
-        """From the consumer's thread: have the loop take up the newest table, once for a burst of facts."""
-        self._latest = table
-        if not self._taking:
-            self._taking = True
-            # A fact that arrives while the process ends finds the loop closed, and nobody to serve.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._take)
-
-    def _take(self) -> None:
-        self._taking = False
-        self.use(self._latest)
-
-    async def _serve(self, app: Starlette, listener: socket.socket) -> None:
-        settings = self.settings
-        timers = Timers()
-        silence = settings.read_timeout_seconds
-        pool = Pool(timers, connect_seconds=settings.connect_timeout_seconds, read_seconds=silence)
-        upstream = Upstream(pool, self._balancer, silence)
-        proxy = Proxy(settings, self.metrics, self._units, upstream, lambda: self.plan)
-        server = HttpServer(Site(
-            limits=limits_of(settings), accept=by_door(proxy, AsgiServer(app)), refused=proxy.refused, timers=timers,
-        ))
+        """Follow the route table and serve until SIGTERM or SIGINT."""
+        self._loop = loop = asyncio.get_running_loop()
+        self.use(self._keeper.load())
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, stop, signal.Signals(number).name)
-        ticking = loop.create_task(timers.run())
+        self._keeper.start()
+        try:
+            await self.serve(listener, stop)
+        finally:
+            await asyncio.to_thread(self._keeper.stop, _THREADS_SECONDS)
+
+    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        """Serve the present plan until `stop`, then finish what is in flight."""
+        ticking = asyncio.get_running_loop().create_task(self.timers.run())
+        server = HttpServer(self.site)
         await server.start(listener)
         host, port = listener.getsockname()[:2]
         log.info("gateway started", http=f"{host}:{port}")
         await stop.wait()
-        await server.stop(settings.shutdown_seconds)
-        pool.close()
+        await server.stop(self.settings.shutdown_seconds)
+        self.pool.close()
         ticking.cancel()
         log.info("gateway stopped")
+
+    def _use_soon(self, table: RouteTable) -> None:
+        """From the consumer's thread: have the loop take up the newest table, once for a burst of facts."""
+        self._latest = table
+        if self._loop is not None and not self._taking:
+            self._taking = True
+            # A fact that arrives while the process ends finds the loop closed, and nobody to serve.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._taking = False
+        self.use(self._latest)
 
 
 def _stop(stop: asyncio.Event, reason: str) -> None:

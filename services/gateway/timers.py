@@ -19,6 +19,11 @@ class Timers:
     def __init__(self) -> None:
         self._timed: set[Timed] = set()
 
+    @property
+    def count(self) -> int:
+        """How many are asked."""
+        return len(self._timed)
+
     def add(self, timed: Timed) -> None:
         """Ask `timed` from now on."""
         self._timed.add(timed)

@@ -32,6 +32,8 @@ DEVIATIONS = {
     "tansu-s3": TANSU,
     "apache-kafka": {},
 }
+# Whether the member leaves in the middle of its join or just after is up to the machine, so it passes now and then.
+RACES = {"test_a_member_may_leave_in_the_middle_of_joining"}
 
 
 @dataclass(frozen=True)
@@ -148,14 +150,14 @@ def any_broker(broker_name: str, brokers: Callable[[str], Broker]) -> Broker:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect the known deviations, strictly."""
+    """Expect the known deviations; strictly, but where a race decides."""
     for item in items:
         name = getattr(item, "originalname", "")
         params = getattr(getattr(item, "callspec", None), "params", {})
         reason = DEVIATIONS.get(params.get("broker_name", ""), {}).get(name)
         if reason:
             expected = (AssertionError, pytest.fail.Exception)
-            item.add_marker(pytest.mark.xfail(strict=True, reason=reason, raises=expected))
+            item.add_marker(pytest.mark.xfail(strict=name not in RACES, reason=reason, raises=expected))
 
 
 @dataclass(frozen=True)

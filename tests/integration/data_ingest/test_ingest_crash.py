@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from shared.db import connect
@@ -36,6 +37,16 @@ def apply_pipeline(broker: str, name: str) -> None:
         assert sink.send([record]) == [None]
 
 
+def publish(process: IngestProcess, pipeline: str, data: bytes) -> str:
+    """Upload rows once the service has heard of the pipeline, which it does some seconds after its start."""
+
+    def upload() -> httpx.Response | None:
+        answer = process.client.post("/v1/datasets", params={"pipeline": pipeline}, content=data)
+        return None if answer.status_code == 404 else answer.raise_for_status()
+
+    return str(eventually(upload, timeout=60, what=f"it knows {pipeline}").json()["dataset_id"])
+
+
 def state(process: IngestProcess, dataset_id: str) -> dict[str, Any]:
     found: dict[str, Any] = process.client.get(f"/v1/datasets/{dataset_id}").json()
     return found
@@ -52,9 +63,7 @@ def test_killed_in_the_middle_it_ends_the_work_once(
     apply_pipeline(broker, "crash-test")
     process.start()
     data = jsonl(rows(40_000, start=7_000_000))
-    dataset_id = process.client.post(
-        "/v1/datasets", params={"pipeline": "crash-test"}, content=data
-    ).raise_for_status().json()["dataset_id"]
+    dataset_id = publish(process, "crash-test", data)
     with connect_store(s3_settings) as store:
         before = set(store.list_prefixes("datasets/"))
         for _ in range(2):
@@ -77,9 +86,7 @@ def test_killed_in_the_middle_it_ends_the_work_once(
 def test_stopped_in_the_middle_it_ends_soon_and_orderly(process: IngestProcess, broker: str) -> None:
     apply_pipeline(broker, "stop-test")
     process.start()
-    dataset_id = process.client.post(
-        "/v1/datasets", params={"pipeline": "stop-test"}, content=jsonl(rows(200_000, start=8_000_000))
-    ).raise_for_status().json()["dataset_id"]
+    dataset_id = publish(process, "stop-test", jsonl(rows(200_000, start=8_000_000)))
     eventually(lambda: list(process.work_dir.glob(f"{dataset_id}/*/dataset/train.parquet")), what="the work")
     assert process.stop() == 0
     assert list(process.work_dir.glob("*")) == []

@@ -205,17 +205,27 @@ def test_a_fault_hits_its_share_of_one_model_s_requests_and_no_other(
 LONG = {"model": "tiny", "messages": [{"role": "user", "content": "go on"}], "temperature": 1.0, "stream": True}
 
 
+def long_generation(engine: ServingProcess) -> tuple[dict[str, Any], float]:
+    """A request that goes on to its limit of tokens on this machine, and how many seconds it takes."""
+    for seed in range(100):
+        body = {**LONG, "stream": False, "max_tokens": 400, "temperature": 2.0, "seed": seed}
+        answer = engine.client.post("/v1/chat/completions", json=body)
+        if answer.json()["choices"][0]["finish_reason"] == "length":
+            return body, answer.elapsed.total_seconds()
+    raise AssertionError("every answer came to an end of its own")
+
+
 def test_a_client_that_leaves_ends_its_generation(engine: ServingProcess) -> None:
+    body, seconds = long_generation(engine)
     for streams in (True, False):
-        body = {**LONG, "stream": streams, "max_tokens": 400, "temperature": 2.0, "seed": 5}
-        with httpx.Client(base_url=engine.url, trust_env=False, timeout=60) as client:
-            request = client.build_request("POST", "/v1/chat/completions", json=body)
+        with httpx.Client(base_url=engine.url, trust_env=False, timeout=60 if streams else seconds / 4) as client:
+            request = client.build_request("POST", "/v1/chat/completions", json={**body, "stream": streams})
             if streams:
                 answer = client.send(request, stream=True)
                 next(answer.iter_bytes())
             else:
                 with pytest.raises(httpx.ReadTimeout):
-                    client.send(client.build_request("POST", "/v1/chat/completions", json=body, timeout=0.3))
+                    client.send(request)
         eventually(lambda: gauge(engine, "tuneloop_engine_requests_running") == 0, timeout=5, what="the end of the row")
 
 

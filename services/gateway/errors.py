@@ -48,6 +48,23 @@ def invalid_field(name: str, detail: str) -> ApiError:
     return ApiError(400, "invalid_request", f"{name}: {detail}", param=name)
 
 
+def no_key() -> ApiError:
+    return ApiError(401, "invalid_api_key", "this gateway wants an API key: Authorization: Bearer tl_...")
+
+
+def unknown_key() -> ApiError:
+    return ApiError(401, "invalid_api_key", "the API key is not one of this gateway's")
+
+
+def expired_key(key: str) -> ApiError:
+    return ApiError(401, "invalid_api_key", f"the API key {key} has expired")
+
+
+def rate_limited(key: str, per_minute: float, seconds: int) -> ApiError:
+    message = f"the API key {key} may ask {per_minute:g} times a minute; try again in {seconds} s"
+    return ApiError(429, "rate_limit_exceeded", message, retry_after=seconds)
+
+
 def too_large(limit: int) -> ApiError:
     return ApiError(413, "request_too_large", f"the body is longer than {limit} bytes, the limit of this gateway")
 
@@ -76,6 +93,23 @@ def no_table() -> ApiError:
 
 def overloaded(limit: int) -> ApiError:
     return ApiError(503, "overloaded", f"{limit} requests are in flight, the limit of this gateway", retry_after=1)
+
+
+def unknown_request(request_id: str, model_version: str | None) -> ApiError:
+    hint = "give model_version as the answer's x-tuneloop-model-version had it, and with base also route"
+    if model_version is not None:
+        hint = f"and no route has a model version {model_version[:100]!r} now; with base, give route, too"
+    message = f"this gateway does not remember a request {request_id!r}; {hint}"
+    return ApiError(404, "request_not_found", message, param="request_id")
+
+
+def other_version(request_id: str, label: str) -> ApiError:
+    return ApiError(409, "other_model_version", f"{request_id!r} was answered by {label!r}", param="model_version")
+
+
+def feedback_not_kept() -> ApiError:
+    message = "the feedback could not be stored in time; it may be sent again without being counted twice"
+    return ApiError(503, "feedback_not_stored", message, retry_after=5)
 
 
 def no_replica(route: str, label: str) -> ApiError:

@@ -1,0 +1,132 @@
+"""Who may come in: API keys, how often each may ask, and for which routes."""
+
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from services.gateway import errors
+from services.gateway.bucket import TokenBucket
+from services.gateway.request import Headers
+from shared.api_keys import KeyRing
+
+Outcome = Literal["admitted", "rate_limited", "expired"]
+_OUTCOMES: tuple[Outcome, ...] = ("admitted", "rate_limited", "expired")
+
+
+class Caller(Protocol):
+    """Who asks. `id` is empty for somebody who needed no key."""
+
+    @property
+    def id(self) -> str: ...
+
+    def may_use(self, route: str) -> bool: ...
+
+
+class _Anyone:
+    """Everybody, where the gateway has no keys."""
+
+    id = ""
+
+    def may_use(self, _: str) -> bool:
+        return True
+
+
+ANYONE: Caller = _Anyone()
+# Looks at a request's headers before its body is read; raises `ApiError` to refuse it.
+Admission = Callable[[Headers], Caller]
+
+
+def admit_anyone(_: Headers) -> Caller:
+    """The admission of a gateway without keys."""
+    return ANYONE
+
+
+class KeyMetrics:
+    """What is counted about keys; series by id, as many as the file has."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "tuneloop_gateway_api_key"
+        self.requests = Counter(
+            f"{name}_requests_total", "Requests with a known key: admitted, rate_limited, expired", ["key", "outcome"],
+            registry=registry,
+        )
+        self.keys = Gauge(f"{name}s", "Keys in use", registry=registry)
+        self.file_ok = Gauge(
+            f"{name}s_file_ok", "1 while the file of keys is good; 0 while the last good one is used instead",
+            registry=registry,
+        )
+        self._ids: set[str] = set()
+
+    def use(self, ids: set[str]) -> None:
+        """Begin a new key's series at 0, and end those of keys that are gone."""
+        for outcome in _OUTCOMES:
+            for key in ids - self._ids:
+                self.requests.labels(key, outcome)
+            for key in self._ids - ids:
+                self.requests.remove(key, outcome)
+        self._ids = ids
+        self.keys.set(len(ids))
+
+
+class Doorkeeper:
+    """Admits requests by their keys. On one event loop; `use` too.
+
+    Args:
+        clock: seconds that only go forward, for the rates.
+        now: UTC, for the ends of keys.
+    """
+
+    def __init__(
+        self, metrics: KeyMetrics, *, clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._now = now
+        self._ring = KeyRing()
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def use(self, ring: KeyRing) -> None:
+        """Go by these keys from now on. A key that stays has spent what it has spent."""
+        now, before = self._clock(), self._buckets
+        self._buckets = {}
+        for entry in ring.keys.values():
+            rate = entry.requests_per_minute / 60
+            bucket = before.get(entry.id) or TokenBucket(rate, entry.burst, now)
+            bucket.change(rate, entry.burst, now)
+            self._buckets[entry.id] = bucket
+        self._ring = ring
+        self._metrics.use(set(ring.keys))
+
+    def admit(self, headers: Headers) -> Caller:
+        """Who asks.
+
+        Raises:
+            ApiError: 401 without a key that is good now; 429 where the key asks too often.
+        """
+        presented = bearer(headers)
+        entry = self._ring.find(presented)
+        if entry is None:
+            raise errors.no_key() if not presented else errors.unknown_key()
+        if entry.expired(self._now()):
+            self._count(entry.id, "expired")
+            raise errors.expired_key(entry.id)
+        wait = self._buckets[entry.id].take(self._clock())
+        if wait > 0:
+            self._count(entry.id, "rate_limited")
+            raise errors.rate_limited(entry.id, entry.requests_per_minute, math.ceil(wait))
+        self._count(entry.id, "admitted")
+        return entry
+
+    def _count(self, key: str, outcome: Outcome) -> None:
+        self._metrics.requests.labels(key, outcome).inc()
+
+
+def bearer(headers: Headers) -> bytes:
+    """The key in the header ``Authorization: Bearer``; empty where there is none."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""

@@ -1,0 +1,144 @@
+"""What may be said about which answer, and what of it counts."""
+
+import json
+from typing import Any
+
+import pytest
+
+from services.gateway.doorkeeper import ANYONE
+from services.gateway.errors import ApiError
+from services.gateway.feedback import Answers, Feedback, event_id, note, parse_feedback, resolve
+from services.gateway.plan import Plan, compile_plan
+from services.gateway.table import RouteTable, apply
+from shared.api_keys import new_key
+from tests.support.routes import canary, fact, route
+
+
+def feedback(**fields: Any) -> Feedback:
+    return parse_feedback(json.dumps({"request_id": "id-1", **fields}).encode())
+
+
+@pytest.fixture
+def plan() -> Plan:
+    table = RouteTable()
+    for payload in (canary("r", "r@1", "r@2", 1_000), route("other")):
+        table = apply(table, fact(payload))
+    return compile_plan(table)
+
+
+@pytest.mark.parametrize(("fields", "value", "verdict"), [
+    ({"score": 1}, 1, "good"), ({"score": 0.1}, 0.1, "good"), ({"score": 0}, 0, "neutral"), ({"score": -1}, -1, "bad"),
+    ({"label": "up"}, 1, "good"), ({"label": "down", "comment": "no"}, -1, "bad"),
+])
+def test_a_judgement_is_a_score_or_a_word(fields: dict[str, Any], value: float, verdict: str) -> None:
+    said = feedback(**fields)
+    assert (said.value, said.verdict) == (value, verdict)
+
+
+@pytest.mark.parametrize(("raw", "code", "param"), [
+    (b"", "invalid_json", None),
+    (b"[1]", "invalid_request", "the body"),
+    (b'{"score": 1}', "invalid_request", "request_id"),
+    (b'{"request_id": "a b", "score": 1}', "invalid_request", "request_id"),
+    (b'{"request_id": "a"}', "invalid_request", "the body"),
+    (b'{"request_id": "a", "score": 1, "label": "up"}', "invalid_request", "the body"),
+    (b'{"request_id": "a", "score": 2}', "invalid_request", "score"),
+    (b'{"request_id": "a", "score": true}', "invalid_request", "score"),
+    (b'{"request_id": "a", "score": NaN}', "invalid_request", "score"),
+    (b'{"request_id": "a", "score": "1"}', "invalid_request", "score"),
+    (b'{"request_id": "a", "label": "meh"}', "invalid_request", "label"),
+    (b'{"request_id": "a", "score": 1, "coment": "typo"}', "invalid_request", "coment"),
+    (json.dumps({"request_id": "a", "score": 1, "comment": "x" * 4001}).encode(), "invalid_request", "comment"),
+])
+def test_what_is_wrong_is_named(raw: bytes, code: str, param: str | None) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_feedback(raw)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)
+
+
+def test_an_answer_of_this_gateway_is_known_also_when_its_version_has_left(plan: Plan) -> None:
+    answers = Answers(limit=10)
+    answers.give("id-1", "gone", "gone@7")
+    found = resolve(feedback(score=1), answers, plan, ANYONE)
+    assert (found.route, found.label, found.seen) == ("gone", "gone@7", True)
+    assert resolve(feedback(score=1, model_version="gone@7"), answers, plan, ANYONE) is found
+    with pytest.raises(ApiError, match="was answered by 'gone@7'") as caught:
+        resolve(feedback(score=1, model_version="r@1"), answers, plan, ANYONE)
+    assert caught.value.status == 409
+
+
+@pytest.mark.parametrize(("fields", "expected"), [
+    ({"model_version": "r@2"}, ("r", "r@2")),
+    ({"model_version": "r@1", "route": "r"}, ("r", "r@1")),
+    ({"model_version": "base", "route": "other"}, ("other", "base")),
+])
+def test_an_answer_of_elsewhere_needs_a_version_that_is_in_the_route_table(
+    plan: Plan, fields: dict[str, str], expected: tuple[str, str],
+) -> None:
+    found = resolve(feedback(score=1, **fields), Answers(limit=10), plan, ANYONE)
+    assert (found.route, found.label, found.seen) == (*expected, False)
+
+
+@pytest.mark.parametrize("fields", [
+    {}, {"model_version": "r@3"}, {"model_version": "base"}, {"model_version": "base", "route": "r"},
+    {"model_version": "nobody@1"}, {"model_version": "r@1", "route": "other"}, {"model_version": ""},
+])
+def test_an_answer_that_nobody_knows_is_404_with_what_to_do(plan: Plan, fields: dict[str, str]) -> None:
+    with pytest.raises(ApiError, match=r"does not remember a request 'id-1'.*route") as caught:
+        resolve(feedback(score=1, **fields), Answers(limit=10), plan, ANYONE)
+    assert (caught.value.status, caught.value.code) == (404, "request_not_found")
+
+
+def test_a_key_that_may_not_use_the_route_learns_nothing(plan: Plan) -> None:
+    _, stranger = new_key("a", routes=frozenset({"other"}), requests_per_minute=1, burst=1, expires=None)
+    answers = Answers(limit=10)
+    answers.give("id-1", "r", "r@1")
+    with pytest.raises(ApiError) as known:
+        resolve(feedback(score=1), answers, plan, stranger)
+    with pytest.raises(ApiError) as unknown:
+        resolve(feedback(score=1), Answers(limit=10), plan, stranger)
+    assert known.value.body() == unknown.value.body()
+
+
+def test_memory_is_bounded_and_made_up_ids_do_not_push_out_answers(plan: Plan) -> None:
+    answers = Answers(limit=3)
+    answers.give("id-1", "r", "r@1")
+    for number in range(10):
+        answers.tell(f"made-up-{number}", "r", "r@2")
+    assert answers.find("id-1") is not None
+    for number in range(3):
+        answers.give(f"later-{number}", "r", "r@1")
+    assert answers.find("id-1") is None
+    assert answers.tell("made-up-9", "r", "r@2") is answers.tell("made-up-9", "r", "r@2")
+
+
+def test_the_first_of_each_key_counts_and_later_ones_replace_without_counting() -> None:
+    answers = Answers(limit=3)
+    answers.give("id-1", "r", "r@1")
+    answer = answers.find("id-1")
+    assert answer is not None
+    down, up = feedback(label="down"), feedback(score=1)
+    assert note(answer, "a", down.digest())
+    assert not note(answer, "a", up.digest())
+    assert answer.said == {"a": up.digest()}
+    assert note(answer, "b", down.digest())
+    # A request id that is used again is another answer.
+    answers.give("id-1", "r", "r@2")
+    again = answers.find("id-1")
+    assert again is not None
+    assert note(again, "a", down.digest())
+
+
+def test_the_keys_remembered_of_one_answer_are_bounded() -> None:
+    answers = Answers(limit=3)
+    answer = answers.tell("id-1", "r", "r@1")
+    counted = sum(note(answer, f"key{number}", "digest") for number in range(100))
+    assert counted == len(answer.said) == 16
+
+
+def test_the_same_said_again_is_the_same_event() -> None:
+    down, up = feedback(label="down"), feedback(label="up")
+    assert event_id(down, "a", "") == event_id(feedback(score=-1.0), "a", "")
+    ids = {event_id(down, "a", ""), event_id(down, "b", ""), event_id(up, "a", down.digest()),
+           event_id(down, "a", up.digest()), event_id(feedback(label="down", comment="why"), "a", "")}
+    assert len(ids) == 5

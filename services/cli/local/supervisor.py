@@ -29,6 +29,9 @@ from services.cli.local.processes import Component, Running, end_leftovers, envi
 from shared.errors import TuneloopError
 
 _TICK = 0.2
+# SeaweedFS waits 15 s for streams between its own parts. What it has acknowledged is with the kernel by then, and
+# outlives its process.
+_S3_GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,8 @@ class Supervisor:
         infrastructure = {"s3", "kafka", "prometheus"}
         stop_all([r.process for r in self._running if r.component.name not in infrastructure])
         end_leftovers(self._home.stack_id, spare=[r.process.pid for r in self._running])
-        for name in ("prometheus", "kafka", "s3"):
-            stop_all([r.process for r in self._running if r.component.name == name])
+        for name, grace in (("prometheus", 20.0), ("kafka", 20.0), ("s3", _S3_GRACE_SECONDS)):
+            stop_all([r.process for r in self._running if r.component.name == name], grace)
         self._running.clear()
         self._say("failed" if failed else "stopped", self._message if failed else "")
 

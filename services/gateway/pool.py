@@ -113,10 +113,15 @@ class Pool:
 
     async def _open(self, url: str) -> Link:
         origin = origin_of(url)
-        _, link = await asyncio.get_running_loop().create_connection(
-            lambda: Link(url, self, read_seconds=self._read_seconds, idle_seconds=KEEPALIVE_SECONDS),
-            origin.host, origin.port, ssl=self._context() if origin.tls else None,
-        )
+        link = Link(url, self, read_seconds=self._read_seconds, idle_seconds=KEEPALIVE_SECONDS)
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: link, origin.host, origin.port, ssl=self._context() if origin.tls else None
+            )
+        except BaseException:
+            # uvloop closes a connection whose making was cancelled, and never tells its protocol.
+            self.forget(link)
+            raise
         return link
 
     def _context(self) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from services.gateway.server import Gateway, bind
 from services.gateway.settings import GatewaySettings
+from shared.errors import InvalidInputError
 from shared.telemetry import configure
 
 
@@ -24,7 +25,12 @@ def main() -> int:
         sys.stderr.write(f"gateway: cannot listen on {settings.http_host}:{settings.http_port}: {error}; "
                          "set TUNELOOP_HTTP_PORT to a free port\n")
         return 1
-    uvloop.run(Gateway(settings).run(listener))
+    try:
+        gateway = Gateway(settings)
+    except InvalidInputError as error:
+        sys.stderr.write(f"gateway: cannot start: {error}; TUNELOOP_API_KEYS_FILE says which file is read\n")
+        return 2
+    uvloop.run(gateway.run(listener))
     return 0
 
 

@@ -4,7 +4,7 @@ There is no catch-all: whatever is neither here nor a door of the data path, loa
 all, never reaches a model server.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,24 +14,34 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from services.gateway.doorkeeper import Admission
 from services.gateway.errors import ApiError
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, RoutePlan, Target
 from services.gateway.proxy import DOORS
 
 
-def build_app(metrics: GatewayMetrics, plan: Callable[[], Plan], complete: Callable[[], bool]) -> Starlette:
+def build_app(
+    metrics: GatewayMetrics, plan: Callable[[], Plan], complete: Callable[[], bool], admission: Admission,
+    feedback: Callable[[Request], Awaitable[Response]],
+) -> Starlette:
     """The ASGI application.
 
     Args:
         complete: whether the plan comes from a whole route table, be it one without routes.
+        admission: says who asks. Health and metrics are for those who run the gateway, and ask no key.
+        feedback: the door for feedback.
     """
 
-    async def models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_model(route) for route in plan().routes.values()]})
+    def visible(request: Request) -> list[RoutePlan]:
+        caller = admission(dict(request.headers.raw))
+        return [route for name, route in plan().routes.items() if caller.may_use(name)]
 
-    async def routes(_: Request) -> Response:
-        return JSONResponse({"items": [_route(route) for route in plan().routes.values()]})
+    async def models(request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [_model(route) for route in visible(request)]})
+
+    async def routes(request: Request) -> Response:
+        return JSONResponse({"items": [_route(route) for route in visible(request)]})
 
     async def health(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -48,11 +58,12 @@ def build_app(metrics: GatewayMetrics, plan: Callable[[], Plan], complete: Calla
         routes=[
             Route("/v1/models", models),
             Route("/v1/routes", routes),
+            Route("/v1/feedback", feedback, methods=["POST"]),
             Route("/healthz", health),
             Route("/readyz", ready),
             Route("/metrics", exposition),
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _bug},
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _bug},
     )
 
 
@@ -93,13 +104,23 @@ async def _http_error(request: Request, error: Exception) -> Response:
         answer = ApiError(405, "method_not_allowed", f"{request.method} is not for {request.url.path}")
     elif status == 404:
         answer = ApiError(404, "not_found", f"the gateway has no {request.url.path}; it serves {', '.join(DOORS)}, "
-                                            "/v1/models and /v1/routes")
+                                            "/v1/models, /v1/routes and /v1/feedback")
     else:
         answer = ApiError(status, "http_error", str(error))
-    return Response(answer.body(), status_code=status, headers=headers, media_type="application/json")
+    return _answer(answer, headers)
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return _answer(error, {})
 
 
 async def _bug(_: Request, __: Exception) -> Response:
     """A mistake of ours; the bridge logs it with its traceback."""
-    answer = ApiError(500, "internal_error", "the gateway failed; its log says why")
-    return Response(answer.body(), status_code=500, media_type="application/json")
+    return _answer(ApiError(500, "internal_error", "the gateway failed; its log says why"), {})
+
+
+def _answer(error: ApiError, headers: Mapping[str, str]) -> Response:
+    ours = {name.decode(): value.decode() for name, value in error.headers()}
+    return Response(error.body(), status_code=error.status, headers={**ours, **headers})

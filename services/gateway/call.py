@@ -74,10 +74,7 @@ class Call:
 
     def respond_error(self, error: errors.ApiError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with one of the gateway's own errors."""
-        fields = [(b"content-type", b"application/json"), *headers]
-        if error.retry_after is not None:
-            fields.append((b"retry-after", b"%d" % error.retry_after))
-        self.respond(error.status, fields, error.body())
+        self.respond(error.status, [*error.headers(), *headers], error.body())
 
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Begin an answer whose length is not known yet."""

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.gateway import errors
 from services.gateway.bucket import TokenBucket
-from services.gateway.request import Headers
+from services.gateway.request import Headers, bearer
 from shared.api_keys import KeyRing
 
 Outcome = Literal["admitted", "rate_limited", "expired"]
@@ -124,9 +124,3 @@ class Doorkeeper:
 
     def _count(self, key: str, outcome: Outcome) -> None:
         self._metrics.requests.labels(key, outcome).inc()
-
-
-def bearer(headers: Headers) -> bytes:
-    """The key in the header ``Authorization: Bearer``; empty where there is none."""
-    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else b""

@@ -28,7 +28,18 @@ class ApiError(TuneloopError):
     @property
     def type_(self) -> str:
         """The OpenAI error type."""
+        if self.status == 429:
+            return "requests"
         return "invalid_request_error" if self.status < 500 else "server_error"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What belongs into the answer's head."""
+        found = [(b"content-type", b"application/json")]
+        if self.status == 401:
+            found.append((b"www-authenticate", b"Bearer"))
+        if self.retry_after is not None:
+            found.append((b"retry-after", b"%d" % self.retry_after))
+        return found
 
     def body(self) -> bytes:
         """The JSON body."""

@@ -24,14 +24,10 @@ class KeyFile:
         on_state: called with whether the file is good, whenever it was read.
     """
 
-    def __init__(
-        self, path: Path, on_change: Callable[[KeyRing], None], on_state: Callable[[bool], None], *,
-        check_seconds: float = _CHECK_SECONDS,
-    ) -> None:
+    def __init__(self, path: Path, on_change: Callable[[KeyRing], None], on_state: Callable[[bool], None]) -> None:
         self._path = path
         self._on_change = on_change
         self._on_state = on_state
-        self._check_seconds = check_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="api-keys", daemon=True)
         self._mark: Mark | None = None
@@ -72,7 +68,7 @@ class KeyFile:
         self._on_change(ring)
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._check_seconds):
+        while not self._stop.wait(_CHECK_SECONDS):
             self.check()
 
     def _present_mark(self) -> Mark | None:

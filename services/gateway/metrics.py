@@ -15,7 +15,12 @@ from services.gateway.sse import token_counts
 
 Outcome = Literal["ok", "error", "rejected"]
 
+ShadowOutcome = Literal["ok", "error", "rejected", "timeout", "dropped"]
+Verdict = Literal["good", "neutral", "bad"]
+
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "error", "rejected")
+_SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = ("ok", "error", "rejected", "timeout", "dropped")
+_VERDICTS: tuple[Verdict, ...] = ("good", "neutral", "bad")
 _DURATION = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _INTER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -26,11 +31,12 @@ RETIRED_KEPT = 8
 class TargetMetrics:
     """The series of one model version of a route."""
 
-    __slots__ = ("_outcomes", "_tokens", "duration", "first_token", "inter_token", "units")
+    __slots__ = ("_outcomes", "_tokens", "_verdicts", "duration", "first_token", "inter_token", "units")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
         self._tokens = tuple(metrics.tokens.labels(route, label, kind) for kind in ("prompt", "completion"))
+        self._verdicts = {verdict: metrics.feedback.labels(route, label, verdict) for verdict in _VERDICTS}
         self.duration = metrics.duration.labels(route, label)
         self.first_token = metrics.first_token.labels(route, label)
         self.inter_token = metrics.inter_token.labels(route, label)
@@ -40,11 +46,29 @@ class TargetMetrics:
         """A request ended."""
         self._outcomes[outcome].inc()
 
+    def judged(self, verdict: Verdict) -> None:
+        """Somebody judged an answer."""
+        self._verdicts[verdict].inc()
+
     def used(self, usage: object) -> None:
         """Count the tokens of a `usage` object, if it is one."""
         for series, count in zip(self._tokens, token_counts(usage), strict=True):
             if count:
                 series.inc(count)
+
+
+class ShadowMetrics:
+    """The series of a model version that gets copies of requests."""
+
+    __slots__ = ("_outcomes", "duration")
+
+    def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
+        self._outcomes = {outcome: metrics.shadowed.labels(route, label, outcome) for outcome in _SHADOW_OUTCOMES}
+        self.duration = metrics.shadow_duration.labels(route, label)
+
+    def ended(self, outcome: ShadowOutcome) -> None:
+        """A copy was answered, or was not."""
+        self._outcomes[outcome].inc()
 
 
 class GatewayMetrics:
@@ -74,6 +98,18 @@ class GatewayMetrics:
         self.tokens = Counter(
             f"{name}tokens_total", "Tokens that answers' usage reports", [*target, "kind"], registry=self.registry
         )
+        self.feedback = Counter(
+            f"{name}feedback_total", "Answers by what was thought of them first: good, neutral, bad",
+            [*target, "verdict"], registry=self.registry,
+        )
+        self.shadowed = Counter(
+            f"{name}shadow_total", "Copies of requests to a shadow: ok, error, rejected, timeout, dropped",
+            [*target, "outcome"], registry=self.registry,
+        )
+        self.shadow_duration = Histogram(
+            f"{name}shadow_duration_seconds", "From sending a copy to the last byte of its answer, outcome ok", target,
+            buckets=_DURATION, registry=self.registry,
+        )
         self.units = Gauge(
             f"{name}units_seen", "Distinct units (users) under the route's present salt", target, registry=self.registry
         )
@@ -90,6 +126,7 @@ class GatewayMetrics:
         )
         self.in_flight = Gauge(f"{name}in_flight", "Requests in flight", registry=self.registry)
         self._targets: dict[tuple[str, str], TargetMetrics] = {}
+        self._shadows: dict[tuple[str, str], ShadowMetrics] = {}
         self._weights: set[tuple[str, str, str]] = set()
         self._retired: dict[str, list[str]] = {}
 
@@ -100,6 +137,13 @@ class GatewayMetrics:
             found = self._targets[route, label] = TargetMetrics(self, route, label)
         return found
 
+    def shadow(self, route: str, label: str) -> ShadowMetrics:
+        """The series of a shadow, created at 0 on first sight; most versions never are one."""
+        found = self._shadows.get((route, label))
+        if found is None:
+            found = self._shadows[route, label] = ShadowMetrics(self, route, label)
+        return found
+
     def use(self, plan: Plan) -> None:
         """Bring the series in line with the routes that are served from now on."""
         weights: set[tuple[str, str, str]] = set()
@@ -107,6 +151,8 @@ class GatewayMetrics:
             self.revision.labels(name).set(route.spec.revision)
             for target in route.targets.values():
                 self.target(name, target.label)
+                if target.shadow_share > 0:
+                    self.shadow(name, target.label)
                 self.weight.labels(name, target.label, target.role).set(target.effective_weight)
                 weights.add((name, target.label, target.role))
             self._retire(name, route)
@@ -130,5 +176,11 @@ class GatewayMetrics:
             self.requests.remove(route, label, outcome)
         for kind in ("prompt", "completion"):
             self.tokens.remove(route, label, kind)
+        for verdict in _VERDICTS:
+            self.feedback.remove(route, label, verdict)
+        if self._shadows.pop((route, label), None) is not None:
+            for shadow_outcome in _SHADOW_OUTCOMES:
+                self.shadowed.remove(route, label, shadow_outcome)
+            self.shadow_duration.remove(route, label)
         for series in (self.duration, self.first_token, self.inter_token, self.units):
             series.remove(route, label)

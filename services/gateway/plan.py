@@ -32,6 +32,7 @@ class Target:
         effective_weight: basis points that it gets: 0 for a candidate or control that no replica confirmed; what
             they do not get is stable's.
         endpoints: the replicas that confirmed it.
+        shadow_share: of the requests that other targets answer; it gets copies of these.
     """
 
     route: str
@@ -41,16 +42,23 @@ class Target:
     weight: int
     effective_weight: int
     endpoints: tuple[Endpoint, ...]
+    shadow_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    """A route, ready to be asked. `targets` has one entry per role that the route has."""
+    """A route, ready to be asked.
+
+    Attributes:
+        targets: one per role that the route has.
+        shadows: those that get copies, and that a replica has confirmed.
+    """
 
     spec: RouteUpdated
     targets: Mapping[Role, Target]
     candidate_weight: int
     control_weight: int
+    shadows: tuple[Target, ...] = ()
 
     def choose(self, place: int) -> Target:
         """The target of a position of the split."""
@@ -78,22 +86,25 @@ def _route(spec: RouteUpdated, replicas: Mapping[str, Replica]) -> RoutePlan:
     weights: dict[Role, int] = {t.role: t.weight if confirmed[t.role] else 0 for t in spec.targets}
     weights["stable"] = 0
     weights["stable"] = POSITIONS - sum(weights.values())
+    targets: dict[Role, Target] = {
+        target.role: Target(
+            route=spec.route,
+            label=target.model_version or BASE_LABEL,
+            upstream_model=target.model_version or spec.base_model,
+            role=target.role,
+            weight=target.weight,
+            effective_weight=weights[target.role],
+            endpoints=confirmed[target.role],
+            shadow_share=target.shadow_share,
+        )
+        for target in spec.targets
+    }
     return RoutePlan(
         spec=spec,
-        targets={
-            target.role: Target(
-                route=spec.route,
-                label=target.model_version or BASE_LABEL,
-                upstream_model=target.model_version or spec.base_model,
-                role=target.role,
-                weight=target.weight,
-                effective_weight=weights[target.role],
-                endpoints=confirmed[target.role],
-            )
-            for target in spec.targets
-        },
+        targets=targets,
         candidate_weight=weights.get("candidate", 0),
         control_weight=weights.get("control", 0),
+        shadows=tuple(target for target in targets.values() if target.shadow_share > 0 and target.endpoints),
     )
 
 

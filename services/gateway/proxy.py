@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from services.gateway import errors
 from services.gateway.call import Call
+from services.gateway.doorkeeper import Admission, Caller, admit_anyone
 from services.gateway.exchange import Exchange
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, RoutePlan
 from services.gateway.record import Observer
-from services.gateway.request import Headers, parse, unit_of
+from services.gateway.request import parse, unit_of
 from services.gateway.settings import GatewaySettings
 from services.gateway.split import fingerprint, position
 from services.gateway.tracing import Tracer
@@ -20,26 +21,18 @@ DOORS = ("/v1/chat/completions", "/v1/completions")
 
 _FORWARDED = (b"accept", b"traceparent", b"tracestate")
 
-# Looks at a request's headers before its body is read; raises `ApiError` to refuse it.
-Admission = Callable[[Headers], None]
-
-
-def admit_all(_: Headers) -> None:
-    """The admission of a gateway that knows no keys."""
-
-
 class Proxy:
     """Serves inference requests by the present plan.
 
     Args:
         plan: gives the plan in effect now.
-        admission: see `Admission`.
+        admission: says who asks, by the headers, before the body is read.
         observer: told of every exchange.
     """
 
     def __init__(
         self, settings: GatewaySettings, metrics: GatewayMetrics, units: UnitCounter, upstream: Upstream,
-        plan: Callable[[], Plan], *, admission: Admission = admit_all, observer: Observer | None = None,
+        plan: Callable[[], Plan], *, admission: Admission = admit_anyone, observer: Observer | None = None,
     ) -> None:
         self.metrics = metrics
         self.upstream = upstream
@@ -61,18 +54,18 @@ class Proxy:
         try:
             if self.in_flight >= self._settings.max_in_flight:
                 raise errors.overloaded(self._settings.max_in_flight)
-            self._admission(call.head.fields)
+            caller = self._admission(call.head.fields)
         except errors.ApiError as error:
             self.refused(error)
             raise
         self.in_flight += 1
-        return Inference(self, call)
+        return Inference(self, call, caller)
 
     def refused(self, error: errors.ApiError) -> None:
         """Count a request that got no target."""
         self.metrics.unrouted.labels(error.code).inc()
 
-    def order(self, call: Call, raw: bytes) -> Order:
+    def order(self, call: Call, caller: Caller, raw: bytes) -> Order:
         """Read a request and choose its target.
 
         Raises:
@@ -80,7 +73,7 @@ class Proxy:
         """
         fields = call.head.fields
         request = parse(raw)
-        chosen = self._route(request.route)
+        chosen = self._route(request.route, caller)
         mark = fingerprint(chosen.spec.salt, unit_of(fields, request.user, call.identity))
         target = chosen.choose(position(mark))
         body = request.body_for(target.upstream_model)
@@ -103,28 +96,32 @@ class Proxy:
             max_response_bytes=self._settings.max_response_bytes, observer=self._observer,
         )
 
-    def _route(self, name: str) -> RoutePlan:
+    def _route(self, name: str, caller: Caller) -> RoutePlan:
+        """A route that the caller may not use is one that does not exist."""
         plan = self._plan()
         chosen = plan.routes.get(name)
-        if chosen is None:
-            raise errors.unknown_model(name, plan.routes) if plan.routes else errors.no_table()
-        return chosen
+        if chosen is not None and caller.may_use(name):
+            return chosen
+        if not plan.routes:
+            raise errors.no_table()
+        raise errors.unknown_model(name, [route for route in plan.routes if caller.may_use(route)])
 
 
 class Inference:
     """One call: waiting for its body, then an exchange."""
 
-    __slots__ = ("_call", "_exchange", "_proxy")
+    __slots__ = ("_call", "_caller", "_exchange", "_proxy")
 
-    def __init__(self, proxy: Proxy, call: Call) -> None:
+    def __init__(self, proxy: Proxy, call: Call, caller: Caller) -> None:
         self._proxy = proxy
         self._call = call
+        self._caller = caller
         self._exchange: Exchange | None = None
 
     def start(self, body: bytes) -> None:
         """The request is whole."""
         try:
-            order = self._proxy.order(self._call, body)
+            order = self._proxy.order(self._call, self._caller, body)
         except errors.ApiError as error:
             self.refused(error)
             self._call.respond_error(error, [(b"x-tuneloop-request-id", self._call.identity.encode())])

@@ -78,7 +78,12 @@ def unit_of(headers: Headers, user: str, fallback: str) -> str:
         return unit.decode("utf-8", "surrogateescape")
     if user:
         return user
-    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and (key := key.strip()):
+    if key := bearer(headers):
         return key.decode("utf-8", "surrogateescape")
     return fallback
+
+
+def bearer(headers: Headers) -> bytes:
+    """The API key in ``Authorization: Bearer``; empty where there is none."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""

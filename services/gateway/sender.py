@@ -72,11 +72,14 @@ class EventSender:
         """Begin."""
         self._thread.start()
 
-    def stop(self, timeout: float) -> None:
-        """Publish what waits and end, within `timeout` seconds; what is left then is lost."""
+    def finish(self) -> None:
+        """Take nothing more, publish what waits, and end."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for that at most `timeout` seconds; what is left then is lost."""
         self._thread.join(timeout)
 
     def offer(self, parcel: Parcel) -> bool:

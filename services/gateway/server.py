@@ -1,4 +1,4 @@
-"""Wires the gateway together and runs it: one event loop for requests, two threads for the route table."""
+"""Wires the gateway together and runs it: one event loop for requests, threads for all that may take long."""
 
 import asyncio
 import signal
@@ -10,12 +10,14 @@ from services.gateway.api import build_app
 from services.gateway.asgi import AsgiServer
 from services.gateway.balance import Balancer
 from services.gateway.call import Call, Work
+from services.gateway.doorkeeper import Admission
+from services.gateway.features import Features
 from services.gateway.http_server import HttpServer
 from services.gateway.keeper import TableKeeper
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.pool import Pool
-from services.gateway.proxy import DOORS, Admission, Proxy, admit_all
+from services.gateway.proxy import DOORS, Proxy
 from services.gateway.record import Observer
 from services.gateway.settings import GatewaySettings
 from services.gateway.site import Limits, Site
@@ -37,12 +39,15 @@ class Gateway:
     """What is served now, and the parts that serve it.
 
     Args:
-        admission: looks at the headers of each inference request before its body is read.
-        observer: told of each finished exchange.
+        admission: looks at the headers of each request before its body is read, instead of the API keys.
+        observer: told of each exchange, instead of capture, feedback and shadows.
+
+    Raises:
+        InvalidInputError: the file of API keys is not good.
     """
 
     def __init__(
-        self, settings: GatewaySettings, *, admission: Admission = admit_all, observer: Observer | None = None
+        self, settings: GatewaySettings, *, admission: Admission | None = None, observer: Observer | None = None
     ) -> None:
         self.settings = settings
         self.plan = Plan()
@@ -62,11 +67,15 @@ class Gateway:
         )
         self._units = UnitCounter(settings.max_units)
         self._balancer = Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds)
+        self.features = Features(settings, self.metrics, self.timers, lambda: self.plan, admission=admission)
         self.proxy = Proxy(
             settings, self.metrics, self._units, Upstream(self.pool, self._balancer, silence), lambda: self.plan,
-            admission=admission, observer=observer,
+            admission=self.features.admission, observer=observer or self.features,
         )
-        self.doors = AsgiServer(build_app(self.metrics, lambda: self.plan, lambda: self._keeper.complete))
+        self.doors = AsgiServer(build_app(
+            self.metrics, lambda: self.plan, lambda: self._keeper.complete, self.features.admission,
+            self.features.feedback.post,
+        ))
         self.site = Site(
             limits=limits_of(settings), accept=by_door(self.proxy, self.doors), refused=self.proxy.refused,
             timers=self.timers,
@@ -77,6 +86,7 @@ class Gateway:
         plan = compile_plan(table)
         self.metrics.use(plan)
         self._balancer.keep_only(plan.endpoints())
+        self.features.shadow.use(plan)
         present = {(name, target.label): route.spec.salt for name, route in plan.routes.items()
                    for target in route.targets.values()}
         self._units.keep_only(set(present))
@@ -101,11 +111,14 @@ class Gateway:
         """Serve the present plan until `stop`, then finish what is in flight."""
         ticking = asyncio.get_running_loop().create_task(self.timers.run())
         server = HttpServer(self.site)
+        self.features.start()
         await server.start(listener)
         host, port = listener.getsockname()[:2]
         log.info("gateway started", http=f"{host}:{port}")
         await stop.wait()
         await server.stop(self.settings.shutdown_seconds)
+        self.features.close()
+        await asyncio.to_thread(self.features.stop, _THREADS_SECONDS)
         self.pool.close()
         ticking.cancel()
         log.info("gateway stopped")

@@ -50,3 +50,26 @@ class GatewaySettings(ServiceSettings):
         default=100_000, ge=1, description="distinct units counted per model version; the count stops there"
     )
     shutdown_seconds: int = Field(default=20, ge=1, description="time for requests in flight to finish after SIGTERM")
+    api_keys_file: Path | None = Field(
+        default=None, description="file of API keys, read again when it changes; without one anybody may ask"
+    )
+    capture_queue_bytes: int = Field(
+        default=33_554_432, ge=1024, description="samples that wait for Kafka; more are dropped and counted"
+    )
+    capture_answer_bytes: int = Field(
+        default=1_048_576, ge=1024,
+        description="raw bytes of an answer that are kept for its sample; a stream has some 200 for each token",
+    )
+    feedback_memory: int = Field(
+        default=50_000, ge=0,
+        description="answers of late whose model version is remembered for feedback; some 400 bytes each",
+    )
+    feedback_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="time in which Kafka must take a feedback; then it is answered with 503"
+    )
+    shadow_max_in_flight: int = Field(
+        default=32, ge=1, description="shadow copies at once; more are dropped and counted"
+    )
+    shadow_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="time for the whole answer to a shadow copy, which is then cut off"
+    )

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from services.gateway.proxy import Admission, admit_all
+from services.gateway.doorkeeper import Admission
 from services.gateway.record import Observer
 from services.gateway.server import Gateway
 from services.gateway.settings import GatewaySettings
@@ -118,7 +118,7 @@ class Stand:
 
 @contextmanager
 def running_stand(
-    facts: Callable[[list[str]], list[Payload]], *handlers: Handler, admission: Admission = admit_all,
+    facts: Callable[[list[str]], list[Payload]], *handlers: Handler, admission: Admission | None = None,
     observer: Observer | None = None, **settings: Any,
 ) -> Iterator[Stand]:
     """A gateway before one model server per handler; `facts` gets their URLs."""

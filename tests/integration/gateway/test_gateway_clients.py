@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from services.gateway.doorkeeper import ANYONE, Caller
 from services.gateway.errors import ApiError
 from services.gateway.request import Headers
 from tests.support.gateway_stand import (
@@ -47,9 +48,10 @@ async def model_server(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 PRODUCED: list[int] = []
 
 
-def admit(headers: Headers) -> None:
+def admit(headers: Headers) -> Caller:
     if headers.get(b"authorization") == b"Bearer bad":
         raise ApiError(401, "invalid_api_key", "no")
+    return ANYONE
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +255,15 @@ def test_a_client_that_leaves_ends_the_stream(stand: Stand) -> None:
     stand.assert_clean()
     assert stand.value("requests_total", **outcome) == before + 1
     assert stand.value("in_flight") == 0
+
+
+def test_clients_that_leave_while_a_connection_is_made_for_them_leave_nothing_behind() -> None:
+    with running_stand(
+        lambda urls: [route("r", target("r@1", "stable", 10_000)), loaded("one", urls[0], "r@1")], model_server
+    ) as alone:
+        for _ in range(30):
+            with alone.connect() as client:
+                client.sendall(request(BODY))
+        left = {"route": "r", "model_version": "r@1", "outcome": "rejected"}
+        eventually(lambda: alone.value("requests_total", **left) == 30, timeout=10)
+        alone.assert_clean()

@@ -1,16 +1,24 @@
 """What may be said about which answer, and what of it counts."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
-from services.gateway.doorkeeper import ANYONE
+from services.gateway.doorkeeper import ANYONE, admit_anyone
 from services.gateway.errors import ApiError
 from services.gateway.feedback import Answers, Feedback, event_id, note, parse_feedback, resolve
+from services.gateway.feedback_door import FeedbackDoor
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
+from services.gateway.sender import EventSender
 from services.gateway.table import RouteTable, apply
 from shared.api_keys import new_key
+from shared.messaging.broker import Outgoing
 from tests.support.routes import canary, fact, route
 
 
@@ -142,3 +150,59 @@ def test_the_same_said_again_is_the_same_event() -> None:
     ids = {event_id(down, "a", ""), event_id(down, "b", ""), event_id(up, "a", down.digest()),
            event_id(down, "a", up.digest()), event_id(feedback(label="down", comment="why"), "a", "")}
     assert len(ids) == 5
+
+
+def test_a_kafka_that_is_silent_is_waited_for_only_so_long_and_a_late_one_is_not_counted(plan: Plan) -> None:
+    """The sender's thread is not started: nobody ever answers, until the test does."""
+    answers, metrics, sink = Answers(limit=3), GatewayMetrics(), Taker()
+    answers.give("id-1", "r", "r@1")
+    sender = EventSender("feedback", lambda: sink, max_bytes=10_000)
+    door = FeedbackDoor(sender, answers, metrics, lambda: plan, admit_anyone, seconds=0.05)
+
+    async def judge() -> None:
+        with pytest.raises(ApiError) as caught:
+            await door.post(posted({"request_id": "id-1", "score": 1}))
+        assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "feedback_not_stored", 5)
+        sender.send_waiting()
+        await asyncio.sleep(0)
+        sender.start()
+        answer = await door.post(posted({"request_id": "id-1", "score": 1}))
+        assert answer.status_code == 202
+
+    asyncio.run(judge())
+    sender.finish()
+    sender.join(5)
+    labels = {"route": "r", "model_version": "r@1", "verdict": "good"}
+    assert metrics.registry.get_sample_value("tuneloop_gateway_feedback_total", labels) == 1
+    first, second = sink.ids
+    assert first == second, "whoever reads the events sees one"
+
+
+def test_feedback_beyond_what_may_wait_is_refused_at_once(plan: Plan) -> None:
+    answers = Answers(limit=3)
+    answers.give("id-1", "r", "r@1")
+    sender = EventSender("feedback", Taker, max_bytes=100)
+    door = FeedbackDoor(sender, answers, GatewayMetrics(), lambda: plan, admit_anyone, seconds=60)
+    with pytest.raises(ApiError, match="could not be stored in time"):
+        asyncio.run(door.post(posted({"request_id": "id-1", "score": 1})))
+
+
+class Taker:
+    """A sink that takes everything."""
+
+    def __init__(self) -> None:
+        self.ids: list[bytes] = []
+
+    def send(self, records: Sequence[Outgoing]) -> list[Exception | None]:
+        self.ids += [dict(record.headers)["ce_id"] for record in records]
+        return [None] * len(records)
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+def posted(document: dict[str, Any]) -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": json.dumps(document).encode(), "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "path": "/v1/feedback", "headers": []}, receive)

@@ -66,3 +66,25 @@ def test_a_version_that_returns_keeps_its_counts() -> None:
     metrics.use(plan(1))
     labels = {"route": "r", "model_version": "r@1", "outcome": "ok"}
     assert metrics.registry.get_sample_value("tuneloop_gateway_requests_total", labels) == 1
+
+
+def test_a_shadow_has_series_from_the_moment_that_it_is_one_and_loses_them_with_the_others() -> None:
+    def used(metrics: GatewayMetrics, share: float, number: int, revision: int) -> None:
+        spec = canary("r", None, f"r@{number}", 0, revision=revision)
+        stable, candidate = spec.targets
+        copied = candidate.model_copy(update={"shadow_share": share})
+        table = apply(RouteTable(), fact(spec.model_copy(update={"targets": [stable, copied]})))
+        metrics.use(compile_plan(table))
+
+    def value(metrics: GatewayMetrics, number: int) -> float | None:
+        labels = {"route": "r", "model_version": f"r@{number}", "outcome": "error"}
+        return metrics.registry.get_sample_value("tuneloop_gateway_shadow_total", labels)
+
+    metrics = GatewayMetrics()
+    used(metrics, 0.0, 1, 1)
+    assert value(metrics, 1) is None
+    used(metrics, 0.1, 1, 2)
+    assert value(metrics, 1) == 0
+    for number in range(2, RETIRED_KEPT + 3):
+        used(metrics, 0.1, number, number + 1)
+    assert (value(metrics, 1), value(metrics, 2)) == (None, 0)

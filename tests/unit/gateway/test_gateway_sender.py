@@ -133,7 +133,8 @@ def test_the_thread_publishes_what_waits_before_it_ends(count: int) -> None:
     desk.sender.start()
     for number in range(count):
         desk.offer(str(number))
-    desk.sender.stop(10)
+    desk.sender.finish()
+    desk.sender.join(10)
     assert sink.taken == [str(number) for number in range(count)]
     assert sink.closed == (1 if count else 0)
     assert not desk.offer("late")
@@ -146,4 +147,5 @@ def test_the_thread_wakes_for_each_event() -> None:
     for name in "abc":
         desk.offer(name)
         eventually(lambda name=name: desk.outcomes.get(name) == "taken")  # type: ignore[misc]
-    desk.sender.stop(10)
+    desk.sender.finish()
+    desk.sender.join(10)

@@ -1,0 +1,119 @@
+"""Keys, samples, feedback and shadows: what hangs on the data path's two seams, wired in one place.
+
+`admission` looks at a request's headers, `keep_bytes` and `finished` see what became of it. Threads: one follows the
+file of keys, one publishes samples, one feedback, so that a flood of samples never delays a person's word.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from services.gateway.balance import Balancer
+from services.gateway.capture import Capture, CaptureMetrics
+from services.gateway.doorkeeper import Admission, Doorkeeper, KeyMetrics, admit_anyone
+from services.gateway.feedback import Answers
+from services.gateway.feedback_door import FeedbackDoor
+from services.gateway.key_file import KeyFile
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.plan import Plan, Target
+from services.gateway.record import Record
+from services.gateway.sender import EventSender
+from services.gateway.settings import GatewaySettings
+from services.gateway.shadow import Shadow
+from services.gateway.timers import Timers
+from shared.api_keys import KeyRing
+from shared.messaging.broker import KafkaSink
+
+# A feedback is small, and whoever sends it waits; so few of them wait at once.
+_FEEDBACK_QUEUE_BYTES = 8_388_608
+
+
+class Features:
+    """An observer of exchanges, an admission, and a door.
+
+    Args:
+        plan: gives the plan in effect now.
+        admission: instead of API keys.
+
+    Raises:
+        InvalidInputError: the file of keys is not good.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, metrics: GatewayMetrics, timers: Timers, plan: Callable[[], Plan], *,
+        admission: Admission | None = None,
+    ) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._key_file: KeyFile | None = None
+        self.admission = admission or self._admission(settings, metrics)
+        self._samples = _sender("samples", settings.kafka_bootstrap, settings.capture_queue_bytes)
+        self._judgements = _sender("feedback", settings.kafka_bootstrap, _FEEDBACK_QUEUE_BYTES)
+        self._answers = Answers(settings.feedback_memory)
+        self._capture = Capture(
+            self._samples, CaptureMetrics(metrics.registry), plan, answer_bytes=settings.capture_answer_bytes
+        )
+        self.shadow = Shadow(
+            timers, Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds), metrics, plan,
+            limit=settings.shadow_max_in_flight, seconds=settings.shadow_timeout_seconds,
+            connect_seconds=settings.connect_timeout_seconds,
+        )
+        self.feedback = FeedbackDoor(
+            self._judgements, self._answers, metrics, plan, self.admission, seconds=settings.feedback_timeout_seconds
+        )
+
+    def start(self) -> None:
+        """Begin the threads. On the event loop."""
+        self._loop = asyncio.get_running_loop()
+        for sender in (self._samples, self._judgements):
+            sender.start()
+        if self._key_file is not None:
+            self._key_file.start()
+
+    def close(self) -> None:
+        """Break off the shadow copies. On the event loop."""
+        self.shadow.close()
+
+    def stop(self, timeout: float) -> None:
+        """Publish what waits and end the threads, within `timeout` seconds. Not on the event loop."""
+        deadline = time.monotonic() + timeout
+        if self._key_file is not None:
+            self._key_file.stop(timeout)
+        senders = (self._judgements, self._samples)
+        for sender in senders:
+            sender.finish()
+        for sender in senders:
+            sender.join(max(0.0, deadline - time.monotonic()))
+
+    # The observer of exchanges.
+
+    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:  # noqa: ARG002
+        """An exchange begins."""
+        return self._capture.keep_bytes(request_id, target)
+
+    def finished(self, record: Record) -> None:
+        """It is over."""
+        if record.status is not None:
+            self._answers.give(record.request_id, record.route, record.target.label)
+        self.shadow.consider(record)
+        self._capture.take(record)
+
+    def _admission(self, settings: GatewaySettings, metrics: GatewayMetrics) -> Admission:
+        if settings.api_keys_file is None:
+            return admit_anyone
+        key_metrics = KeyMetrics(metrics.registry)
+        doorkeeper = Doorkeeper(key_metrics)
+
+        def take_up(ring: KeyRing) -> None:
+            # From the file's thread. A process that ends has no loop any more.
+            if self._loop is not None:
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(doorkeeper.use, ring)
+
+        self._key_file = KeyFile(settings.api_keys_file, take_up, key_metrics.file_ok.set)
+        doorkeeper.use(self._key_file.load())
+        return doorkeeper.admit
+
+
+def _sender(name: str, bootstrap: str, max_bytes: int) -> EventSender:
+    return EventSender(name, lambda: KafkaSink(bootstrap, f"gateway-{name}"), max_bytes=max_bytes)

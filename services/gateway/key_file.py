@@ -69,7 +69,13 @@ class KeyFile:
 
     def _follow(self) -> None:
         while not self._stop.wait(_CHECK_SECONDS):
-            self.check()
+            try:
+                self.check()
+            except Exception:
+                # Without this thread a key that was taken away would stay good.
+                self._mark = None
+                self._on_state(False)
+                log.exception("following the file of API keys failed; it is read again", path=str(self._path))
 
     def _present_mark(self) -> Mark | None:
         """What tells one content from another, unread. Kubernetes swaps a link, so the inode changes, too."""

@@ -1,10 +1,13 @@
-"""What is on a topic."""
+"""Events onto topics, and what is on them."""
 
 from contextlib import closing
 from typing import Any
 
-from shared.events import Event, Topic, decode
+from kafka import KafkaProducer
+
+from shared.events import Event, Payload, Topic, decode, encode
 from shared.messaging.broker import KafkaSource
+from tests.support.routes import fact
 from tests.support.wait import eventually
 
 
@@ -19,3 +22,14 @@ def events_on(bootstrap: str, topic: Topic) -> list[Event[Any]]:
 
         eventually(read_to_end, what=f"the end of {topic.value}")
     return events
+
+
+def publish(bootstrap: str, *payloads: Payload) -> None:
+    """Say some facts, each a second after the one before."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, batch_size=0, acks="all")
+    for second, payload in enumerate(payloads):
+        message = encode(fact(payload, second=second, sequence=second + 1))
+        headers = [(name, value) for name, value in message.headers.items()]
+        producer.send(payload.TOPIC.value, key=str(message.key).encode(), value=message.value, headers=headers)
+    producer.flush(10)
+    producer.close()

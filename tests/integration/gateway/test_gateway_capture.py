@@ -1,6 +1,7 @@
 """Samples on a real Kafka: what they hold, which requests they are of, and that their loss hurts nobody."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from shared.events import Event, InferenceSampled, Payload, RouteCapture, Topic
 from shared.messaging.topics import create_topics
 from tests.support.broker import start_tansu
-from tests.support.gateway_process import NO_KAFKA
+from tests.support.gateway_process import NO_KAFKA, running_gateway, running_model_server
 from tests.support.gateway_stand import (
     STREAM_HEAD,
     Answer,
@@ -20,8 +21,8 @@ from tests.support.gateway_stand import (
     request,
     running_stand,
 )
-from tests.support.routes import canary, loaded
-from tests.support.topics import events_on
+from tests.support.routes import BASE_MODEL, canary, loaded, ready, route
+from tests.support.topics import events_on, publish
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
@@ -47,24 +48,24 @@ async def model_server(reader: Any, writer: Any) -> None:
             writer.write(http(json.dumps({"choices": [choice], "usage": usage}).encode()))
 
 
-def facts(route: str, **rules: Any) -> Any:
+def facts(name: str, **rules: Any) -> Any:
     capture = RouteCapture(**{"share": 1.0, "max_bytes": 4_096, **rules}) if rules != {"share": None} else None
 
     def made(urls: list[str]) -> list[Payload]:
-        spec = canary(route, f"{route}@1", f"{route}@2", 0).model_copy(update={"capture": capture})
-        return [spec, loaded("one", urls[0], f"{route}@1")]
+        spec = canary(name, f"{name}@1", f"{name}@2", 0).model_copy(update={"capture": capture})
+        return [spec, loaded("one", urls[0], f"{name}@1")]
 
     return made
 
 
-def ask(stand: Stand, route: str, identity: str, content: str = "from a@b.com", **fields: Any) -> Answer:
+def ask(stand: Stand, model: str, identity: str, content: str = "from a@b.com", **fields: Any) -> Answer:
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": content}]
-    return exchange(stand, request({"model": route, "messages": messages, "user": "u-1", **fields},
+    return exchange(stand, request({"model": model, "messages": messages, "user": "u-1", **fields},
                                    f"x-request-id: {identity}"))
 
 
-def samples(broker: str, route: str) -> dict[str, Event[InferenceSampled]]:
-    return {event.subject: event for event in events_on(broker, Topic.SAMPLES) if event.data.route == route}
+def samples(broker: str, name: str) -> dict[str, Event[InferenceSampled]]:
+    return {event.subject: event for event in events_on(broker, Topic.SAMPLES) if event.data.route == name}
 
 
 def dropped(stand: Stand, reason: str) -> float:
@@ -154,3 +155,22 @@ def test_kafka_that_comes_back_gets_the_samples_from_then_on() -> None:
             eventually(one_more, timeout=60, interval=0.5)
             assert "back-2" in samples(bootstrap, "back")
             assert "back-1" not in samples(bootstrap, "back"), "at most once, and never late"
+
+
+def test_what_route_updated_says_counts_at_once_and_a_gateway_that_ends_sends_what_waits(tmp_path: Path) -> None:
+    """As processes, with the rules from Kafka; and the last samples are there although the gateway was told to end."""
+    with running_model_server(BASE_MODEL) as url, start_tansu() as bootstrap:
+        create_topics(bootstrap)
+        with running_gateway(tmp_path, KAFKA_BOOTSTRAP=bootstrap) as gateway:
+            publish(bootstrap, route("live"), ready("one", url))
+            eventually(lambda: gateway.chat("live", "say a").status_code == 200, timeout=60)
+            rules = RouteCapture(share=1.0, max_bytes=4_096)
+            publish(bootstrap, route("live", revision=2).model_copy(update={"capture": rules}))
+            eventually(lambda: gateway.metric("route_revision", route="live") == 2, timeout=30)
+            for number in range(20):
+                assert gateway.chat("live", "say hello", headers={"x-request-id": f"live-{number}"}).status_code == 200
+            gateway.terminate()
+            assert gateway.process.wait(20) == 0
+        found = samples(bootstrap, "live")
+        assert sorted(found) == sorted(f"live-{number}" for number in range(20))
+        assert {event.data.model_version for event in found.values()} == {None}

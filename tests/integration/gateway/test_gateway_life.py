@@ -10,27 +10,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from kafka import KafkaProducer
 
-from shared.events import Payload, encode
 from shared.messaging.topics import create_topics
 from tests.support.broker import start_tansu
 from tests.support.gateway_process import environment, running_gateway, running_model_server, write_table
 from tests.support.ports import free_port
-from tests.support.routes import BASE_MODEL, canary, fact, loaded, ready, route
+from tests.support.routes import BASE_MODEL, canary, loaded, ready, route
+from tests.support.topics import publish
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
-
-
-def publish(bootstrap: str, *payloads: Payload) -> None:
-    producer = KafkaProducer(bootstrap_servers=bootstrap, batch_size=0, acks="all")
-    for second, payload in enumerate(payloads):
-        message = encode(fact(payload, second=second, sequence=second + 1))
-        headers = [(name, value) for name, value in message.headers.items()]
-        producer.send(payload.TOPIC.value, key=str(message.key).encode(), value=message.value, headers=headers)
-    producer.flush(10)
-    producer.close()
 
 
 def test_only_the_file_is_enough(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from services.gateway import key_file
 from services.gateway.bucket import TokenBucket
 from services.gateway.doorkeeper import ANYONE, Doorkeeper, KeyMetrics, admit_anyone
 from services.gateway.errors import ApiError
 from services.gateway.key_file import KeyFile
 from shared.api_keys import ApiKey, KeyRing, entry_yaml, new_key
 from shared.errors import InvalidInputError
+from tests.support.wait import eventually
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -197,3 +199,23 @@ def test_there_is_no_start_without_a_good_file(file: File) -> None:
     file.write("keys: [")
     with pytest.raises(InvalidInputError, match="not valid YAML"):
         file.follower.load()
+
+
+def test_a_surprise_does_not_end_the_following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_file, "_CHECK_SECONDS", 0.01)
+    file, seen, states = File(tmp_path / "keys.yaml"), list[list[str]](), list[bool]()
+
+    def take_up(ring: KeyRing) -> None:
+        seen.append(sorted(ring.keys))
+        if len(seen) == 1:
+            raise ZeroDivisionError
+
+    file.write(listed("a"))
+    follower = KeyFile(file.path, take_up, states.append)
+    follower.load()
+    follower.start()
+    file.write(listed("a", "b"))
+    eventually(lambda: len(seen) == 2, timeout=10)
+    follower.stop(5)
+    assert seen == [["a", "b"], ["a", "b"]]
+    assert states == [True, True, False, True]

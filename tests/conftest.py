@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -12,6 +13,12 @@ from shared.settings import PREFIX, S3Settings
 # Tests share the machine with the processes that they start: threads of one small product that wait for each other,
 # spinning, for a core that another process has would take a hundred times as long. Child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run, so that a failure speaks of the change and not of luck. HYPOTHESIS_PROFILE=search
+# looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # Unconfigured, structlog draws each traceback with all locals, which takes seconds.
 structlog.configure(

@@ -129,10 +129,11 @@ class Link(asyncio.Protocol):
             self._keep = False
         if not self._headed:
             self._unheaded += len(data)
-        self._deliver(receiver)
-        if max(self._head_size, self._unheaded) > _HEAD_BYTES and not self._whole:
+        if max(self._head_size, self._unheaded) > _HEAD_BYTES:
             self._fail(BrokenAnswerError(f"the head of its answer is longer than {_HEAD_BYTES} bytes"))
-        elif self._whole and self._receiver is receiver:
+            return
+        self._deliver(receiver)
+        if self._whole and self._receiver is receiver:
             self._free()
             receiver.whole()
 

@@ -48,7 +48,10 @@ generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m services.cli.docs
 	$(PY) docs/settings.py
 
-clean: ## Remove the local stack's state and the virtual environment.
-	rm -rf .tuneloop .venv
+bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
+	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
 
-.PHONY: help install demo test lint unit integration e2e chaos generate clean
+clean: ## Remove the local stack's state and the virtual environment.
+	rm -rf .tuneloop .venv .venv-bench
+
+.PHONY: help install demo test lint unit integration e2e chaos generate bench-gateway clean

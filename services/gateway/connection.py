@@ -114,7 +114,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + HEADER_OVERHEAD
-        self._check_head(self._head_size)
+        if self._head_size > self._site.limits.head_bytes:
+            self._check_head(self._head_size)
         # After the head come trailers, which nobody here needs.
         if self._in_head and not self._deaf:
             self._headers.append((name.lower(), value.strip(b" \t")))

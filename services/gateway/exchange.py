@@ -5,7 +5,7 @@ The first fault decides the outcome. ``ok``: a whole answer of status 2xx. ``rej
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.gateway import errors
@@ -42,7 +42,7 @@ class Exchange:
 
     __slots__ = ("_begun", "_call", "_cutter", "_finished", "_kept", "_kept_left", "_max_response_bytes", "_meter",
                  "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_size", "_status", "_truncated",
-                 "_upstream_head", "_upstream_status", "_wall")
+                 "_upstream_head", "_upstream_status", "_usage", "_wall")
 
     def __init__(
         self, order: Order, call: Call, metrics: TargetMetrics, *, finished: Callable[[], None],
@@ -64,7 +64,8 @@ class Exchange:
         self._parts: list[bytes] = []
         self._size = 0
         self._cutter: EventCutter | None = None
-        self._meter = StreamMeter(self._begun)
+        self._meter: StreamMeter | None = None
+        self._usage: Mapping[str, Any] | None = None
         self._kept: list[bytes] | None = None
         self._kept_left = 0
 
@@ -106,7 +107,7 @@ class Exchange:
         self._upstream_status = status
         self._upstream_head = [(name, fields[name]) for name in _PASSED_ON if name in fields]
         if status == 200 and fields.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
-            self._cutter = EventCutter()
+            self._cutter, self._meter = EventCutter(), StreamMeter(self._begun)
             self._status = status
             self._call.begin(status, [*self._upstream_head, *self._ours()])
 
@@ -114,8 +115,8 @@ class Exchange:
         """A part of it."""
         if self._over:
             return
-        if self._cutter is not None:
-            self._stream(self._cutter, part)
+        if self._cutter is not None and self._meter is not None:
+            self._stream(self._cutter, self._meter, part)
             return
         self._size += len(part)
         if self._size > self._max_response_bytes:
@@ -127,10 +128,10 @@ class Exchange:
         """Its end."""
         if self._over:
             return
-        if self._cutter is None:
+        if self._meter is None:
             self._answer()
         elif self._meter.done or self._meter.error:
-            self._end_stream()
+            self._end_stream(self._meter)
         else:
             self.failed(errors.upstream_failed(self._order.target.label, "the stream ended without [DONE]"))
 
@@ -138,9 +139,9 @@ class Exchange:
         """No answer, or none that is whole."""
         if self._over:
             return
-        if self._meter.done:
+        if self._meter is not None and self._meter.done:
             # After [DONE] the client has everything, however the connection ends.
-            self._end_stream()
+            self._end_stream(self._meter)
         else:
             self._fail(error)
 
@@ -163,27 +164,28 @@ class Exchange:
         self._end(outcome)
         self._call.respond(status, [*self._upstream_head, *self._ours()], body)
 
-    def _stream(self, cutter: EventCutter, part: bytes) -> None:
+    def _stream(self, cutter: EventCutter, meter: StreamMeter, part: bytes) -> None:
         """Server-sent events, passed on as they come."""
         try:
             whole, payloads = cutter.feed(part)
         except EventTooLongError as error:
             self._break_off(str(error))
             return
-        observed = self._meter.see(payloads, time.perf_counter())
-        if observed.first_token is not None:
-            self._metrics.first_token.observe(observed.first_token)
-        for gap in observed.gaps:
-            self._metrics.inter_token.observe(gap)
+        first_token = meter.first_token
+        gap, gaps = meter.see(payloads, time.perf_counter())
+        if gaps:
+            self._metrics.inter_token.observe(gap, gaps)
+        if first_token is None and meter.first_token is not None:
+            self._metrics.first_token.observe(meter.first_token)
         if whole:
             self._keep(whole)
             self._call.write(whole)
 
-    def _end_stream(self) -> None:
-        self._use(self._meter.usage)
-        if self._meter.error:
+    def _end_stream(self, meter: StreamMeter) -> None:
+        self._use(meter.usage)
+        if meter.error:
             log.warning("the model server reported an error in its stream", request=self._call.identity,
-                        route=self._order.target.route, model=self._order.target.label, reason=self._meter.error[:500])
+                        route=self._order.target.route, model=self._order.target.label, reason=meter.error[:500])
             self._end("error", error="in_stream")
         else:
             self._metrics.duration.observe(time.perf_counter() - self._begun)
@@ -228,7 +230,7 @@ class Exchange:
 
     def _use(self, usage: Any) -> None:
         self._metrics.used(usage)
-        self._meter.usage = usage if isinstance(usage, dict) else None
+        self._usage = usage if isinstance(usage, dict) else None
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
@@ -251,8 +253,9 @@ class Exchange:
         record = Record(
             request_id=self._call.identity, unit=order.unit, route=order.target.route, target=order.target,
             path=order.path, request=order.request, status=self._status, outcome=outcome, error=error,
-            started=self._wall, seconds=time.perf_counter() - self._begun, first_token=self._meter.first_token,
-            usage=self._meter.usage, response=None if self._kept is None else b"".join(self._kept),
+            started=self._wall, seconds=time.perf_counter() - self._begun,
+            first_token=self._meter.first_token if self._meter is not None else None,
+            usage=self._usage, response=None if self._kept is None else b"".join(self._kept),
             truncated=self._truncated,
         )
         try:

@@ -7,9 +7,10 @@ from ``increase()``.
 
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.process_collector import ProcessCollector
 
+from services.gateway.histogram import Histogram
 from services.gateway.plan import Plan, RoutePlan
 from services.gateway.sse import token_counts
 

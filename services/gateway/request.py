@@ -1,26 +1,16 @@
 """What the gateway reads from a request, and what it sends on. Pure: bytes and headers in, values out."""
 
-import json
+import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.gateway import errors
+from services.gateway import codec, errors
 
 Headers = Mapping[bytes, bytes]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-# Made once: json.loads and json.dumps make new ones at each call that has options.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +25,10 @@ class InferenceRequest:
         """The JSON to send to a model server: the client's, but for the name of the model.
 
         Raises:
-            ApiError: 400, a number is too large to be written again.
+            ApiError: 400, it cannot be written again.
         """
         try:
-            return _ENCODER.encode({**self.document, "model": upstream_model}).encode()
+            return codec.write({**self.document, "model": upstream_model})
         except (ValueError, RecursionError) as error:
             raise errors.invalid_json(str(error)) from error
 
@@ -50,7 +40,7 @@ def parse(raw: bytes) -> InferenceRequest:
         ApiError: 400, naming what is wrong and where.
     """
     try:
-        document = _DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
+        document = codec.read_exactly(raw)
     except RecursionError:
         raise errors.invalid_json("it is nested too deeply") from None
     except ValueError as error:
@@ -69,7 +59,7 @@ def parse(raw: bytes) -> InferenceRequest:
 def request_id(headers: Headers) -> str:
     """The client's ``x-request-id`` where it is a sane one, else a new id."""
     given = headers.get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def unit_of(headers: Headers, user: str, fallback: str) -> str:

@@ -4,10 +4,10 @@
 an answer that breaks off never leaves half a JSON document with the client. `StreamMeter` reads the events.
 """
 
-import json
 import re
-from dataclasses import dataclass, field
 from typing import Any
+
+from services.gateway import codec
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
@@ -34,6 +34,8 @@ class EventCutter:
         Raises:
             EventTooLongError: the held part exceeds the limit.
         """
+        if not self._held and chunk.startswith(b"data:") and chunk.find(b"\n\n") == chunk.find(b"\n") == len(chunk) - 2:
+            return chunk, [chunk[5:-2].strip()]  # one whole event, as most reads bring it
         stream = self._held + chunk if self._held else chunk
         start, payloads = 0, []
         for end in _EVENT_END.finditer(stream):
@@ -52,14 +54,6 @@ def _data(event: bytes) -> bytes:
         return event[5:].strip()
     lines = (line.rstrip(b"\r") for line in event.split(b"\n"))
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
-
-
-@dataclass
-class Observed:
-    """What a batch of events adds. `gaps` are seconds between tokens."""
-
-    first_token: float | None = None
-    gaps: list[float] = field(default_factory=list)
 
 
 class StreamMeter:
@@ -83,23 +77,22 @@ class StreamMeter:
         self.first_token: float | None = None
         self.usage: dict[str, Any] | None = None
 
-    def see(self, payloads: list[bytes], now: float) -> Observed:
-        """Take in the events that arrived at `now`.
+    def see(self, payloads: list[bytes], now: float) -> tuple[float, int]:
+        """Take in the events that arrived at `now`: seconds between two tokens, and how many such gaps there were.
 
         Events that arrive in one read share the time since the read before it equally, so that sums and counts stay
         true where the network or the model server batches.
         """
-        tokens = sum(self._token(payload) for payload in payloads)
-        observed = Observed()
+        tokens = 0
+        for payload in payloads:
+            tokens += self._token(payload)
         if not tokens:
-            return observed
-        if self._last is None:
-            observed.first_token = self.first_token = now - self._started
-            observed.gaps = [0.0] * (tokens - 1)
-        else:
-            observed.gaps = [(now - self._last) / tokens] * tokens
-        self._last = now
-        return observed
+            return 0.0, 0
+        last, self._last = self._last, now
+        if last is None:
+            self.first_token = now - self._started
+            return 0.0, tokens - 1
+        return (now - last) / tokens, tokens
 
     def _token(self, payload: bytes) -> bool:
         """Whether the event carries generated output."""
@@ -107,8 +100,8 @@ class StreamMeter:
             self.done = True
             return False
         try:
-            event = json.loads(payload)
-        except ValueError:
+            event = codec.read(payload)
+        except (ValueError, RecursionError):
             return False
         if not isinstance(event, dict):
             return False
@@ -117,23 +110,29 @@ class StreamMeter:
         if error := event.get("error"):
             self.error = str(error.get("message", error)) if isinstance(error, dict) else str(error)
         choices = event.get("choices")
-        return isinstance(choices, list) and any(_has_output(choice) for choice in choices)
+        if isinstance(choices, list):
+            for choice in choices:
+                if _has_output(choice):
+                    return True
+        return False
 
 
 def _has_output(choice: Any) -> bool:
     if not isinstance(choice, dict):
         return False
-    if choice.get("text"):
-        return True
     delta = choice.get("delta")
-    return isinstance(delta, dict) and any(delta.get(name) for name in _TEXT_FIELDS)
+    if isinstance(delta, dict):
+        for name in _TEXT_FIELDS:
+            if delta.get(name):
+                return True
+    return bool(choice.get("text"))
 
 
 def usage_of(body: bytes) -> Any:
     """The `usage` of an answer in one piece; None where it has none."""
     try:
-        document = json.loads(body)
-    except ValueError:
+        document = codec.read(body)
+    except (ValueError, RecursionError):
         return None
     return document.get("usage") if isinstance(document, dict) else None
 

@@ -1,7 +1,6 @@
 """A span for each exchange, where traces are exported."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from services.gateway.upstream import Order
 from shared.telemetry import begin_span, traceparent_of
@@ -21,4 +20,4 @@ class Tracer:
             span.end()
             done()
 
-        return replace(order, headers=[*others, (b"traceparent", traceparent_of(span).encode())]), ended
+        return order._replace(headers=[*others, (b"traceparent", traceparent_of(span).encode())]), ended

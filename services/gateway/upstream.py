@@ -6,8 +6,7 @@ that it no longer has a model that it confirmed (its server restarted). Anything
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.gateway import errors
 from services.gateway.balance import Balancer
@@ -21,8 +20,7 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What is asked of a target.
 
     Attributes:
@@ -77,13 +75,13 @@ class Question:
     def __init__(self, upstream: Upstream, order: Order, sink: Sink) -> None:
         self._upstream = upstream
         self._order = order
-        self._target = target = order.target
+        self._target = order.target
         self._sink = sink
         self._tried: set[str] = set()
         self._endpoint: Endpoint | None = None
         self._link: Link | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._failure = errors.no_replica(target.route, target.label)
+        self._failure: errors.ApiError | None = None
         self._paused = False
 
     def begin(self) -> None:
@@ -91,7 +89,7 @@ class Question:
         balancer = self._upstream.balancer
         endpoint = balancer.choose(self._target.endpoints, time.monotonic(), self._tried)
         if endpoint is None:
-            self._sink.failed(self._failure)
+            self._sink.failed(self._failure or errors.no_replica(self._target.route, self._target.label))
             return
         self._endpoint = endpoint
         self._tried.add(endpoint.url)

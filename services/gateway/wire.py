@@ -24,12 +24,13 @@ class RequestHead:
 
     Attributes:
         target: as the client sent it, with a query where there is one.
+        path: the path in it, decoded; also of a target in absolute form.
         headers: all of them in their order, names in lower case.
         fields: the same by name; the last of several equal ones.
         http11: HTTP/1.1, so chunks and ``100 Continue`` are understood.
     """
 
-    __slots__ = ("fields", "headers", "http11", "method", "target")
+    __slots__ = ("fields", "headers", "http11", "method", "path", "target")
 
     def __init__(self, method: bytes, target: bytes, headers: RawHeaders, *, http11: bool) -> None:
         self.method = method
@@ -37,14 +38,7 @@ class RequestHead:
         self.headers = headers
         self.fields: Headers = dict(headers)
         self.http11 = http11
-
-    @property
-    def path(self) -> str:
-        """The path, decoded, without query; also of a target in absolute form."""
-        raw, _, _ = self.target.partition(b"?")
-        if not raw.startswith(b"/"):
-            raw = urlsplit(raw).path or b"/"
-        return unquote(raw.decode("latin-1"))
+        self.path = _path(target)
 
     @property
     def query(self) -> bytes:
@@ -77,6 +71,14 @@ class RequestHead:
         """The head without the wish for another protocol, which is a client's to offer and a server's to ignore."""
         kept = [header for header in self.headers if header[0] not in (b"upgrade", b"connection", b"http2-settings")]
         return render(b"%b %b HTTP/1.1" % (self.method, self.target), kept)
+
+
+def _path(target: bytes) -> str:
+    raw, _, _ = target.partition(b"?")
+    if not raw.startswith(b"/"):
+        raw = urlsplit(raw).path or b"/"
+    path = raw.decode("latin-1")
+    return unquote(path) if "%" in path else path
 
 
 def render(first_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

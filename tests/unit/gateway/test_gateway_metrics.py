@@ -1,5 +1,12 @@
 """The series of a target: there at 0 from the first moment, gone when they are of no more use."""
 
+import prometheus_client
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from services.gateway.histogram import Histogram
 from services.gateway.metrics import RETIRED_KEPT, GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.table import RouteTable, apply
@@ -88,3 +95,20 @@ def test_a_shadow_has_series_from_the_moment_that_it_is_one_and_loses_them_with_
     for number in range(2, RETIRED_KEPT + 3):
         used(metrics, 0.1, number, number + 1)
     assert (value(metrics, 1), value(metrics, 2)) == (None, 0)
+
+
+@given(values=st.lists(st.floats(0, 1_000) | st.sampled_from((0.1, 0.5, 1.0, 2.5))))
+def test_a_histogram_counts_as_the_original(values: list[float]) -> None:
+    bounds = (0.1, 0.5, 1, 2.5)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    mine = Histogram("x", "x", ["a"], buckets=bounds, registry=ours).labels("b")
+    original = prometheus_client.Histogram("x", "x", ["a"], buckets=bounds, registry=theirs).labels("b")
+    for value in values:
+        mine.observe(value)
+        mine.observe(value)
+        original.observe(value)
+        original.observe(value)
+    exposed = [[line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+               for registry in (ours, theirs)]
+    assert exposed[0][:-1] == exposed[1][:-1]
+    assert float(exposed[0][-1].split()[-1]) == pytest.approx(float(exposed[1][-1].split()[-1]))

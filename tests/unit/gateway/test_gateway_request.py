@@ -17,6 +17,20 @@ def test_a_body_keeps_everything_but_the_model() -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [2**70, -(2**63) - 1, 12345678901234567890, 1e300, 0.1, "\ud800", "\udc00x", "0" * 40, {"a": [None, True]}, 1e-9],
+)
+def test_values_are_sent_on_as_they_are(value: object) -> None:
+    """Also where the fast parser would change or refuse them."""
+    raw = json.dumps({"model": "intents", "seed": value}).encode()
+    assert json.loads(parse(raw).body_for("intents@3")) == {"model": "intents@3", "seed": value}
+
+
+def test_other_encodings_of_json_are_read() -> None:
+    assert parse('{"model": "é"}'.encode("utf-16")).route == "é"
+
+
+@pytest.mark.parametrize(
     ("body", "code", "message"),
     [
         (b"", "invalid_json", "line 1 column 1"),
@@ -24,6 +38,7 @@ def test_a_body_keeps_everything_but_the_model() -> None:
         (b"\xff\xfe\xfd", "invalid_json", "codec"),
         (b"[1]", "invalid_json", "JSON list"),
         (b'{"model": "a", "temperature": NaN}', "invalid_json", "NaN is not JSON"),
+        (b'{"model": "a", "temperature": 1e999}', "invalid_json", "too large a number"),
         (b"[" * 200_000, "invalid_json", "nested too deeply"),
         (b"{}", "invalid_request", "name of a route"),
         (b'{"model": 3}', "invalid_request", "name of a route"),

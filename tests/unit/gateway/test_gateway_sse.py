@@ -54,14 +54,21 @@ def test_an_endless_event_is_not_held() -> None:
 
 def test_the_first_token_is_the_first_output() -> None:
     meter = StreamMeter(started=100.0)
-    assert meter.see([ROLE], 100.1).first_token is None
-    first = meter.see([chat("a")], 100.5)
-    assert first.first_token == pytest.approx(0.5)
-    assert first.gaps == []
-    assert meter.see([chat("b")], 100.75).gaps == pytest.approx([0.25])
-    assert meter.see([chat("c"), chat("d")], 101.0).gaps == pytest.approx([0.125, 0.125])
-    assert meter.see([event(choices=[{"delta": {}, "finish_reason": "stop"}]), b"[DONE]"], 101.2).gaps == []
+    assert meter.see([ROLE], 100.1) == (0.0, 0)
+    assert meter.first_token is None
+    assert meter.see([chat("a")], 100.5) == (0.0, 0)
+    assert meter.first_token == pytest.approx(0.5)
+    assert meter.see([chat("b")], 100.75) == (0.25, 1)
+    assert meter.see([chat("c"), chat("d")], 101.0) == (0.125, 2)
+    assert meter.see([event(choices=[{"delta": {}, "finish_reason": "stop"}]), b"[DONE]"], 101.2) == (0.0, 0)
+    assert meter.first_token == pytest.approx(0.5)
     assert meter.done
+
+
+def test_tokens_that_come_with_the_first_have_no_time_between_them() -> None:
+    meter = StreamMeter(started=0.0)
+    assert meter.see([chat("a"), chat("b"), chat("c")], 1.0) == (0.0, 2)
+    assert meter.first_token == 1.0
 
 
 @pytest.mark.parametrize(
@@ -70,14 +77,18 @@ def test_the_first_token_is_the_first_output() -> None:
      event(choices=[{"delta": {"reasoning_content": "hm"}}])],
 )
 def test_other_kinds_of_output_count(payload: bytes) -> None:
-    assert StreamMeter(0.0).see([payload], 1.0).first_token == 1.0
+    meter = StreamMeter(0.0)
+    meter.see([payload], 1.0)
+    assert meter.first_token == 1.0
 
 
 @pytest.mark.parametrize(
     "payload", [b"not json", b"[]", b"{}", event(choices=None), event(choices=[1]), event(choices=[{"delta": 1}])]
 )
 def test_strange_events_are_passed_and_not_counted(payload: bytes) -> None:
-    assert StreamMeter(0.0).see([payload], 1.0).first_token is None
+    meter = StreamMeter(0.0)
+    assert meter.see([payload], 1.0) == (0.0, 0)
+    assert meter.first_token is None
 
 
 def test_usage_and_errors_in_a_stream_are_seen() -> None:

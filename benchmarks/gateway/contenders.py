@@ -1,0 +1,150 @@
+"""How each contender is installed, started on one core before the stub, and ended.
+
+vllm-router and LiteLLM get a virtual environment of their own in ``.venv-bench``, made once: their requirements are not
+ours.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.support.gateway_process import environment, write_table
+from tests.support.ports import free_port
+from tests.support.routes import loaded, route, target
+from tests.support.wait import eventually
+
+ENVIRONMENTS = Path(".venv-bench")
+PACKAGES = {"vllm-router": "vllm-router==0.1.17", "litellm": "litellm[proxy]==1.108.7"}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that is asked: `process` is None for the stub itself."""
+
+    name: str
+    port: int
+    model: str
+    process: subprocess.Popen[bytes] | None
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far, of all threads."""
+        if self.process is None:
+            return 0.0
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mb(self) -> float:
+        """Memory in use."""
+        if self.process is None:
+            return 0.0
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def install(name: str) -> Path:
+    """The programs' folder of a contender's own environment, made where it is not there."""
+    folder = ENVIRONMENTS / name
+    marker = folder / ".installed"
+    if not marker.exists() or marker.read_text() != PACKAGES[name]:
+        sys.stderr.write(f"installing {PACKAGES[name]} into {folder}\n")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, PACKAGES[name]], check=True)
+        marker.write_text(PACKAGES[name])
+    return folder / "bin"
+
+
+@contextmanager
+def gateway(stub: int, folder: Path, core: int) -> Iterator[Contender]:
+    """tuneloop's gateway, as it is in production but for Kafka."""
+    state = folder / "state"
+    url = f"http://127.0.0.1:{stub}"
+    write_table(state, route("m", target("m@1", "stable", 10_000)), loaded("stub", url, "m@1"))
+    port = free_port()
+    command = [sys.executable, "-m", "services.gateway"]
+    with _running(command, core, folder / "tuneloop.log", environment(state, port)) as process:
+        yield _ready(Contender("tuneloop", port, "m", process))
+
+
+@contextmanager
+def vllm_router(stub: int, folder: Path, core: int) -> Iterator[Contender]:
+    """vllm-router, round robin over its one worker."""
+    port = free_port()
+    command = [
+        str(install("vllm-router") / "vllm-router"), "--host", "127.0.0.1", "--port", str(port),
+        "--policy", "round_robin", "--worker-urls", f"http://127.0.0.1:{stub}",
+        "--prometheus-port", str(free_port()), "--log-level", "error",
+    ]
+    with _running(command, core, folder / "vllm-router.log", os.environ) as process:
+        yield _ready(Contender("vllm-router", port, "m@1", process))
+
+
+@contextmanager
+def litellm(stub: int, folder: Path, core: int) -> Iterator[Contender]:
+    """LiteLLM's proxy with one worker."""
+    port = free_port()
+    config = folder / "litellm.yaml"
+    config.write_text(
+        "model_list:\n  - model_name: m\n    litellm_params:\n      model: openai/m@1\n"
+        f"      api_base: http://127.0.0.1:{stub}/v1\n      api_key: none\n"
+    )
+    command = [str(install("litellm") / "litellm"), "--config", str(config), "--host", "127.0.0.1",
+               "--port", str(port), "--num_workers", "1", "--telemetry", "False"]
+    quiet = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    with _running(command, core, folder / "litellm.log", quiet) as process:
+        yield _ready(Contender("litellm", port, "m", process), timeout=180)
+
+
+@contextmanager
+def stub_server(core: int) -> Iterator[Contender]:
+    """The stub itself, asked directly: the ceiling of what this machine can measure."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.gateway.stub", str(port)]
+    with _running(command, core, Path(os.devnull), os.environ):
+        yield _ready(Contender("direct", port, "m@1", None))
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], core: int, log: Path, variables: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})  # a child inherits it, all its threads included
+    try:
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file, env=dict(variables))
+    finally:
+        os.sched_setaffinity(0, mine)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _ready(contender: Contender, *, timeout: float = 60) -> Contender:
+    """Wait until it answers as it should."""
+    def answers() -> bool:
+        process = contender.process
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"{contender.name} ended with {process.returncode}")
+        body = {"model": contender.model, "messages": [{"role": "user", "content": "x"}]}
+        try:
+            answer = httpx.post(f"http://127.0.0.1:{contender.port}/v1/chat/completions", json=body, timeout=10,
+                                headers={"authorization": "Bearer sk-bench"}, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return answer.status_code == 200
+
+    eventually(answers, timeout=timeout, interval=0.2, what=f"the first answer of {contender.name}")
+    return contender

@@ -23,11 +23,17 @@ _KEY_FORMS = re.compile(
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bAIza[\w-]{35}"
 )
+_KEY_MARKS = (
+    "PRIVATE KEY-----", "eyJ", "sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "tl_", "gho_", "ghp_", "ghr_", "ghs_", "ghu_",
+    "github_pat_", "hf_", "npm_", "glpat-", "xox", "ya29.", "AKIA", "ASIA", "AIza",
+)
+_SECRET_WORDS = ("key", "secret", "token", "password", "passwd", "pwd", "bearer")
 _NAMED_SECRET = re.compile(
     r"\b(?:api[ _-]?key|access[ _-]?key|secret|token|password|passwd|pwd|bearer)\b[\"']?(?:\s{0,3}[:=]\s{0,3}|\s{1,3})"
     r"[\"']?(?P<value>[^\s\"',;]{8,512})", re.IGNORECASE,
 )
 _RANDOM = re.compile(r"(?<![\w/.+=-])[\w-]{32,}(?![\w/-])")
+_LONG_WORD = re.compile(r"[\w-]{32}")
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]+@(?:[\w-]+\.)+[^\W\d_]{2,24}")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}))")
 _CARD = re.compile(r"(?<!\d)(?<!\d[.,])(?=([2-6]\d{3}(?:[ -]?\d){9,15}))")
@@ -40,6 +46,10 @@ _PHONE = re.compile(
     r"|(?<![\w.+-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"  # North America
     r"|(?<![\w.+/-])\(?0[1-9]\d{0,4}\)?(?:[ /-]\d{2,8}){1,5}(?![\w-])"  # with the 0 of a national area code
 )
+_DIGIT = re.compile(r"\d")
+# As every card or phone number has one: seven digits with no more between them than their patterns allow.
+_DIGIT_RUN = re.compile(r"\d(?:[ ()./-]{0,3}\d){6}")
+_DOTTED = re.compile(r"\d\.\d{1,3}\.\d")
 _DATE = re.compile(r"\d{1,2}([/-])\d{1,2}\1\d{2,4}")
 _VERSION_BEFORE = re.compile(r"(?:version|release|section|chapter|clause)\s{0,2}$", re.IGNORECASE)
 
@@ -65,24 +75,23 @@ class Redacted:
 def redact(text: str) -> Redacted:
     """The text with each find replaced by its kind: KEY, EMAIL, IBAN, CARD, IP, PHONE."""
     found: dict[str, int] = {}
-    for kind, finder in _FINDERS:
+    for kind in _KINDS:
+        if not kind.may(text):
+            continue
         parts, end = [], 0
-        for start, stop in finder(text):
+        for start, stop in kind.find(text):
             if start < end:
                 continue
-            parts += [text[end:start], f"[{kind}]"]
+            parts += [text[end:start], f"[{kind.name}]"]
             end = stop
-            found[kind] = found.get(kind, 0) + 1
+            found[kind.name] = found.get(kind.name, 0) + 1
         if parts:
             text = "".join([*parts, text[end:]])
     return Redacted(text, found)
 
 
-def _keys(text: str) -> Iterator[Span]:
-    spans = [match.span() for match in _KEY_FORMS.finditer(text)]
-    spans += [match.span("value") for match in _NAMED_SECRET.finditer(text) if _looks_random(match["value"])]
-    spans += [match.span() for match in _RANDOM.finditer(text) if _is_mixed(match[0])]
-    yield from sorted(spans)
+def _named_secrets(text: str) -> Iterator[Span]:
+    return (match.span("value") for match in _NAMED_SECRET.finditer(text) if _looks_random(match["value"]))
 
 
 def _looks_random(value: str) -> bool:
@@ -168,13 +177,36 @@ def _is_phone(match: re.Match[str]) -> bool:
     return (7 if match[0].startswith("+") else 9) <= digits <= 15 and not _DATE.match(match[0])
 
 
+def _has_any(words: tuple[str, ...]) -> Callable[[str], bool]:
+    return lambda text: any(word in text for word in words)
+
+
+def _finds(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda text: pattern.search(text) is not None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One form of what is scrubbed.
+
+    Attributes:
+        may: a cheap look that is never wrong when it says no; most texts hold nothing of most kinds.
+    """
+
+    name: str
+    may: Callable[[str], bool]
+    find: Callable[[str], Iterator[Span]]
+
+
 # Secrets first, since they may hold anything; numbers with a checksum before those without.
-_FINDERS: tuple[tuple[str, Callable[[str], Iterator[Span]]], ...] = (
-    ("KEY", _keys),
-    ("EMAIL", _matches(_EMAIL, lambda _: True)),
-    ("IBAN", _ibans),
-    ("CARD", _cards),
-    ("IP", _ipv6),
-    ("IP", _matches(_IPV4, _is_address)),
-    ("PHONE", _matches(_PHONE, _is_phone)),
+_KINDS = (
+    _Kind("KEY", _has_any(_KEY_MARKS), _matches(_KEY_FORMS, lambda _: True)),
+    _Kind("KEY", lambda text: _has_any(_SECRET_WORDS)(text.lower()), _named_secrets),
+    _Kind("KEY", _finds(_LONG_WORD), _matches(_RANDOM, lambda match: _is_mixed(match[0]))),
+    _Kind("EMAIL", lambda text: "@" in text, _matches(_EMAIL, lambda _: True)),
+    _Kind("IBAN", _finds(_DIGIT), _ibans),
+    _Kind("CARD", _finds(_DIGIT_RUN), _cards),
+    _Kind("IP", lambda text: text.count(":") > 1, _ipv6),
+    _Kind("IP", _finds(_DOTTED), _matches(_IPV4, _is_address)),
+    _Kind("PHONE", _finds(_DIGIT_RUN), _matches(_PHONE, _is_phone)),
 )

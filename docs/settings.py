@@ -19,6 +19,7 @@ SERVICES = {
     "evaluator": "services.evaluator.settings", "registry": "services.registry.settings",
     "rollout": "services.rollout.settings", "gateway": "services.gateway.settings",
     "serving": "services.serving.settings", "engine": "services.serving.engine.settings",
+    "vllm_server": "services.serving.vllm_server.settings", "fault_proxy": "services.serving.fault_proxy.settings",
 }
 INTRO = """# Settings
 

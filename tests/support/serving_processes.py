@@ -72,35 +72,56 @@ class ServingProcess:
 
 
 @contextmanager
-def running(module: str, log_file: Path, *, port: int | None = None, **settings: object) -> Iterator[ServingProcess]:
+def running(
+    module: str, log_file: Path, *, port: int | None = None, ready: str = "/readyz", **settings: object
+) -> Iterator[ServingProcess]:
     """``python -m module`` with these settings, ready when the block starts and gone when it ends."""
     port = port or free_port()
-    ours = {"HTTP_PORT": str(port), "DATABASE_URL": "sqlite://", **settings}
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TUNELOOP_")}
-    env = {**clean, "OMP_NUM_THREADS": "1", **{f"TUNELOOP_{key}": str(value) for key, value in ours.items()}}
-    with log_file.open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", module], env=env, stdout=log, stderr=log)
-    started = ServingProcess(process, port, log_file)
-
-    def ready() -> bool:
-        assert process.poll() is None, started.log()
-        try:
-            return started.client.get("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
+    command = [sys.executable, "-m", module]
+    env = environment(**{"HTTP_PORT": port, "DATABASE_URL": "sqlite://", **settings})
+    started = ServingProcess(spawn(command, env, log_file), port, log_file)
     try:
-        eventually(ready, timeout=START_SECONDS, interval=0.2, what=f"the start of {module} ({log_file})")
+        wait_ready(started, ready, START_SECONDS)
         yield started
     finally:
         started.client.close()
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(started.process)
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment with these settings and no others of ours."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TUNELOOP_")}
+    return {**clean, "OMP_NUM_THREADS": "1", **{f"TUNELOOP_{key}": str(value) for key, value in settings.items()}}
+
+
+def spawn(command: list[str], env: dict[str, str], log_file: Path) -> "subprocess.Popen[bytes]":
+    """A process that adds what it says to the log."""
+    with log_file.open("ab") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+
+
+def wait_ready(started: ServingProcess, path: str, timeout: float) -> None:
+    """Wait until `path` answers 200; an assertion with the end of the log where the process ends instead."""
+
+    def ready() -> bool:
+        assert started.process.poll() is None, started.log()[-3000:]
+        try:
+            return started.client.get(path).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    eventually(ready, timeout=timeout, interval=0.2, what=f"the start of what writes {started.log_file}")
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """SIGTERM, and SIGKILL where that is not enough."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def s3_environment(settings: S3Settings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     fast: Annotated[bool, typer.Option("--fast", help="A tiny model: three minutes instead of ten.")] = False,
+    vllm: Annotated[bool, typer.Option("--vllm", help="With vLLM as the model server.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
 ) -> None:
     """See the whole loop for real: one dataset promoted, one stopped by its gate, one rolled back."""
@@ -42,7 +43,7 @@ def demo(
     shutil.rmtree(home.root, ignore_errors=True)
     began = time.monotonic()
     try:
-        _tell(console, home, fast=fast, keep=keep)
+        _tell(console, home, fast=fast, vllm=vllm, keep=keep)
         console.print(f"[green]done[/] in {time.monotonic() - began:.0f} s")
         if not keep and sys.stdin.isatty() and sys.stdout.isatty():
             console.input("[dim]The stack still runs, for you to look around. Press Enter to end it.[/] ")
@@ -63,10 +64,12 @@ def setting(stack: Mapping[str, Any], folder: Path, *, fast: bool) -> Setting:
     )
 
 
-def _tell(console: Console, home: Home, *, fast: bool, keep: bool) -> None:
+def _tell(console: Console, home: Home, *, fast: bool, vllm: bool, keep: bool) -> None:
     base_model = "tiny" if fast else "smollm2-135m-instruct"
-    console.print(Rule(f"The stack: Kafka protocol, S3, Prometheus and tuneloop's services, base model {base_model}"))
-    request = Request(Options(base_model=base_model, fault_hooks=True), parent=0 if keep else os.getpid())
+    server = f"{base_model} on vLLM" if vllm else f"base model {base_model}"
+    console.print(Rule(f"The stack: Kafka protocol, S3, Prometheus and tuneloop's services, {server}"))
+    options = Options(base_model=base_model, engine="vllm" if vllm else "small", fault_hooks=True)
+    request = Request(options, parent=0 if keep else os.getpid())
     control.up(home, request, say=lambda text: console.print(f"[dim]{text}[/]") if text else None)
     stack = home.read_stack() or {}
     story = Story(setting(stack, home.root, fast=fast), say=console.print)

@@ -26,15 +26,30 @@ class Binaries:
     prometheus: str
     weed: str
     tansu: str
+    vllm_python: str = ""
 
 
-def find_binaries() -> Binaries:
+def find_binaries(*, vllm: bool = False) -> Binaries:
     """Find the programs, installing Prometheus from Debian's packages where that is possible.
 
     Raises:
         MachineError: naming what is missing and how to get it.
     """
-    return Binaries(prometheus=_find_prometheus(), weed=_find_weed(), tansu=_find_tansu())
+    return Binaries(
+        prometheus=_find_prometheus(), weed=_find_weed(), tansu=_find_tansu(),
+        vllm_python=str(find_vllm()) if vllm else "",
+    )
+
+
+def find_vllm(project: Path = Path(__file__).parents[3]) -> Path:
+    """The interpreter of vLLM's environment: ``$TUNELOOP_VLLM_PYTHON``, or ``.venv-vllm`` in the project's folder."""
+    python = Path(os.environ.get("TUNELOOP_VLLM_PYTHON") or project / ".venv-vllm" / "bin" / "python")
+    if not python.exists():
+        raise MachineError(
+            f"vLLM is missing: there is no {python}. Run `make install-vllm` (3.5 GB), or set TUNELOOP_VLLM_PYTHON to "
+            "the interpreter of an environment that has vLLM and tuneloop."
+        )
+    return python
 
 
 def _find_prometheus() -> str:

@@ -1,5 +1,6 @@
 """`tuneloop up`, `status` and `down`."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,13 @@ from shared.errors import TuneloopError
 BASE_MODEL = "smollm2-135m-instruct"
 
 
+class Engine(StrEnum):
+    """What `planning.Options.engine` may be, in typer's form."""
+
+    SMALL = "small"
+    VLLM = "vllm"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(up)
@@ -27,13 +35,14 @@ def register(app: typer.Typer) -> None:
 
 def up(
     base_model: Annotated[str, typer.Option(help="smollm2-135m-instruct, or tiny for quick trials.")] = BASE_MODEL,
+    engine: Annotated[Engine, typer.Option(help="The model server: the small one, or vllm.")] = Engine.SMALL,
     gateway_port: Annotated[int | None, typer.Option(help="The gateway's port; by default 8700 or a free one.")] = None,
     fault_hooks: Annotated[bool, typer.Option(help="Let tests make the engine fail on purpose.")] = False,
 ) -> None:
     """Run the whole system on this machine, until `tuneloop down`."""
     home = Home.find()
     ports = {} if gateway_port is None else {"gateway": gateway_port}
-    request = Request(Options(base_model=base_model, fault_hooks=fault_hooks), ports)
+    request = Request(Options(base_model=base_model, engine=engine.value, fault_hooks=fault_hooks), ports)
     with err().status("starting") as live:
         control.up(home, request, say=lambda text: live.update(text or "starting"))
     stack = home.read_stack() or {}
@@ -67,7 +76,7 @@ def _rows(home: Home, stack: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "state": _state(home, name, item),
+            "state": _state(home, item),
             "url": item["url"],
             "pid": item["pid"],
             "restarts": item["restarts"],
@@ -78,13 +87,10 @@ def _rows(home: Home, stack: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _state(home: Home, name: str, item: dict[str, Any]) -> str:
+def _state(home: Home, item: dict[str, Any]) -> str:
     if not alive(item["pid"], home.stack_id):
         return "restarting"
-    if name == "kafka":
-        return "up" if probes.answers(f"tcp://{item['url']}") else "not answering"
-    path = {"s3": "/healthz", "prometheus": "/-/ready"}.get(name, "/readyz")
-    return "up" if probes.answers(item["url"] + path) else "not ready"
+    return "up" if probes.answers(item["probe"]) else "not ready"
 
 
 def _table(components: list[dict[str, Any]]) -> RenderableType:

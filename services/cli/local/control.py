@@ -28,7 +28,7 @@ def is_up(home: Home) -> bool:
 
 
 def up(
-    home: Home, request: Request, *, say: Callable[[str], None], timeout: float = 300.0
+    home: Home, request: Request, *, say: Callable[[str], None], timeout: float = 600.0
 ) -> "subprocess.Popen[bytes]":
     """Start the stack and wait until all of it works.
 

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -18,11 +19,16 @@ TINY = "tiny"
 SERVICES = ("data_ingest", "trainer", "evaluator", "registry", "rollout", "gateway", "engine", "serving")
 PORTS = {
     "gateway": 8700, "registry": 8701, "data_ingest": 8702, "trainer": 8703, "evaluator": 8704, "rollout": 8705,
-    "engine": 8706, "serving": 8707, "prometheus": 8790, "kafka": 8792, "s3": 8793,
+    "engine": 8706, "serving": 8707, "vllm": 8708, "prometheus": 8790, "kafka": 8792, "s3": 8793,
     "s3_filer": 8794, "s3_volume": 8795, "s3_master": 8796,
     "s3_filer_grpc": 8797, "s3_volume_grpc": 8798, "s3_master_grpc": 8799, "s3_grpc": 8789,
 }
-MODULES = {"engine": "services.serving.engine"}
+MODULES = {
+    "engine": "services.serving.engine", "vllm": "services.serving.vllm_server",
+    "faults": "services.serving.fault_proxy",
+}
+# On a busy machine with two cores; half of it is Python's imports.
+VLLM_READY_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,12 @@ class Options:
 
     Attributes:
         base_model: name under ``base-models/`` in S3.
+        engine: the small one on transformers and PEFT, or vLLM.
         fault_hooks: lets tests make the engine fail on purpose; never for real use.
     """
 
     base_model: str
+    engine: Literal["small", "vllm"] = "small"
     fault_hooks: bool = False
     scrape_seconds: float = 1.0
 
@@ -52,6 +60,23 @@ class Plan:
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
+
+    @property
+    def components(self) -> dict[str, str]:
+        """Tuneloop's own processes: the component's name, and the key of its module.
+
+        vLLM has no hook for faults, so where they are wanted it stands behind a proxy that has one, and the proxy
+        is what everybody but the agent knows as the engine.
+        """
+        own = {name: name for name in SERVICES}
+        if self.options.engine == "vllm":
+            own |= {"engine": "faults", "vllm": "vllm"} if self.options.fault_hooks else {"engine": "vllm"}
+        return own
+
+    @property
+    def model_server(self) -> str:
+        """The component that loads adapters."""
+        return "vllm" if "vllm" in self.components else "engine"
 
     @property
     def bootstrap(self) -> str:
@@ -74,6 +99,8 @@ def storage(plan: Plan) -> Component:
         f"-filer.port={p['s3_filer']}", f"-filer.port.grpc={p['s3_filer_grpc']}",
         f"-volume.port={p['s3_volume']}", f"-volume.port.grpc={p['s3_volume_grpc']}",
         f"-master.port={p['s3_master']}", f"-master.port.grpc={p['s3_master_grpc']}",
+        # Doors that nobody uses, at fixed ports: a second stack on the machine would find them taken.
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
         # Small volumes: the default reserves far more disk than a local stack needs.
         "-volume.max=100", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false",
         # One server alone: nobody must notice its end, and it wins every election.
@@ -122,13 +149,17 @@ def prometheus_config(plan: Plan) -> str:
 
 def services(plan: Plan) -> list[Component]:
     """All of tuneloop's own services."""
-    return [
-        Component(
-            name, [sys.executable, "-m", MODULES.get(name, f"services.{name}")],
-            plan.environment(**service_settings(plan, name)), f"{plan.url(name)}/readyz", url=plan.url(name),
-        )
-        for name in SERVICES
-    ]
+    return [_service(plan, name, kind) for name, kind in plan.components.items()]
+
+
+def _service(plan: Plan, name: str, kind: str) -> Component:
+    argv = [sys.executable, "-m", MODULES.get(kind, f"services.{kind}")]
+    # vLLM, and so the proxy before it, has its own word for readiness.
+    ready = "/health" if kind in ("vllm", "faults") else "/readyz"
+    component = Component(
+        name, argv, plan.environment(**service_settings(plan, name)), plan.url(name) + ready, url=plan.url(name)
+    )
+    return replace(component, ready_timeout=VLLM_READY_SECONDS) if kind in ("vllm", "faults") else component
 
 
 def service_settings(plan: Plan, name: str) -> dict[str, str]:
@@ -148,7 +179,7 @@ def service_settings(plan: Plan, name: str) -> dict[str, str]:
         "TUNELOOP_RECONCILE_INTERVAL_SECONDS": "0.5",
     }
     jobs = {"TUNELOOP_LAUNCHER_DIR": str(plan.home.run / name), "TUNELOOP_CACHE_DIR": cache}
-    own = {
+    own: dict[str, dict[str, str]] = {
         "data_ingest": {"TUNELOOP_WORK_DIR": str(plan.home.data / "ingest")},
         "trainer": jobs,
         "evaluator": jobs,
@@ -158,13 +189,19 @@ def service_settings(plan: Plan, name: str) -> dict[str, str]:
             "TUNELOOP_BASE_MODEL": base, "TUNELOOP_CACHE_DIR": cache,
             "TUNELOOP_FAULT_HOOKS": str(plan.options.fault_hooks).lower(),
         },
+        "faults": {"TUNELOOP_ENGINE_URL": plan.url("vllm")},
+        "vllm": {
+            "TUNELOOP_BASE_MODEL": base, "TUNELOOP_CACHE_DIR": cache, "TUNELOOP_VLLM_PYTHON": plan.binaries.vllm_python,
+            "TUNELOOP_ENFORCE_EAGER": "true", "TUNELOOP_KV_CACHE_GIB": "1",
+            "TUNELOOP_WANTED_FILE": str(plan.home.data / "cache" / "serving" / f"{REPLICA}.wanted.json"),
+        },
         "serving": {
-            "TUNELOOP_REPLICA": REPLICA, "TUNELOOP_ENGINE_URL": plan.url("engine"),
+            "TUNELOOP_REPLICA": REPLICA, "TUNELOOP_ENGINE_URL": plan.url(plan.model_server),
             "TUNELOOP_ADVERTISED_ENDPOINT": plan.url("engine"), "TUNELOOP_BASE_MODEL": base,
             "TUNELOOP_CACHE_DIR": cache,
         },
     }
-    return common | own.get(name, {})
+    return common | own.get(plan.components[name], {})
 
 
 def s3_config_path(home: Home) -> Path:

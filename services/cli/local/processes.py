@@ -82,6 +82,25 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def end_group(leader: int, stack_id: str) -> None:
+    """SIGKILL what a dead component of this stack has left in its process group.
+
+    vLLM's engine, which has the model in memory, outlives an API server that was killed. Jobs have groups of their own.
+    """
+    left = [process for process in psutil.process_iter() if _group(process.pid) == leader]
+    for process in left:
+        # By its mark and not by its group alone: the number may have gone to somebody else.
+        if _carries(process, stack_id):
+            _signal(process, signal.SIGKILL)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def stop_all(processes: Sequence[subprocess.Popen[bytes]], grace: float = 20.0) -> None:
     """SIGTERM to all, and SIGKILL to those that are still there after `grace` seconds."""
     for process in processes:

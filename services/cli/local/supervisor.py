@@ -25,7 +25,7 @@ from services.cli.local import plan as planning
 from services.cli.local import probes, seed
 from services.cli.local.checks import MachineError, check_disk, choose_ports, find_binaries
 from services.cli.local.home import Home, write_private
-from services.cli.local.processes import Component, Running, end_leftovers, environment, start, stop_all
+from services.cli.local.processes import Component, Running, end_group, end_leftovers, environment, start, stop_all
 from shared.errors import TuneloopError
 
 _TICK = 0.2
@@ -99,7 +99,7 @@ class Supervisor:
         self._plan = plan = planning.Plan(
             home=self._home,
             ports=choose_ports(planning.PORTS | self._request.ports, set(self._request.ports)),
-            binaries=find_binaries(),
+            binaries=find_binaries(vllm=self._request.options.engine == "vllm"),
             credentials=self._home.credentials(),
             options=self._request.options,
             inherited=environment(),
@@ -150,6 +150,7 @@ class Supervisor:
         now = time.monotonic()
         for running in self._running:
             if running.due_for_restart(now):
+                end_group(running.process.pid, self._home.stack_id)
                 running.process = start(running.component, self._log(running.component.name))
                 running.started, running.retry_at = now, 0.0
                 running.restarts += 1
@@ -182,8 +183,9 @@ class Supervisor:
             "pid": os.getpid(),
             "stack_id": self._home.stack_id,
             "base_model": self._request.options.base_model,
-            "services": {r.component.name: {"url": r.component.url, "pid": r.process.pid, "restarts": r.restarts,
-                                            "exits": r.exits, "log": str(self._log(r.component.name))}
+            "services": {r.component.name: {"url": r.component.url, "probe": r.component.probe, "pid": r.process.pid,
+                                            "restarts": r.restarts, "exits": r.exits,
+                                            "log": str(self._log(r.component.name))}
                          for r in self._running},
         }
         if self._plan is not None:

@@ -8,16 +8,12 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
+from services.serving.base_model import fetch_base_model
 from services.serving.engine.settings import EngineSettings
-from shared.clock import SystemClock
-from shared.errors import InvalidInputError, TemporaryError
-from shared.s3 import connect_store
+from shared.errors import InvalidInputError
 from shared.telemetry import configure, get_logger
 
 log = get_logger(__name__)
-
-# Between two looks for a base model that is not in S3 yet, or while S3 is down.
-RETRY_SECONDS = 2.0
 
 
 def main() -> int:
@@ -28,35 +24,12 @@ def main() -> int:
         sys.stderr.write(f"engine: cannot start, the settings are wrong: {error}\n")
         return 2
     configure(settings)
-    folder = settings.model_path or fetch_base_model(settings)
+    folder = settings.model_path or fetch_base_model(settings, settings.base_model, settings.cache_dir)
     try:
         return serve(settings, folder)
     except InvalidInputError as error:
         log.error("cannot serve this model", reason=str(error))  # noqa: TRY400 - the message says it all
         return 2
-
-
-def fetch_base_model(settings: EngineSettings) -> Path:
-    """The base model's folder in the cache, downloaded from S3 where it is not there yet. Waits for S3."""
-    clock, forever = SystemClock(), threading.Event()
-    uri = f"base-models/{settings.base_model}/"
-    said = ""
-    with connect_store(settings) as store:
-        while True:
-            try:
-                manifest = store.manifest(uri)
-                if manifest is not None:
-                    target = settings.cache_dir / "base-models" / manifest.digest.removeprefix("sha256:")
-                    if not target.exists():
-                        store.get_dir(uri, target)
-                    return target
-                missing = f"{uri} is not in bucket {store.bucket} yet"
-            except TemporaryError as error:
-                missing = str(error)
-            if missing != said:
-                log.warning("waiting for the base model", reason=missing)
-                said = missing
-            clock.wait(forever, RETRY_SECONDS)
 
 
 def serve(settings: EngineSettings, folder: Path) -> int:
@@ -68,9 +41,9 @@ def serve(settings: EngineSettings, folder: Path) -> int:
 
     from services.serving.engine.adapters import Adapters
     from services.serving.engine.app import Engine, build_app
-    from services.serving.engine.faults import Faults
     from services.serving.engine.model import Model
     from services.serving.engine.worker import Worker
+    from services.serving.faults import Faults
 
     disable_progress_bar()
     if settings.torch_threads:

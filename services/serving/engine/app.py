@@ -15,7 +15,6 @@ from jinja2 import TemplateError
 
 from services.serving.engine.adapters import Adapters
 from services.serving.engine.errors import ApiError, bad_request, internal
-from services.serving.engine.faults import Faults
 from services.serving.engine.formats import DONE, Answer, Kind, Usage, sse
 from services.serving.engine.generation import Delta, Generation
 from services.serving.engine.metrics import REQUESTS, TOKENS
@@ -32,6 +31,7 @@ from services.serving.engine.protocol import (
 from services.serving.engine.sampling import Sampler, Sampling
 from services.serving.engine.text import TextStream
 from services.serving.engine.worker import Worker
+from services.serving.faults import Faults
 from shared.http import health_router
 from shared.prompts import prompt_ids
 from shared.telemetry import get_logger

@@ -40,3 +40,7 @@ def overloaded(message: str) -> ApiError:
 
 def internal(message: str) -> ApiError:
     return ApiError(500, message, kind="InternalServerError")
+
+
+def unreachable(message: str) -> ApiError:
+    return ApiError(502, message, kind="BadGatewayError")

@@ -9,7 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.cli.local.processes import STACK_ID, Component, Running, alive, end_leftovers, start, stop_all
+from services.cli.local.processes import (
+    STACK_ID,
+    Component,
+    Running,
+    alive,
+    end_group,
+    end_leftovers,
+    start,
+    stop_all,
+)
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
@@ -31,6 +40,30 @@ def test_leftovers_of_this_stack_are_ended_and_no_others(tmp_path: Path) -> None
         assert not alive(theirs.pid, "ours")
     finally:
         stop_all([ours, theirs])
+
+
+def test_what_a_killed_component_leaves_in_its_group_is_ended_and_no_job(tmp_path: Path) -> None:
+    parent = component(f"""
+import subprocess, sys, time
+for number, own_group in enumerate((False, True)):
+    child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], start_new_session=own_group)
+    open({str(tmp_path)!r} + f"/{{number}}.tmp", "w").write(str(child.pid))
+open({str(tmp_path)!r} + "/ready", "w")
+time.sleep(600)
+""", "stack")
+    process = start(parent, tmp_path / "log")
+    eventually((tmp_path / "ready").exists)
+    engine, job = (int((tmp_path / f"{number}.tmp").read_text()) for number in range(2))
+    process.kill()
+    process.wait()
+    try:
+        end_group(process.pid, "another-stack")
+        assert alive(engine, "stack")
+        end_group(process.pid, "stack")
+        eventually(lambda: not alive(engine, "stack"))
+        assert alive(job, "stack")
+    finally:
+        assert end_leftovers("stack") == [job]
 
 
 def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:

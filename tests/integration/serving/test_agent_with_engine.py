@@ -4,36 +4,22 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine
 
-from services.serving.engine_client import EngineClient
-from services.serving.handlers import handlers
-from services.serving.memory import Memory
-from services.serving.models import Base
-from services.serving.reconcile import AgentLoop
-from services.serving.settings import AgentSettings
-from shared.clock import SystemClock
-from shared.db import connect
 from shared.events import ArtifactRef, RouteTarget, RouteUpdated, Topic, encode
 from shared.messaging.broker import KafkaSink, Outgoing
 from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
-from tests.support.adapters import write_adapter
-from tests.support.db import create_tables
-from tests.support.delivery import START, deliver, fact, said
+from tests.support.agents import BASE, Adapters, Agent, agents
+from tests.support.delivery import START, fact, said
 from tests.support.serving_processes import ServingProcess, running, s3_environment
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
-
-BASE = "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -60,55 +46,9 @@ def engine_from_s3(
         yield process
 
 
-@dataclass
-class Agent:
-    """An agent that looks when it is told to."""
-
-    engine: Engine
-    loop: AgentLoop
-    settings: AgentSettings
-    revision: int = 0
-    targets: list[RouteTarget] = field(default_factory=list)
-
-    def route(self, **adapters: ArtifactRef) -> None:
-        """A new revision of the route: ``v1=ref`` is the adapter ``support@1``."""
-        self.revision += 1
-        base = RouteTarget(model_version=None, adapter=None, role="stable", weight=10_000)
-        candidates = [
-            RouteTarget(model_version=f"support@{name[1:]}", adapter=ref, role="candidate", weight=0)
-            for name, ref in adapters.items()
-        ]
-        deliver(self.engine, handlers, fact(RouteUpdated(
-            route="support", revision=self.revision, salt="s", base_model=BASE, targets=[base, *candidates],
-            updated_at=START,
-        ), sequence=self.revision))
-
-    def look(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.loop.look()
-
-    def said(self, kind: str) -> list[dict[str, Any]]:
-        return [data for type_, data in said(self.engine) if type_ == kind]
-
-
 @pytest.fixture
 def make_agent(tmp_path: Path, store: ArtifactStore) -> Iterator[Callable[..., Agent]]:
-    opened = ExitStack()
-
-    def make(url: str, **settings: Any) -> Agent:
-        engine = connect(f"sqlite:///{tmp_path}/agent.db")
-        create_tables(engine, Base.metadata)
-        opened.callback(engine.dispose)
-        values = AgentSettings(
-            **{"replica": "r0", "base_model": BASE, "engine_url": url, "cache_dir": tmp_path / "cache",
-               "drain_seconds": 0, "load_attempts": 2, **settings}
-        )
-        client = opened.enter_context(EngineClient(url, timeout=30, load_timeout=60))
-        memory = Memory(engine, values, SystemClock())
-        loop = AgentLoop(settings=values, memory=memory, store=store, client=client, clock=SystemClock())
-        return Agent(engine, loop, values)
-
-    with opened:
+    with agents(tmp_path, store) as make:
         yield make
 
 
@@ -118,22 +58,6 @@ def agent(engine_from_s3: ServingProcess, make_agent: Callable[..., Agent]) -> I
     yield agent
     for name in engine_from_s3.listed():
         engine_from_s3.unload(name)
-
-
-class Adapters:
-    """Puts adapters into S3."""
-
-    def __init__(self, store: ArtifactStore, model: Path, folder: Path, base_digest: str) -> None:
-        self._store, self._model, self._folder, self._base_digest = store, model, folder, base_digest
-        self._count = 0
-
-    def put(self, *, meta: dict[str, Any] | None = None, config: dict[str, Any] | None = None) -> ArtifactRef:
-        self._count += 1
-        folder = write_adapter(
-            self._folder / str(self._count), self._model, seed=int.from_bytes(os.urandom(4), "big"), config=config
-        )
-        about = {"base_model": BASE, "base_model_digest": self._base_digest, "rank": 4}
-        return self._store.put_dir("adapters", folder, meta={**about, **(meta or {})})
 
 
 @pytest.fixture

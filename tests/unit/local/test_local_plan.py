@@ -2,16 +2,18 @@
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from services.cli.local import plan as planning
-from services.cli.local.checks import Binaries, MachineError, check_disk, choose_ports, port_is_free
+from services.cli.local.checks import Binaries, MachineError, check_disk, choose_ports, find_vllm, port_is_free
 from services.cli.local.home import Credentials, Home, write_private
 from services.cli.local.processes import STACK_ID, restart_delay
 from services.cli.local.supervisor import Request, tail
+from services.serving.settings import AgentSettings
 from shared.errors import TuneloopError
 
 
@@ -27,6 +29,39 @@ def test_every_component_carries_the_stack_id_so_that_none_is_left_behind(plan: 
     components = [planning.storage(plan), planning.broker(plan), planning.prometheus(plan), *planning.services(plan)]
     assert {component.env[STACK_ID] for component in components} == {plan.home.stack_id}
     assert len({component.name for component in components}) == len(components)
+
+
+def names_and_urls(plan: planning.Plan) -> dict[str, str]:
+    return {component.argv[2]: component.url for component in planning.services(plan)}
+
+
+def test_vllm_stands_behind_a_proxy_only_where_faults_are_wanted(plan: planning.Plan) -> None:
+    real = replace(plan, options=planning.Options("tiny", engine="vllm"))
+    tested = replace(plan, options=planning.Options("tiny", engine="vllm", fault_hooks=True))
+    modules = {"services.serving.engine", "services.serving.vllm_server", "services.serving.fault_proxy"}
+    found = {name: names_and_urls(item) for name, item in {"small": plan, "real": real, "tested": tested}.items()}
+    engine, vllm = plan.url("engine"), plan.url("vllm")
+    assert {name: {m: urls[m] for m in urls.keys() & modules} for name, urls in found.items()} == {
+        "small": {"services.serving.engine": engine},
+        "real": {"services.serving.vllm_server": engine},
+        "tested": {"services.serving.vllm_server": vllm, "services.serving.fault_proxy": engine},
+    }
+    # The gateway goes through the proxy; the agent does not.
+    for item, url in ((plan, engine), (real, engine), (tested, vllm)):
+        agent = planning.service_settings(item, "serving")
+        assert (agent["TUNELOOP_ENGINE_URL"], agent["TUNELOOP_ADVERTISED_ENDPOINT"]) == (url, engine)
+
+
+def test_the_plugin_reads_the_file_that_the_agent_writes(plan: planning.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = replace(plan, options=planning.Options("tiny", engine="vllm"))
+    for name, value in planning.service_settings(real, "serving").items():
+        monkeypatch.setenv(name, value)
+    assert AgentSettings().wanted_file == Path(planning.service_settings(real, "engine")["TUNELOOP_WANTED_FILE"])
+
+
+def test_a_machine_without_vllm_is_told_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"no .*\.venv-vllm/bin/python\. Run `make install-vllm`"):
+        find_vllm(tmp_path)
 
 
 def test_prometheus_scrapes_every_service(plan: planning.Plan) -> None:

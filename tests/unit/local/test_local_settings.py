@@ -12,23 +12,26 @@ from services.cli.local.checks import Binaries
 from services.cli.local.home import Credentials, Home
 
 DOCS = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "settings.py"))
-assert set(DOCS["SERVICES"]) == set(planning.SERVICES)
+SMALL, VLLM = planning.Options("tiny"), planning.Options("tiny", engine="vllm", fault_hooks=True)
+COMPONENTS = [*((SMALL, name) for name in planning.SERVICES), *((VLLM, name) for name in ("serving", "engine", "vllm"))]
 
 
-@pytest.mark.parametrize("service", planning.SERVICES)
+@pytest.mark.parametrize(("options", "name"), COMPONENTS)
 def test_a_services_environment_is_accepted_and_a_typo_is_not(
-    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: planning.Options, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planning.Plan(
-        home=Home(tmp_path), ports=planning.PORTS, binaries=Binaries("prometheus", "weed", "tansu"),
-        credentials=Credentials("key", "secret"), options=planning.Options("tiny"), inherited={},
+        home=Home(tmp_path), ports=planning.PORTS, binaries=Binaries("prometheus", "weed", "tansu", "python"),
+        credentials=Credentials("key", "secret"), options=options, inherited={},
     )
-    component = next(item for item in planning.services(plan) if item.name == service)
-    assert importlib.util.find_spec(component.argv[2]) is not None
-    for name, value in component.env.items():
-        monkeypatch.setenv(name, value)
-    settings = DOCS["settings_class"](DOCS["SERVICES"][service])
-    assert settings().http_port == planning.PORTS[service]
+    component = next(item for item in planning.services(plan) if item.name == name)
+    module = component.argv[2]
+    assert importlib.util.find_spec(module) is not None
+    for variable, value in component.env.items():
+        monkeypatch.setenv(variable, value)
+    assert f"{module}.settings" in DOCS["SERVICES"].values(), "its settings are in docs/settings.md"
+    settings = DOCS["settings_class"](f"{module}.settings")
+    assert settings().http_port == planning.PORTS[name]
     monkeypatch.setenv("TUNELOOP_KAFKA_BOOTSTRP", "x")
     with pytest.raises(ValidationError, match="TUNELOOP_KAFKA_BOOTSTRP"):
         settings()

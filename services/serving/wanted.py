@@ -33,11 +33,12 @@ def wanted_adapters(routes: Iterable[Route], *, base_model: str, folder: Path) -
 
 
 def count_hot(routes: Iterable[Route], *, base_model: str) -> int:
-    """How many adapters of this base model get traffic."""
+    """How many adapters of this base model get traffic, be it copies of other adapters'."""
     targets = [
         RouteTarget.model_validate(item) for route in routes if route.base_model == base_model for item in route.targets
     ]
-    return len({target.model_version for target in targets if target.adapter is not None and target.weight > 0})
+    hot = [item for item in targets if item.adapter is not None and (item.weight > 0 or item.shadow_share > 0)]
+    return len({target.model_version for target in hot})
 
 
 def folder_name(name: str, digest: str) -> str:

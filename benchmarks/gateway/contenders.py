@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.gateway.load import KEY
 from tests.support.gateway_process import environment, write_table
 from tests.support.ports import free_port
 from tests.support.routes import loaded, route, target
@@ -96,7 +97,7 @@ def litellm(stub: int, folder: Path, core: int) -> Iterator[Contender]:
     )
     command = [str(install("litellm") / "litellm"), "--config", str(config), "--host", "127.0.0.1",
                "--port", str(port), "--num_workers", "1", "--telemetry", "False"]
-    quiet = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    quiet = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": KEY}
     with _running(command, core, folder / "litellm.log", quiet) as process:
         yield _ready(Contender("litellm", port, "m", process), timeout=180)
 
@@ -141,7 +142,7 @@ def _ready(contender: Contender, *, timeout: float = 60) -> Contender:
         body = {"model": contender.model, "messages": [{"role": "user", "content": "x"}]}
         try:
             answer = httpx.post(f"http://127.0.0.1:{contender.port}/v1/chat/completions", json=body, timeout=10,
-                                headers={"authorization": "Bearer sk-bench"}, trust_env=False)
+                                headers={"authorization": f"Bearer {KEY}"}, trust_env=False)
         except httpx.TransportError:
             return False
         return answer.status_code == 200

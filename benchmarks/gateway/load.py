@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import cast
 
+KEY = "sk-bench"
 BODY = {"user": "u", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}
 
 
@@ -13,7 +14,7 @@ def request(model: str, *, stream: bool) -> bytes:
     """One HTTP request."""
     body = json.dumps({**BODY, "model": model, "stream": stream}).encode()
     lines = ("POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json",
-             "authorization: Bearer sk-bench", f"content-length: {len(body)}", "", "")
+             f"authorization: Bearer {KEY}", f"content-length: {len(body)}", "", "")
     return "\r\n".join(lines).encode() + body
 
 

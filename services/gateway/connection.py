@@ -168,6 +168,7 @@ class ClientConnection(asyncio.Protocol):
         """The oldest call has its whole answer; it is the next one's turn."""
         self._calls.popleft()
         call.parts.clear()
+        call.work = None  # which refers to the call; a circle would wait for the collector
         if call.last:
             self._close_behind(call)
         elif self._site.draining and not self._calls and self._receiving is None:

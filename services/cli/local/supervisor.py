@@ -25,7 +25,7 @@ from services.cli.local import plan as planning
 from services.cli.local import probes, seed
 from services.cli.local.checks import MachineError, check_disk, choose_ports, find_binaries
 from services.cli.local.home import Home, write_private
-from services.cli.local.processes import Component, Running, end_group, end_leftovers, environment, start, stop_all
+from services.cli.local.processes import Component, Running, end_leftovers, environment, start, stop_all
 from shared.errors import TuneloopError
 
 _TICK = 0.2
@@ -150,7 +150,6 @@ class Supervisor:
         now = time.monotonic()
         for running in self._running:
             if running.due_for_restart(now):
-                end_group(running.process.pid, self._home.stack_id)
                 running.process = start(running.component, self._log(running.component.name))
                 running.started, running.retry_at = now, 0.0
                 running.restarts += 1

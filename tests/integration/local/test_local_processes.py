@@ -14,8 +14,8 @@ from services.cli.local.processes import (
     Component,
     Running,
     alive,
-    end_group,
     end_leftovers,
+    reap,
     start,
     stop_all,
 )
@@ -42,28 +42,43 @@ def test_leftovers_of_this_stack_are_ended_and_no_others(tmp_path: Path) -> None
         stop_all([ours, theirs])
 
 
-def test_what_a_killed_component_leaves_in_its_group_is_ended_and_no_job(tmp_path: Path) -> None:
-    parent = component(f"""
-import subprocess, sys, time
-for number, own_group in enumerate((False, True)):
-    child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], start_new_session=own_group)
-    open({str(tmp_path)!r} + f"/{{number}}.tmp", "w").write(str(child.pid))
-open({str(tmp_path)!r} + "/ready", "w")
+def lives(process: psutil.Process) -> bool:
+    """Whether it lives; zombies do not."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def family(folder: Path) -> Component:
+    """A component with a child in its group that has lost the stack's mark, as vLLM's engine, and a job of its own."""
+    return component(f"""
+import os, subprocess, sys, time
+for name, environment, own_group in (("engine", {{}}, False), ("job", None, True)):
+    child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], env=environment, start_new_session=own_group)
+    open({str(folder)!r} + "/" + name, "w").write(str(child.pid))
+open({str(folder)!r} + "/ready", "w")
 time.sleep(600)
 """, "stack")
-    process = start(parent, tmp_path / "log")
+
+
+def test_what_a_killed_component_leaves_in_its_group_is_ended_and_no_job(tmp_path: Path) -> None:
+    process = start(family(tmp_path), tmp_path / "log")
     eventually((tmp_path / "ready").exists)
-    engine, job = (int((tmp_path / f"{number}.tmp").read_text()) for number in range(2))
-    process.kill()
-    process.wait()
+    engine, job = (psutil.Process(int((tmp_path / name).read_text())) for name in ("engine", "job"))
+    assert reap(process) is None
+    os.kill(process.pid, signal.SIGKILL)
+    assert eventually(lambda: reap(process)) == -signal.SIGKILL
     try:
-        end_group(process.pid, "another-stack")
-        assert alive(engine, "stack")
-        end_group(process.pid, "stack")
-        eventually(lambda: not alive(engine, "stack"))
-        assert alive(job, "stack")
+        eventually(lambda: not lives(engine))
+        assert lives(job)
     finally:
-        assert end_leftovers("stack") == [job]
+        assert end_leftovers("stack") == [job.pid]
+
+
+def test_children_without_the_mark_are_ended_with_their_parent(tmp_path: Path) -> None:
+    process = start(family(tmp_path), tmp_path / "log")
+    eventually((tmp_path / "ready").exists)
+    engine, job = (int((tmp_path / name).read_text()) for name in ("engine", "job"))
+    assert set(end_leftovers("stack")) == {process.pid, engine, job}
+    process.wait()
 
 
 def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def main() -> int:
     try:
         argv = command(settings, folder, json.loads((folder / "config.json").read_bytes()))
         log.info("starting vLLM", command=" ".join(argv))
-        os.execve(argv[0], argv, environment(settings, os.environ))
+        os.execvpe(argv[0], argv, environment(settings, os.environ))
     except (OSError, ValueError) as error:
         log.error(  # noqa: TRY400 - the message says it all
             "cannot start vLLM; check TUNELOOP_VLLM_PYTHON and the base model's folder", reason=str(error),

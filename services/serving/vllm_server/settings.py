@@ -1,6 +1,5 @@
 """Settings of the launcher."""
 
-import sys
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,7 +20,7 @@ class VllmSettings(ServiceSettings, ResolverSettings):
     )
     cache_dir: Path = Field(default=Path("cache"), description="where base models from S3 are kept between starts")
     vllm_python: Path = Field(
-        default=Path(sys.executable), description="interpreter of the environment that vLLM is installed in"
+        default=Path("python3"), description="interpreter of the environment that vLLM is installed in"
     )
     max_loras: int = Field(default=4, ge=1, description="adapters that are computed with at a time; each has a slot")
     max_cpu_loras: int = Field(

@@ -25,7 +25,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def smollm2(folder: Path, s3_settings: S3Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    # In bfloat16 vLLM's kernels for CPUs are so coarse that the model says something else about France.
+    # Two tokens are nearly equally likely at the start of the answer; in bfloat16 the other one wins.
     with running_vllm(
         tmp_path_factory.mktemp("smollm2") / "vllm.log", BASE_MODEL=NAME, MODEL_PATH=folder, MAX_MODEL_LEN=512,
         DTYPE="float32",

@@ -8,7 +8,6 @@ exit code 1: a supervisor or Kubernetes starts it again, which is simpler to rea
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from typing import Generic, Protocol, TypeVar
 
 import uvicorn
 from fastapi import APIRouter
-from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from shared.clock import Clock, SystemClock
@@ -25,7 +23,7 @@ from shared.db import connect, migrate
 from shared.http import build_app
 from shared.messaging import ConsumeLoop, Handlers, ProcessLoop, RelayLoop
 from shared.s3 import ArtifactStore, connect_store
-from shared.settings import ServiceSettings
+from shared.settings import ServiceSettings, load_settings
 from shared.telemetry import configure, get_logger
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -73,11 +71,7 @@ class Definition(Generic[S]):
 
 def run(definition: Definition[S]) -> int:
     """Run a service until SIGTERM or SIGINT; the process's exit code."""
-    try:
-        settings = definition.settings()
-    except ValidationError as error:
-        sys.stderr.write(f"{definition.settings.service}: cannot start, the settings are wrong: {error}\n")
-        return 2
+    settings = load_settings(definition.settings)
     configure(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

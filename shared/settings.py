@@ -5,9 +5,10 @@ typo in a deployment is an error at the start and not a default in production. `
 """
 
 import os
-from typing import Annotated, ClassVar
+import sys
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TUNELOOP_"
@@ -71,3 +72,19 @@ class ServiceSettings(S3Settings):
                 f"unknown settings for {self.service}: {', '.join(unknown)}; docs/settings.md lists the known ones"
             )
         return self
+
+
+K = TypeVar("K", bound=ServiceSettings)
+
+
+def load_settings(kind: type[K]) -> K:
+    """A process's settings, from its environment.
+
+    Raises:
+        SystemExit: with code 2, after stderr says what is wrong with which setting.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        sys.stderr.write(f"{kind.service}: cannot start, the settings are wrong: {error}\n")
+        raise SystemExit(2) from None

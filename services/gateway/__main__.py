@@ -3,21 +3,17 @@
 import sys
 
 import uvloop
-from pydantic import ValidationError
 
 from services.gateway.server import Gateway, bind
 from services.gateway.settings import GatewaySettings
 from shared.errors import InvalidInputError
+from shared.settings import load_settings
 from shared.telemetry import configure
 
 
 def main() -> int:
     """Run until SIGTERM; the process's exit code."""
-    try:
-        settings = GatewaySettings()
-    except ValidationError as error:
-        sys.stderr.write(f"gateway: cannot start, the settings are wrong: {error}\n")
-        return 2
+    settings = load_settings(GatewaySettings)
     configure(settings)
     try:
         listener = bind(settings)

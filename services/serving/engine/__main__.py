@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import uvicorn
-from pydantic import ValidationError
 
 from services.serving.base_model import fetch_base_model
 from services.serving.engine.settings import EngineSettings
 from shared.errors import InvalidInputError
+from shared.settings import load_settings
 from shared.telemetry import configure, get_logger
 
 log = get_logger(__name__)
@@ -18,11 +18,7 @@ log = get_logger(__name__)
 
 def main() -> int:
     """Run the engine; the process's exit code."""
-    try:
-        settings = EngineSettings()
-    except ValidationError as error:
-        sys.stderr.write(f"engine: cannot start, the settings are wrong: {error}\n")
-        return 2
+    settings = load_settings(EngineSettings)
     configure(settings)
     folder = settings.model_path or fetch_base_model(settings, settings.base_model, settings.cache_dir)
     try:

@@ -3,20 +3,16 @@
 import sys
 
 import uvicorn
-from pydantic import ValidationError
 
 from services.serving.fault_proxy.app import build_app
 from services.serving.fault_proxy.settings import FaultProxySettings
+from shared.settings import load_settings
 from shared.telemetry import configure
 
 
 def main() -> int:
     """Run the proxy; the process's exit code."""
-    try:
-        settings = FaultProxySettings()
-    except ValidationError as error:
-        sys.stderr.write(f"fault_proxy: cannot start, the settings are wrong: {error}\n")
-        return 2
+    settings = load_settings(FaultProxySettings)
     configure(settings)
     server = uvicorn.Server(uvicorn.Config(
         build_app(settings.engine_url), host=settings.http_host, port=settings.http_port, log_config=None,

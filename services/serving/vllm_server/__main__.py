@@ -4,11 +4,10 @@ import json
 import os
 import sys
 
-from pydantic import ValidationError
-
 from services.serving.base_model import fetch_base_model
 from services.serving.vllm_server.arguments import command, environment
 from services.serving.vllm_server.settings import VllmSettings
+from shared.settings import load_settings
 from shared.telemetry import configure, get_logger
 
 log = get_logger(__name__)
@@ -16,11 +15,7 @@ log = get_logger(__name__)
 
 def main() -> int:
     """Become vLLM; the exit code where that is not possible."""
-    try:
-        settings = VllmSettings()
-    except ValidationError as error:
-        sys.stderr.write(f"vllm_server: cannot start, the settings are wrong: {error}\n")
-        return 2
+    settings = load_settings(VllmSettings)
     configure(settings)
     folder = settings.model_path or fetch_base_model(settings, settings.base_model, settings.cache_dir)
     try:

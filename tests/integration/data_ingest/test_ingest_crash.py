@@ -11,15 +11,25 @@ import pytest
 from shared.db import connect
 from shared.events import PipelineApplied, encode
 from shared.messaging.broker import KafkaSink, Outgoing
+from shared.messaging.topics import create_topics
 from shared.pipeline import PipelineSpec
 from shared.s3 import connect_store
 from shared.settings import S3Settings
+from tests.support.broker import start_tansu
 from tests.support.datasets import jsonl, rows
 from tests.support.delivery import fact, said
 from tests.support.ingest import IngestProcess
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    """One for each test: Tansu blocks a group for good in which a member was killed while it joined."""
+    with start_tansu(storage="memory://tansu/") as bootstrap:
+        create_topics(bootstrap)
+        yield bootstrap
 
 
 @pytest.fixture

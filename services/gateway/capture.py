@@ -54,14 +54,16 @@ class Capture:
 
     def keep_bytes(self, request_id: str, target: Target) -> int:
         """How much of the answer to a request that begins is to be kept; 0 where it is not drawn."""
-        rules = self._rules(target.route)
-        return self._answer_bytes if rules is not None and drawn("capture", request_id, rules.share) else 0
+        return self._answer_bytes if self._drawn(request_id, target.route) is not None else 0
 
     def take(self, record: Record) -> None:
         """A request is over; where it was drawn and went well, its sample is on its way."""
-        rules = self._rules(record.route)
         response = record.response
-        if response is None or rules is None or record.outcome != "ok":
+        if response is None or record.outcome != "ok":
+            return
+        # Somebody else may have wanted the answer.
+        rules = self._drawn(record.request_id, record.route)
+        if rules is None:
             return
         if record.truncated:
             self._metrics.dropped("too_large")
@@ -72,9 +74,11 @@ class Capture:
         if not self._sender.offer(parcel):
             self._metrics.dropped("queue_full")
 
-    def _rules(self, route: str) -> RouteCapture | None:
+    def _drawn(self, request_id: str, route: str) -> RouteCapture | None:
+        """The rules of a route for which a request is drawn; None where it is not."""
         plan = self._plan().routes.get(route)
-        return plan.spec.capture if plan is not None else None
+        rules = plan.spec.capture if plan is not None else None
+        return rules if rules is not None and drawn("capture", request_id, rules.share) else None
 
     def _event(self, record: Record, response: bytes, rules: RouteCapture) -> Event[Any] | None:
         """In the sender's thread."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.gateway import errors
+from services.gateway.answers import refuses
 from services.gateway.call import Call
 from services.gateway.metrics import Outcome, TargetMetrics
 from services.gateway.record import Observer, Record
@@ -45,8 +46,8 @@ class Exchange:
     """
 
     __slots__ = ("_begun", "_call", "_cutter", "_finished", "_kept", "_kept_left", "_max_response_bytes", "_meter",
-                 "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_size", "_status", "_truncated",
-                 "_upstream_head", "_upstream_status", "_usage", "_wall")
+                 "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_refused", "_size", "_status",
+                 "_truncated", "_upstream_head", "_upstream_status", "_usage", "_wall")
 
     def __init__(
         self, order: Order, call: Call, metrics: TargetMetrics, *, finished: Callable[[], None],
@@ -61,7 +62,7 @@ class Exchange:
         self._begun = time.perf_counter()
         self._wall = time.time() if observer is not None else 0.0
         self._question: Question | None = None
-        self._over = self._truncated = False
+        self._over = self._truncated = self._refused = False
         self._status: int | None = None
         self._upstream_status = 0
         self._upstream_head: RawHeaders = []
@@ -222,6 +223,8 @@ class Exchange:
         """The one place where an exchange ends."""
         self._over = True
         self._metrics.ended(outcome)
+        if outcome == "ok":
+            self._metrics.answers.given(refused=self._refused)
         finished, self._finished, self._question = self._finished, _nothing, None
         finished()
         if self._observer is not None:
@@ -238,6 +241,8 @@ class Exchange:
         self._usage = usage if isinstance(usage, dict) else None
 
     def _keep(self, data: bytes) -> None:
+        if refuses(data):
+            self._refused = True
         if self._kept is None:
             return
         self._truncated = self._truncated or len(data) > self._kept_left
@@ -247,7 +252,7 @@ class Exchange:
     def _ask_observer(self, observer: Observer) -> None:
         order = self._order
         try:
-            self._kept_left = observer.keep_bytes(self._call.identity, order.target, order.unit)
+            self._kept_left = observer.keep_bytes(self._call.identity, order.target, order.request)
         except Exception:
             log.exception("the observer failed at the beginning of an exchange", request=self._call.identity)
         if self._kept_left > 0:

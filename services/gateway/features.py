@@ -1,7 +1,8 @@
 """Keys, samples, feedback and shadows: what hangs on the data path's two seams, wired in one place.
 
 `admission` looks at a request's headers, `keep_bytes` and `finished` see what became of it. Threads: one follows the
-file of keys, one publishes samples, one feedback, so that a flood of samples never delays a person's word.
+file of keys, one publishes samples, one feedback, so that a flood of samples never delays a person's word; one compares
+answers with the format that was asked for.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from contextlib import suppress
 
 from services.gateway.balance import Balancer
 from services.gateway.capture import Capture, CaptureMetrics
+from services.gateway.checker import StructureChecker
 from services.gateway.doorkeeper import Admission, Doorkeeper, KeyMetrics, admit_anyone
 from services.gateway.feedback import Answers
 from services.gateway.feedback_door import FeedbackDoor
@@ -53,6 +55,7 @@ class Features:
         self._capture = Capture(
             self._samples, CaptureMetrics(metrics.registry), plan, answer_bytes=settings.capture_answer_bytes
         )
+        self._checker = StructureChecker(metrics.answers.of)
         self.shadow = Shadow(
             timers, Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds), metrics, plan,
             limit=settings.shadow_max_in_flight, seconds=settings.shadow_timeout_seconds,
@@ -67,6 +70,7 @@ class Features:
         self._loop = asyncio.get_running_loop()
         for sender in (self._samples, self._judgements):
             sender.start()
+        self._checker.start()
         if self._key_file is not None:
             self._key_file.start()
 
@@ -82,14 +86,15 @@ class Features:
         senders = (self._judgements, self._samples)
         for sender in senders:
             sender.finish()
+        self._checker.stop(max(0.0, deadline - time.monotonic()))
         for sender in senders:
             sender.join(max(0.0, deadline - time.monotonic()))
 
     # The observer of exchanges.
 
-    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:  # noqa: ARG002
+    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
         """An exchange begins."""
-        return self._capture.keep_bytes(request_id, target)
+        return max(self._capture.keep_bytes(request_id, target), self._checker.keep_bytes(request))
 
     def finished(self, record: Record) -> None:
         """It is over."""
@@ -97,6 +102,7 @@ class Features:
             self._answers.give(record.request_id, record.route, record.target.label)
         self.shadow.consider(record)
         self._capture.take(record)
+        self._checker.take(record)
 
     def _admission(self, settings: GatewaySettings, metrics: GatewayMetrics) -> Admission:
         if settings.api_keys_file is None:

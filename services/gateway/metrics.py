@@ -10,9 +10,11 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.process_collector import ProcessCollector
 
+from services.gateway.answer_metrics import AnswerMetrics
 from services.gateway.histogram import Histogram
 from services.gateway.plan import Plan, RoutePlan
 from services.gateway.sse import token_counts
+from shared.gateway_metrics import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, INTER_TOKEN_BOUNDS
 
 Outcome = Literal["ok", "error", "rejected"]
 
@@ -22,9 +24,6 @@ Verdict = Literal["good", "neutral", "bad"]
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "error", "rejected")
 _SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = ("ok", "error", "rejected", "timeout", "dropped")
 _VERDICTS: tuple[Verdict, ...] = ("good", "neutral", "bad")
-_DURATION = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-_FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_INTER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 # Versions of a route that left it and whose series stay, so that whoever analyses the end of a rollout still sees them.
 RETIRED_KEPT = 8
 
@@ -32,12 +31,13 @@ RETIRED_KEPT = 8
 class TargetMetrics:
     """The series of one model version of a route."""
 
-    __slots__ = ("_outcomes", "_tokens", "_verdicts", "duration", "first_token", "inter_token", "units")
+    __slots__ = ("_outcomes", "_tokens", "_verdicts", "answers", "duration", "first_token", "inter_token", "units")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
         self._tokens = tuple(metrics.tokens.labels(route, label, kind) for kind in ("prompt", "completion"))
         self._verdicts = {verdict: metrics.feedback.labels(route, label, verdict) for verdict in _VERDICTS}
+        self.answers = metrics.answers.of(route, label)
         self.duration = metrics.duration.labels(route, label)
         self.first_token = metrics.first_token.labels(route, label)
         self.inter_token = metrics.inter_token.labels(route, label)
@@ -78,6 +78,7 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.answers = AnswerMetrics(self.registry)
         target = ["route", "model_version"]
         name = "tuneloop_gateway_"
         self.requests = Counter(
@@ -86,15 +87,15 @@ class GatewayMetrics:
         )
         self.duration = Histogram(
             f"{name}request_duration_seconds", "From the whole request to the last byte, successful requests", target,
-            buckets=_DURATION, registry=self.registry,
+            buckets=DURATION_BOUNDS, registry=self.registry,
         )
         self.first_token = Histogram(
             f"{name}time_to_first_token_seconds", "From the whole request to the first output of a stream", target,
-            buckets=_FIRST_TOKEN, registry=self.registry,
+            buckets=FIRST_TOKEN_BOUNDS, registry=self.registry,
         )
         self.inter_token = Histogram(
             f"{name}inter_token_seconds", "Between two output events of a stream", target,
-            buckets=_INTER_TOKEN, registry=self.registry,
+            buckets=INTER_TOKEN_BOUNDS, registry=self.registry,
         )
         self.tokens = Counter(
             f"{name}tokens_total", "Tokens that answers' usage reports", [*target, "kind"], registry=self.registry
@@ -109,7 +110,7 @@ class GatewayMetrics:
         )
         self.shadow_duration = Histogram(
             f"{name}shadow_duration_seconds", "From sending a copy to the last byte of its answer, outcome ok", target,
-            buckets=_DURATION, registry=self.registry,
+            buckets=DURATION_BOUNDS, registry=self.registry,
         )
         self.units = Gauge(
             f"{name}units_seen", "Distinct units (users) under the route's present salt", target, registry=self.registry
@@ -183,5 +184,5 @@ class GatewayMetrics:
             for shadow_outcome in _SHADOW_OUTCOMES:
                 self.shadowed.remove(route, label, shadow_outcome)
             self.shadow_duration.remove(route, label)
-        for series in (self.duration, self.first_token, self.inter_token, self.units):
+        for series in (self.answers, self.duration, self.first_token, self.inter_token, self.units):
             series.remove(route, label)

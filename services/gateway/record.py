@@ -48,7 +48,7 @@ class Record:
 class Observer(Protocol):
     """Told of every exchange, on the event loop: both methods return at once, and what they raise is logged."""
 
-    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:
+    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
         """An exchange begins: how many bytes of its answer to keep for `finished`; usually 0."""
 
     def finished(self, record: Record) -> None:

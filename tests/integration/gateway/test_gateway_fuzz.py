@@ -37,7 +37,7 @@ class Recorder:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:
+    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
         return 0
 
     def finished(self, record: Record) -> None:

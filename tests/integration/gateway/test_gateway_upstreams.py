@@ -91,7 +91,7 @@ class Recorder:
         self.records: list[Record] = []
         self._keep = keep
 
-    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:
+    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
         return self._keep
 
     def finished(self, record: Record) -> None:
@@ -303,7 +303,7 @@ def test_a_client_that_leaves_is_recorded_once() -> None:
 class Broken(Recorder):
     """An observer with a mistake in each method."""
 
-    def keep_bytes(self, request_id: str, target: Target, unit: int) -> int:
+    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
         raise ValueError("at the beginning")
 
     def finished(self, record: Record) -> None:

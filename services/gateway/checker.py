@@ -1,0 +1,79 @@
+"""Compares answers with the format that was asked for, in a thread: a long answer takes milliseconds to read again."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from services.gateway.answer_metrics import AnswerCounts
+from services.gateway.answers import check, wants_structure
+from services.gateway.record import Record
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+# Of an answer that are kept, and of all that waits. What is longer or finds no room is counted as unchecked.
+ANSWER_BYTES = 262_144
+QUEUE_BYTES = 16_777_216
+
+
+class StructureChecker:
+    """Takes finished exchanges. `keep_bytes` and `take` are for the event loop.
+
+    Args:
+        counts: of a route and a model version's label.
+    """
+
+    def __init__(self, counts: Callable[[str, str], AnswerCounts], *, queue_bytes: int = QUEUE_BYTES) -> None:
+        self._counts = counts
+        self._queue_bytes = queue_bytes
+        self._waiting: deque[tuple[AnswerCounts, bytes, bytes]] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="structure", daemon=True)
+
+    def keep_bytes(self, request: bytes) -> int:
+        """How much of the answer to a request is needed."""
+        return ANSWER_BYTES if wants_structure(request) else 0
+
+    def take(self, record: Record) -> None:
+        """A request is over; where it asked for structure and went well, its answer is compared soon."""
+        if record.outcome != "ok" or record.response is None or not wants_structure(record.request):
+            return
+        counts = self._counts(record.route, record.target.label)
+        size = len(record.request) + len(record.response)
+        with self._changed:
+            if record.truncated or self._stopping or self._bytes + size > self._queue_bytes:
+                counts.checked("unchecked")
+                return
+            self._bytes += size
+            self._waiting.append((counts, record.request, record.response))
+            self._changed.notify()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Compare what waits, and end, within `timeout` seconds."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
+                if not self._waiting:
+                    return
+                counts, request, response = self._waiting.popleft()
+                self._bytes -= len(request) + len(response)
+            try:
+                result = check(request, response)
+            except Exception:
+                log.exception("an answer could not be compared with the format that was asked for")
+                result = "unchecked"
+            if result is not None:
+                with self._changed:
+                    counts.checked(result)

@@ -1,0 +1,20 @@
+"""What the gateway counts and the rollout controller reads: names of series, and bounds of histograms.
+
+A guardrail's SLO must be one of the bounds, because between two of them nothing is counted.
+"""
+
+PREFIX = "tuneloop_gateway_"
+REQUESTS = f"{PREFIX}requests_total"
+ANSWERS = f"{PREFIX}answers_total"
+STRUCTURED = f"{PREFIX}structured_answers_total"
+FEEDBACK = f"{PREFIX}feedback_total"
+SHADOW = f"{PREFIX}shadow_total"
+DURATION = f"{PREFIX}request_duration_seconds"
+FIRST_TOKEN = f"{PREFIX}time_to_first_token_seconds"
+INTER_TOKEN = f"{PREFIX}inter_token_seconds"
+SHADOW_DURATION = f"{PREFIX}shadow_duration_seconds"
+UNITS = f"{PREFIX}units_seen"
+
+DURATION_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+FIRST_TOKEN_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+INTER_TOKEN_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)

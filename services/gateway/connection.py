@@ -12,6 +12,7 @@ import httptools
 
 from services.gateway import errors
 from services.gateway.call import Call
+from services.gateway.flush import Writer
 from services.gateway.site import Site
 from services.gateway.wire import CONTINUE, HEADER_OVERHEAD, RawHeaders, RequestHead
 from shared.telemetry import get_logger
@@ -29,7 +30,7 @@ class ClientConnection(asyncio.Protocol):
     """See the module."""
 
     __slots__ = ("_advancing", "_calls", "_carried", "_deaf", "_head_size", "_headers", "_in_head", "_loop", "_parser",
-                 "_read_by", "_receiving", "_site", "_target", "_transport", "_write_by")
+                 "_read_by", "_receiving", "_site", "_target", "_transport", "_write_by", "_writer")
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -51,12 +52,13 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports are not subclasses of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         site = self._site
+        self._writer = Writer(site.flusher, transport)
         site.connections.add(self)
         site.timers.add(self)
         self._read_by = self._loop.time() + site.limits.head_seconds
         if len(site.connections) > site.limits.connections:
             log.warning("too many connections; one was closed", limit=site.limits.connections)
-            self._transport.abort()
+            self._writer.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._site.connections.discard(self)
@@ -79,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError as error:
             # A mistake of ours; whoever worked for this connection hears that its client is gone.
             log.exception("a client's connection failed", reason=repr(error.__context__))
-            self._transport.abort()
+            self._writer.abort()
         except httptools.HttpParserError as error:
             if not self._deaf:
                 self._refuse(errors.bad_http(str(error)))
@@ -161,8 +163,8 @@ class ClientConnection(asyncio.Protocol):
     # What a call calls.
 
     def write(self, data: bytes) -> None:
-        """Send bytes; the transport pauses us where the client does not take them."""
-        self._transport.write(data)
+        """Send bytes; we are paused where the client does not take them."""
+        self._writer.write(data)
 
     def answered(self, call: Call) -> None:
         """The oldest call has its whole answer; it is the next one's turn."""
@@ -172,7 +174,7 @@ class ClientConnection(asyncio.Protocol):
         if call.last:
             self._close_behind(call)
         elif self._site.draining and not self._calls and self._receiving is None:
-            self._transport.close()
+            self._writer.close()
         else:
             if len(self._calls) == _READ_AHEAD:
                 self._transport.resume_reading()
@@ -186,25 +188,25 @@ class ClientConnection(asyncio.Protocol):
         """Act on limits of time that passed."""
         if now >= self._write_by:
             log.info("a client reads nothing; its connection is closed")
-            self._transport.abort()
+            self._writer.abort()
         elif now >= self._read_by:
             self._read_by = _NEVER
             limits = self._site.limits
             if self._deaf:
-                self._transport.abort()
+                self._writer.abort()
             elif self._receiving is not None:
                 self._refuse(errors.slow_request("body", limits.body_seconds))
             elif self._in_head:
                 self._refuse(errors.slow_request("head", limits.head_seconds))
             else:
-                self._transport.close()
+                self._writer.close()
 
     def drain(self) -> None:
         """Close when the requests that have begun are answered."""
         for call in self._calls:
             call.last = call is self._calls[-1]
         if not self._calls and not self._in_head:
-            self._transport.close()
+            self._writer.close()
 
     def cut(self, error: errors.ApiError) -> None:
         """Tell `error` to whoever still waits, and close."""
@@ -212,11 +214,11 @@ class ClientConnection(asyncio.Protocol):
         if self._calls and (work := self._calls[0].work) is not None and self._calls[0].started:
             self._calls[0].last = True
             work.cut(error)
-        self._transport.close()
+        self._writer.close()
 
     def abort(self) -> None:
         """Close without a word."""
-        self._transport.abort()
+        self._writer.abort()
 
     # Inside.
 
@@ -235,7 +237,7 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
             return
         if b"expect" in call.head.fields and call is self._calls[0]:
-            self._transport.write(CONTINUE)
+            self._writer.write(CONTINUE)
 
     def _advance(self) -> None:
         """Have the oldest call answered if it is whole or refused. A loop, since answers may come at once."""
@@ -285,9 +287,9 @@ class ClientConnection(asyncio.Protocol):
         whole = call.whole and not self._deaf
         self._deaf = True
         if whole or self._transport.is_closing():
-            self._transport.close()
+            self._writer.close()
         else:
-            self._transport.write_eof()
+            self._writer.end()
             self._read_by = self._loop.time() + _LINGER_SECONDS
 
     def _rest(self) -> None:

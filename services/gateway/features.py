@@ -16,6 +16,7 @@ from services.gateway.checker import StructureChecker
 from services.gateway.doorkeeper import Admission, Doorkeeper, KeyMetrics, admit_anyone
 from services.gateway.feedback import Answers
 from services.gateway.feedback_door import FeedbackDoor
+from services.gateway.flush import Flusher
 from services.gateway.key_file import KeyFile
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, Target
@@ -43,8 +44,8 @@ class Features:
     """
 
     def __init__(
-        self, settings: GatewaySettings, metrics: GatewayMetrics, timers: Timers, plan: Callable[[], Plan], *,
-        admission: Admission | None = None,
+        self, settings: GatewaySettings, metrics: GatewayMetrics, timers: Timers, flusher: Flusher,
+        plan: Callable[[], Plan], *, admission: Admission | None = None,
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._key_file: KeyFile | None = None
@@ -57,8 +58,8 @@ class Features:
         )
         self._checker = StructureChecker(metrics.answers.of)
         self.shadow = Shadow(
-            timers, Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds), metrics, plan,
-            limit=settings.shadow_max_in_flight, seconds=settings.shadow_timeout_seconds,
+            timers, flusher, Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds), metrics,
+            plan, limit=settings.shadow_max_in_flight, seconds=settings.shadow_timeout_seconds,
             connect_seconds=settings.connect_timeout_seconds,
         )
         self.feedback = FeedbackDoor(

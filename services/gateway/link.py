@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from services.gateway.flush import Flusher, Writer
 from services.gateway.request import Headers
 from services.gateway.wire import HEADER_OVERHEAD
 
@@ -15,6 +16,10 @@ _HEAD_BYTES = 65_536
 
 class BrokenAnswerError(Exception):
     """The model server broke off, or what it said is not an HTTP answer."""
+
+
+class NothingSentError(BrokenAnswerError):
+    """It broke off before any of the request was sent."""
 
 
 class Receiver(Protocol):
@@ -47,13 +52,14 @@ class Link(asyncio.Protocol):
         idle_seconds: time between answers after which the connection is closed.
     """
 
-    __slots__ = ("_fields", "_head_size", "_headed", "_idle_seconds", "_keep", "_keeper", "_loop", "_parser", "_parts",
-                 "_paused", "_poll", "_read_seconds", "_receiver", "_skip", "_status", "_told", "_transport",
-                 "_unheaded", "_until_eof", "_wait_until", "_whole", "url")
+    __slots__ = ("_fields", "_flusher", "_head_size", "_headed", "_idle_seconds", "_keep", "_keeper", "_loop",
+                 "_parser", "_parts", "_paused", "_poll", "_read_seconds", "_receiver", "_skip", "_status", "_told",
+                 "_transport", "_unheaded", "_until_eof", "_wait_until", "_whole", "_writer", "url")
 
-    def __init__(self, url: str, keeper: Keeper, *, read_seconds: float, idle_seconds: float) -> None:
+    def __init__(self, url: str, keeper: Keeper, flusher: Flusher, *, read_seconds: float, idle_seconds: float) -> None:
         self.url = url
         self._keeper = keeper
+        self._flusher = flusher
         self._read_seconds = read_seconds
         self._idle_seconds = idle_seconds
         self._loop = asyncio.get_running_loop()
@@ -78,7 +84,7 @@ class Link(asyncio.Protocol):
         self._reset()
         self._receiver = receiver
         self._wait_until = self._loop.time() + self._read_seconds
-        self._transport.write(message)
+        self._writer.write(message)
 
     def pause(self) -> None:
         """Read nothing until `resume`; the model server is stopped by TCP. Meanwhile its silence is not its fault."""
@@ -95,7 +101,7 @@ class Link(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; the receiver hears nothing more. A model server stops working for an answer nobody reads."""
         self._receiver = None
-        self._transport.abort()
+        self._writer.abort()
 
     def check(self, now: float) -> None:
         """Act on limits of time that passed."""
@@ -107,6 +113,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._writer = Writer(self._flusher, transport)
         self._poll = select.poll()
         # For the unlikely case that whoever wanted it has gone: a connection that is never used is closed, too.
         self._wait_until = self._loop.time() + self._idle_seconds
@@ -116,7 +123,7 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
         if receiver is None:
-            self._transport.abort()
+            self._writer.abort()
             return
         self._wait_until = self._loop.time() + self._read_seconds
         try:
@@ -146,7 +153,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keeper.forget(self)
-        self._fail(BrokenAnswerError(str(exc) if exc is not None else "it closed the connection"))
+        kind = NothingSentError if self._writer.waiting else BrokenAnswerError
+        self._fail(kind(str(exc) if exc is not None else "it closed the connection"))
 
     # The parser's calls.
 
@@ -201,10 +209,10 @@ class Link(asyncio.Protocol):
             self._wait_until = self._loop.time() + self._idle_seconds
             self._keeper.keep(self)
         else:
-            self._transport.abort()
+            self._writer.abort()
 
     def _fail(self, error: Exception) -> None:
         receiver, self._receiver = self._receiver, None
-        self._transport.abort()
+        self._writer.abort()
         if receiver is not None:
             receiver.lost(error)

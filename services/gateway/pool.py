@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from services.gateway.flush import Flusher
 from services.gateway.link import Link
 from services.gateway.timers import Timers
 
@@ -48,8 +49,9 @@ class Pool:
         read_seconds: silence that ends a request.
     """
 
-    def __init__(self, timers: Timers, *, connect_seconds: float, read_seconds: float) -> None:
+    def __init__(self, timers: Timers, flusher: Flusher, *, connect_seconds: float, read_seconds: float) -> None:
         self._timers = timers
+        self._flusher = flusher
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._idle: dict[str, list[Link]] = {}
@@ -113,7 +115,7 @@ class Pool:
 
     async def _open(self, url: str) -> Link:
         origin = origin_of(url)
-        link = Link(url, self, read_seconds=self._read_seconds, idle_seconds=KEEPALIVE_SECONDS)
+        link = Link(url, self, self._flusher, read_seconds=self._read_seconds, idle_seconds=KEEPALIVE_SECONDS)
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: link, origin.host, origin.port, ssl=self._context() if origin.tls else None

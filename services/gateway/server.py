@@ -13,6 +13,7 @@ from services.gateway.balance import Balancer
 from services.gateway.call import Call, Work
 from services.gateway.doorkeeper import Admission
 from services.gateway.features import Features
+from services.gateway.flush import Flusher
 from services.gateway.http_server import HttpServer
 from services.gateway.keeper import TableKeeper
 from services.gateway.metrics import GatewayMetrics
@@ -54,8 +55,11 @@ class Gateway:
         self.plan = Plan()
         self.metrics = GatewayMetrics()
         self.timers = Timers()
+        flusher = Flusher()
         silence = settings.read_timeout_seconds
-        self.pool = Pool(self.timers, connect_seconds=settings.connect_timeout_seconds, read_seconds=silence)
+        self.pool = Pool(
+            self.timers, flusher, connect_seconds=settings.connect_timeout_seconds, read_seconds=silence
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._latest = RouteTable()
         self._taking = False
@@ -68,7 +72,7 @@ class Gateway:
         )
         self._units = UnitCounter(settings.max_units)
         self._balancer = Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds)
-        self.features = Features(settings, self.metrics, self.timers, lambda: self.plan, admission=admission)
+        self.features = Features(settings, self.metrics, self.timers, flusher, lambda: self.plan, admission=admission)
         self.proxy = Proxy(
             settings, self.metrics, self._units, Upstream(self.pool, self._balancer, silence), lambda: self.plan,
             admission=self.features.admission, observer=observer or self.features,
@@ -79,7 +83,7 @@ class Gateway:
         ))
         self.site = Site(
             limits=limits_of(settings), accept=by_door(self.proxy, self.doors), refused=self.proxy.refused,
-            timers=self.timers,
+            timers=self.timers, flusher=flusher,
         )
 
     def use(self, table: RouteTable) -> None:

@@ -13,6 +13,7 @@ from services.gateway import errors
 from services.gateway.balance import Balancer
 from services.gateway.draw import drawn
 from services.gateway.exchange import outcome_of
+from services.gateway.flush import Flusher
 from services.gateway.metrics import GatewayMetrics, ShadowMetrics, ShadowOutcome
 from services.gateway.plan import Plan, Target
 from services.gateway.pool import Pool
@@ -33,15 +34,15 @@ class Shadow:
     """
 
     def __init__(
-        self, timers: Timers, balancer: Balancer, metrics: GatewayMetrics, plan: Callable[[], Plan], *,
-        limit: int, seconds: float, connect_seconds: float,
+        self, timers: Timers, flusher: Flusher, balancer: Balancer, metrics: GatewayMetrics,
+        plan: Callable[[], Plan], *, limit: int, seconds: float, connect_seconds: float,
     ) -> None:
         self._balancer = balancer
         self._metrics = metrics
         self._plan = plan
         self._limit = limit
         self._seconds = seconds
-        self._pool = Pool(timers, connect_seconds=connect_seconds, read_seconds=seconds)
+        self._pool = Pool(timers, flusher, connect_seconds=connect_seconds, read_seconds=seconds)
         self._upstream = Upstream(self._pool, balancer, seconds)
         self.copies: set[_Copy] = set()
 
@@ -52,8 +53,9 @@ class Shadow:
             return
         for target in route.shadows:
             if target.label != record.target.label and drawn("shadow", record.request_id, target.shadow_share):
-                # Not now: the last bytes of the primary's answer are written when this returns.
-                asyncio.get_running_loop().call_soon(self._send, record, target)
+                # Not now: the last bytes of the primary's answer go out at the end of this turn, the copy in the next.
+                loop = asyncio.get_running_loop()
+                loop.call_soon(loop.call_soon, self._send, record, target)
 
     def use(self, plan: Plan) -> None:
         """Forget the health of replicas that are no longer there."""

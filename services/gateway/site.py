@@ -6,6 +6,7 @@ from typing import Protocol
 
 from services.gateway import errors
 from services.gateway.call import Call, Work
+from services.gateway.flush import Flusher
 from services.gateway.timers import Timers
 
 
@@ -45,5 +46,6 @@ class Site:
     accept: Callable[[Call], Work]
     refused: Callable[[errors.ApiError], None]
     timers: Timers
+    flusher: Flusher
     connections: set[Open] = field(default_factory=set)
     draining: bool = False

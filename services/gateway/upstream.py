@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from services.gateway import errors
 from services.gateway.balance import Balancer
-from services.gateway.link import Link
+from services.gateway.link import Link, NothingSentError
 from services.gateway.plan import Endpoint, Target
 from services.gateway.pool import Pool, origin_of
 from services.gateway.request import Headers
@@ -176,6 +176,11 @@ class Question:
     def lost(self, error: Exception) -> None:
         """It broke off."""
         endpoint = self._leave()
+        if isinstance(error, NothingSentError):
+            # A kept connection that its server closed in the same moment. Nobody failed, so the same replica will do.
+            self._tried.discard(endpoint.url)
+            self.begin()
+            return
         self._failed(endpoint, str(error))
         if isinstance(error, TimeoutError):
             self._sink.failed(errors.upstream_timeout(self._target.label, self._upstream.read_seconds))

@@ -15,9 +15,8 @@ from services.rollout.analysis import (
     Bounds,
     Counts,
     Evidence,
-    rate_steps,
-    ratio_steps,
 )
+from services.rollout.analysis.ratio import rate_steps, ratio_steps
 
 BOUNDS = Bounds(margin=2.0, tolerable=0.1)
 # Exactly 0, or large enough for scipy's binomial, which overflows near the smallest number of all.

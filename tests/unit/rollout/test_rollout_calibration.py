@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.rollout.analysis import Bounds, harm_steps, log_harm, log_safe, safe_steps
+from services.rollout.analysis import Bounds
+from services.rollout.analysis.evidence import harm_steps, log_harm, log_safe, safe_steps
 
 Floats = npt.NDArray[np.float64]
 Fired = npt.NDArray[np.bool_]

@@ -206,6 +206,15 @@ class Guardrail(SpecPart):
         return self
 
 
+class RollbackWindow(SpecPart):
+    """Which earlier versions `tuneloop rollouts undo` may put back at once. Others go through all steps again."""
+
+    duration: Duration = Field(
+        default=timedelta(hours=1), description="since the version was replaced as the stable one; 0s turns it off"
+    )
+    revisions: int = Field(default=1, ge=1, description="how many versions back")
+
+
 class RolloutPolicy(SpecPart):
     """How a registered version gets traffic, and what stops it."""
 
@@ -229,6 +238,9 @@ class RolloutPolicy(SpecPart):
     )
     on_insufficient_evidence: Literal["extend", "pause", "rollback"] = Field(
         default="pause", description="what happens at the deadline where nothing is proved; never silent success"
+    )
+    rollback_window: RollbackWindow = Field(
+        default_factory=RollbackWindow, description="how far back an undo needs no new analysis"
     )
 
     @model_validator(mode="after")

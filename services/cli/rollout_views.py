@@ -36,7 +36,8 @@ def step(item: Item) -> str:
 def rollout(item: Item, now: datetime) -> RenderableType:
     facts = pairs({
         "id": item["id"], "pipeline": item["pipeline"], "route": item["route"],
-        "candidate": item["model_version"], "stable": item["stable"] or "base model",
+        "candidate": item["model_version"] + (f" (attempt {item['attempt']})" if item["attempt"] > 1 else ""),
+        "stable": item["stable"] or "base model",
         "phase": words.state(item["phase"]), "why": item["reason"] or "", "step": step(item),
         "weight": words.share(item["weight"]),
         "took": words.between(item["started_at"], item["finished_at"], now) if item["started_at"] else "",
@@ -88,5 +89,6 @@ def decisions(answer: Item) -> RenderableType:
         "RULE": lambda i: i["rule"],
         "STEP": lambda i: words.number(i["step"]),
         "WEIGHT": lambda i: words.share(i["weight"]),
+        "BY": lambda i: i["by"] or "controller",
         "WHY": lambda i: i["reason"] or "-",
     }, empty="no decisions yet")

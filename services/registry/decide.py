@@ -117,6 +117,32 @@ def promote(
     return changes
 
 
+def promote_again(
+    candidate: Staged, *, production: str | None, named_previous: Staged | None, reason: str
+) -> list[StageChange]:
+    """The changes when a version that had left was promoted after all, by a retry or an undo; arguments as above.
+
+    Raises:
+        TemporaryError: a fact that comes before this one has not arrived: the end of the version's earlier rollout,
+            or the promotion of the version that it replaced.
+    """
+    if candidate.stage == "production":
+        return []
+    if candidate.stage == "candidate":
+        raise TemporaryError(f"{candidate.model_version} was promoted again, but its first rollout has not ended here")
+    if named_previous is not None and named_previous.stage == "archived":
+        return []  # What it replaced has been replaced since: a later promotion was acted on before this one.
+    if named_previous is not None and named_previous.stage != "production":
+        raise TemporaryError(
+            f"{candidate.model_version} replaced {named_previous.model_version}, which is still "
+            f"{named_previous.stage} here: its own promotion has not arrived"
+        )
+    changes = [StageChange(candidate.model_version, "production", candidate.stage, reason)]
+    if production is not None:
+        changes.insert(0, StageChange(production, "archived", "production", f"replaced by {candidate.model_version}"))
+    return changes
+
+
 def leave(candidate: Staged, stage: Stage, reason: str) -> list[StageChange]:
     """The changes when a candidate's rollout ended without promotion, in `stage` (rolled_back or archived).
 

@@ -113,7 +113,7 @@ def rollout_progressed(ctx: HandlerContext, event: Event[RolloutProgressed]) -> 
     record(ctx, Rollout, data.pipeline, data.phase, model_version=data.model_version, route=data.route,
            step=data.step, weight=data.weight, reason=data.reason, finished_at=event.time if superseded else None)
     if superseded:
-        stages.retire(ctx, data.model_version, "archived", data.reason)
+        stages.retire(ctx, data.model_version, "archived", data.reason, first=data.attempt == 1)
 
 
 @on(RolloutPromoted)
@@ -121,7 +121,7 @@ def rollout_promoted(ctx: HandlerContext, event: Event[RolloutPromoted]) -> None
     data = event.data
     record(ctx, Rollout, data.pipeline, "promoted", model_version=data.model_version, route=data.route, weight=10_000,
            reason=data.reason, evidence=data.evidence, finished_at=event.time)
-    stages.promote(ctx, data.model_version, data.previous, data.reason)
+    stages.promote(ctx, data.model_version, data.previous, data.reason, first=data.attempt == 1)
 
 
 @on(RolloutRolledBack)
@@ -130,4 +130,4 @@ def rollout_rolled_back(ctx: HandlerContext, event: Event[RolloutRolledBack]) ->
     record(ctx, Rollout, data.pipeline, "rolled_back", model_version=data.model_version, route=data.route, weight=0,
            reason=data.reason, guardrail=data.guardrail or None, evidence=data.evidence,
            seconds_exposed=data.seconds_exposed, users_exposed=data.users_exposed, finished_at=event.time)
-    stages.retire(ctx, data.model_version, "rolled_back", data.reason)
+    stages.retire(ctx, data.model_version, "rolled_back", data.reason, first=data.attempt == 1)

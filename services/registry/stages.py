@@ -12,22 +12,31 @@ from shared.events import ModelStageChanged, Stage
 from shared.messaging import HandlerContext
 
 
-def promote(ctx: HandlerContext, model_version: str, previous: str | None, reason: str) -> None:
-    """Put a version into production; what was there is archived first."""
+def promote(ctx: HandlerContext, model_version: str, previous: str | None, reason: str, *, first: bool) -> None:
+    """Put a version into production; what was there is archived first.
+
+    Args:
+        first: it is the version's first rollout, and not a retry or an undo.
+    """
     candidate = _locked(ctx, model_version)
     production = ctx.session.exec(
         select(ModelVersion).where(ModelVersion.pipeline == candidate.pipeline, ModelVersion.stage == "production")
     ).first()
     replaced = _known(ctx, previous) if previous else None
-    _make(ctx, decide.promote(
+    decided = decide.promote if first else decide.promote_again
+    _make(ctx, decided(
         _staged(candidate), production=production.id if production else None,
         named_previous=_staged(replaced) if replaced else None, reason=reason,
     ))
 
 
-def retire(ctx: HandlerContext, model_version: str, stage: Stage, reason: str) -> None:
-    """A candidate's rollout ended without promotion: rolled back, or archived where a newer one came."""
-    _make(ctx, decide.leave(_staged(_locked(ctx, model_version)), stage, reason))
+def retire(ctx: HandlerContext, model_version: str, stage: Stage, reason: str, *, first: bool) -> None:
+    """A candidate's rollout ended without promotion: rolled back, or archived where a newer one came.
+
+    A later rollout of the same version that ends so leaves it where the first one did.
+    """
+    if first:
+        _make(ctx, decide.leave(_staged(_locked(ctx, model_version)), stage, reason))
 
 
 def _make(ctx: HandlerContext, changes: Sequence[decide.StageChange]) -> None:

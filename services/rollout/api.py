@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlmodel import Session, col, select
 
+from services.rollout import again
 from services.rollout.models import CommandRow, Decision, Rollout, Route
 from services.rollout.settings import RolloutSettings
 from services.rollout.state import TERMINAL, Verb
@@ -19,7 +20,7 @@ from services.rollout.views import (
     route_view,
 )
 from shared.db import reading, transaction
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import ConflictError, InvalidInputError, NotFoundError
 from shared.leases import interrupt
 from shared.service import Runtime
 
@@ -35,15 +36,29 @@ _ALLOWED: dict[Verb, frozenset[str]] = {
 
 
 class CommandBody(BaseModel):
-    """Why; it is kept with the decision."""
+    """Who asks, and why; both are kept with the decision. Nobody checks the name."""
 
     reason: str = Field(default="", max_length=2000)
+    by: str = Field(default="", max_length=200)
+
+
+class VerbBody(CommandBody):
+    """`full` is for promote: all the way at once, not to the next step."""
+
+    full: bool = False
+
+
+class UndoBody(CommandBody):
+    """`to` is the model version to go back to; the one before the present by default."""
+
+    to: str | None = None
 
 
 def build_router(runtime: Runtime[RolloutSettings]) -> APIRouter:
     """The routes, over the runtime's database."""
     router = APIRouter(prefix="/v1")
     _rollouts(router, runtime)
+    _again(router, runtime)
     _commands(router, runtime)
     _routes(router, runtime)
     return router
@@ -77,7 +92,7 @@ def _rollouts(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
 
 def _commands(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
     @router.post("/rollouts/{rollout_id}/{verb}", tags=["rollouts"], status_code=202)
-    def post_command(rollout_id: str, verb: Verb, body: CommandBody | None = None) -> RolloutView:
+    def post_command(rollout_id: str, verb: Verb, body: VerbBody | None = None) -> RolloutView:
         """Ask for a pause, resume, promotion or abort; the controller acts on it at once.
 
         The answer is the rollout as it is now, before that.
@@ -87,11 +102,33 @@ def _commands(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
             if row.state not in _ALLOWED[verb]:
                 why = "it has ended" if row.state in TERMINAL else f"it is {row.state}"
                 raise ConflictError(f"rollout {row.id}: cannot {verb}: {why} ({row.state})")
+            asked = body or VerbBody()
+            if asked.full and verb != "promote":
+                raise InvalidInputError(f"rollout {row.id}: only a promotion can be full, not {verb}")
             session.add(CommandRow(
-                rollout_id=row.id, verb=verb, reason=body.reason if body else "", asked_at=runtime.clock.now(),
+                rollout_id=row.id, verb=verb, full=asked.full, reason=asked.reason, by=asked.by,
+                asked_at=runtime.clock.now(),
             ))
             interrupt(session, Rollout, row.id)
             return rollout_view(row, runtime.clock.now())
+
+
+def _again(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
+    @router.post("/rollouts/{rollout_id}/retry", tags=["rollouts"], status_code=201)
+    def post_retry(rollout_id: str, body: CommandBody | None = None) -> RolloutView:
+        """Try a version again whose rollout ended without a promotion; the answer is the new rollout."""
+        asked, now = body or CommandBody(), runtime.clock.now()
+        with transaction(runtime.engine) as session:
+            row = again.retry(session, rollout_id, by=asked.by, reason=asked.reason, now=now)
+            return rollout_view(row, now)
+
+    @router.post("/routes/{route}/undo", tags=["routes"], status_code=201)
+    def post_undo(route: str, body: UndoBody | None = None) -> RolloutView:
+        """Take a route back to an earlier stable version; the answer is the rollout that does it."""
+        asked, now = body or UndoBody(), runtime.clock.now()
+        with transaction(runtime.engine) as session:
+            row = again.undo(session, route, to=asked.to, by=asked.by, reason=asked.reason, now=now)
+            return rollout_view(row, now)
 
 
 def _routes(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:

@@ -88,7 +88,7 @@ def _finish_abort(state: RolloutState, seen: Observation, now: datetime, _: Roll
 def _abort_command(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
     if seen.command is None or seen.command.verb != "abort":
         return None
-    aborted, effects = _abort(state, now, "person", f"aborted by a person: {seen.command.reason or 'no reason given'}")
+    aborted, effects = _abort(state, now, "person", seen.command.said("aborted"), by=seen.command.by)
     return aborted, [*effects, Answer(seen.command.id)]
 
 
@@ -119,13 +119,13 @@ def _harm(state: RolloutState, seen: Observation, now: datetime, policy: Rollout
     return aborted.model_copy(update={"fired": found.guardrail}), [*effects, *_refuse(seen.command, found.reason)]
 
 
-def _abort(state: RolloutState, now: datetime, rule: str, reason: str) -> Outcome:
+def _abort(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     """Weight 0 at once; the rest follows when that has settled."""
     aborted = state.model_copy(update={
         "phase": "aborting", "ending": "rolled_back", "weight": 0, "reason": reason, "since": now,
         "exposed_until": now if state.exposed_from else None, "deadline_at": None, "paused_in": None,
     })
-    return aborted, [Shift(0), Record("rollback", rule, reason), Announce()]
+    return aborted, [Shift(0), Record("rollback", rule, reason, by), Announce()]
 
 
 # --- What holds -----------------------------------------------------------------------------------
@@ -149,15 +149,15 @@ def _pause_command(state: RolloutState, seen: Observation, now: datetime, _: Rol
         return None
     if state.phase not in ("staging", "progressing"):
         return state, _refuse(seen.command, f"it cannot be paused while {state.phase}")
-    paused, effects = _pause(state, now, "person", f"paused by a person: {seen.command.reason or 'no reason given'}")
+    paused, effects = _pause(state, now, "person", seen.command.said("paused"), by=seen.command.by)
     return paused, [*effects, Answer(seen.command.id)]
 
 
-def _pause(state: RolloutState, now: datetime, rule: str, reason: str) -> Outcome:
+def _pause(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     paused = state.model_copy(update={
         "phase": "paused", "paused_in": state.phase, "since": now, "reason": reason, "deadline_at": None,
     })
-    return paused, [Record("pause", rule, reason), Announce()]
+    return paused, [Record("pause", rule, reason, by), Announce()]
 
 
 def _resume_command(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
@@ -166,24 +166,28 @@ def _resume_command(state: RolloutState, seen: Observation, now: datetime, polic
     if state.phase != "paused":
         return state, _refuse(seen.command, f"it is not paused but {state.phase}")
     phase = state.paused_in or "staging"
-    reason = f"resumed by a person: {seen.command.reason or 'no reason given'}"
+    reason = seen.command.said("resumed")
     limit = policy.load_deadline if phase == "staging" else policy.deadline
     resumed = state.model_copy(update={
         "phase": phase, "paused_in": None, "since": now, "deadline_at": now + limit, "reason": reason,
     })
-    return resumed, [Record("resume", "person", reason), Announce(), Answer(seen.command.id)]
+    return resumed, [Record("resume", "person", reason, seen.command.by), Announce(), Answer(seen.command.id)]
 
 
-def _promote_command(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
+def _promote_command(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    """To the next step whatever the evidence says, or with `full` all the way."""
     if seen.command is None:
         return None
     if state.phase == "promoting":
         return state, _refuse(seen.command, "it is being promoted already")
     if not seen.loading.complete:
         return state, _refuse(seen.command, f"not every replica has loaded it; waiting for {_names(seen)}")
-    reason = f"promoted by a person: {seen.command.reason or 'no reason given'}"
-    promoting, effects = _promote(state, now, "person", reason)
-    return promoting, [*effects, Answer(seen.command.id)]
+    by, reason = seen.command.by, seen.command.said("promoted")
+    if seen.command.full or state.step == len(policy.steps):
+        after, effects = _promote(state, now, "person", reason, by=by)
+    else:
+        after, effects = _enter_step(state, state.step + 1, now, policy, reason, rule="person", by=by)
+    return after, [*effects, Answer(seen.command.id)]
 
 
 # --- What gives the candidate more ----------------------------------------------------------------
@@ -192,8 +196,11 @@ def _promote_command(state: RolloutState, seen: Observation, now: datetime, _: R
 def _stage(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
     if state.phase != "staging":
         return None
+    if seen.loading.complete and state.direct:
+        return _promote(state, now, "rollback_window", f"loaded on all {seen.loading.loaded} replicas; it is inside "
+                                                       "the rollback window and needs no new analysis")
     if seen.loading.complete:
-        return _enter_step(state, 1, now, policy, f"loaded on all {seen.loading.loaded} replicas")
+        return _enter_step(state, 1, now, policy, f"loaded on all {seen.loading.loaded} replicas", rule="loaded")
     waiting = f"{seen.loading.loaded} replicas have loaded the candidate; waiting for {_names(seen)}"
     if state.deadline_at is not None and now >= state.deadline_at:
         limit = policy.load_deadline.total_seconds()
@@ -208,7 +215,8 @@ def _progress(state: RolloutState, _: Observation, now: datetime, policy: Rollou
     if not doubts and state.step == len(policy.steps):
         return _promote(state, now, "evidence", f"every guardrail is safe after all {state.step} steps")
     if not doubts:
-        return _enter_step(state, state.step + 1, now, policy, f"every guardrail is safe at step {state.step}")
+        return _enter_step(state, state.step + 1, now, policy, f"every guardrail is safe at step {state.step}",
+                           rule="evidence")
     held = state.model_copy(update={"reason": f"{progress(state, policy)}: {'; '.join(doubts)}"})
     if state.deadline_at is not None and now >= state.deadline_at:
         return _undecided(held, now, policy, doubts)
@@ -226,24 +234,26 @@ def _undecided(state: RolloutState, now: datetime, policy: RolloutPolicy, doubts
     return extended, [Record("extend", "deadline", extended.reason), Announce()]
 
 
-def _enter_step(state: RolloutState, number: int, now: datetime, policy: RolloutPolicy, why: str) -> Outcome:
+def _enter_step(
+    state: RolloutState, number: int, now: datetime, policy: RolloutPolicy, why: str, *, rule: str, by: str = ""
+) -> Outcome:
     weight = round(policy.steps[number - 1].weight * 100)
     reason = f"{why}; step {number} of {len(policy.steps)} gives it {weight / 100:g} %"
     fresh = {name: guardrail.begin_step() for name, guardrail in state.guardrails.items()}
     entered = state.model_copy(update={
         "phase": "progressing", "step": number, "weight": weight, "reason": reason, "step_seconds": 0.0,
-        "guardrails": fresh, "exposed_from": state.exposed_from or now,
+        "guardrails": fresh, "exposed_from": state.exposed_from or now, "paused_in": None,
         **({} if state.phase == "progressing" else {"since": now, "deadline_at": now + policy.deadline}),
     })
-    return entered, [Shift(weight), Record("advance", "evidence" if number > 1 else "loaded", reason), Announce()]
+    return entered, [Shift(weight), Record("advance", rule, reason, by), Announce()]
 
 
-def _promote(state: RolloutState, now: datetime, rule: str, reason: str) -> Outcome:
+def _promote(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     promoting = state.model_copy(update={
         "phase": "promoting", "weight": FULL_WEIGHT, "since": now, "reason": reason, "deadline_at": None,
         "paused_in": None, "exposed_from": state.exposed_from or now,
     })
-    return promoting, [Shift(FULL_WEIGHT), Record("promote", rule, reason), Announce()]
+    return promoting, [Shift(FULL_WEIGHT), Record("promote", rule, reason, by), Announce()]
 
 
 def _finish_promotion(state: RolloutState, _: Observation, now: datetime, __: RolloutPolicy) -> Outcome | None:

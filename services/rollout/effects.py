@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -79,20 +80,19 @@ class Effects:
     def _announcement(self) -> Payload:
         state, row = self.after, self.rollout
         evidence = _flat(summary(state, self.policy), state.fired)
+        about: dict[str, Any] = {
+            "rollout_id": row.id, "pipeline": row.pipeline, "route": row.route,
+            "model_version": row.model_version, "attempt": row.attempt,
+        }
         if state.phase == "promoted":
-            return RolloutPromoted(
-                rollout_id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
-                previous=self.previous, reason=state.reason, evidence=evidence,
-            )
+            return RolloutPromoted(**about, previous=self.previous, reason=state.reason, evidence=evidence)
         if state.phase == "rolled_back":
             return RolloutRolledBack(
-                rollout_id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
-                reason=state.reason, guardrail=state.fired, evidence=evidence,
+                **about, reason=state.reason, guardrail=state.fired, evidence=evidence,
                 seconds_exposed=state.seconds_exposed, users_exposed=state.users,
             )
         return RolloutProgressed(
-            rollout_id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
-            phase=state.phase, step=state.step, weight=state.weight, reason=state.reason,
+            **about, phase=state.phase, step=state.step, weight=state.weight, reason=state.reason
         )
 
     def _record(self, effect: Record) -> None:
@@ -101,7 +101,7 @@ class Effects:
         state = self.after
         self.session.add(Decision(
             rollout_id=self.rollout.id, at=self.now, action=effect.action, rule=effect.rule, reason=effect.reason,
-            verdict=max((mine.verdict for mine in state.guardrails.values()), key=_VERDICTS.index),
+            by=effect.by, verdict=max((mine.verdict for mine in state.guardrails.values()), key=_VERDICTS.index),
             step=state.step, weight=state.weight, evidence=summary(state, self.policy),
         ))
         self.recorded.append(effect)
@@ -117,8 +117,11 @@ class Effects:
 
     def _answer(self, effect: Answer) -> None:
         row = self.session.get(CommandRow, effect.command)
-        if row is not None:
-            row.answered_at, row.refused = self.now, effect.refused
+        if row is None:
+            return
+        row.answered_at, row.refused = self.now, effect.refused
+        if effect.refused:
+            self._record(Record("refuse", "person", f"{row.verb}: {effect.refused}", row.by))
 
     def _emit(self, payload: Payload) -> Event[Payload]:
         return emit(

@@ -60,7 +60,9 @@ class Rollout(LeasedRow, Base, table=True):
     """One model version on its way to a route; `state` is its phase.
 
     Attributes:
-        number: the version's number; a higher one on the same route supersedes a lower one.
+        number: where it stands among the route's rollouts; a higher one supersedes a lower one, and of equal ones the
+            younger the older. The version's own number, or that of the newest where a person brought it back.
+        attempt: counts the rollouts of this version; above 1 after a retry or an undo.
         model: ModelRef.
         policy: the RolloutPolicy as it was when the rollout was made; later changes are for later rollouts.
         stable: the stable version that it was compared with, once it began; None for the bare base model.
@@ -71,8 +73,9 @@ class Rollout(LeasedRow, Base, table=True):
 
     pipeline: str = Field(index=True)
     route: str = Field(index=True)
-    model_version: str = Field(unique=True)
+    model_version: str = Field(index=True)
     number: int
+    attempt: int = 1
     model: dict[str, Any] = Field(sa_type=JSON)
     base_model_digest: str
     policy: dict[str, Any] = Field(sa_type=JSON)
@@ -93,14 +96,16 @@ class CommandRow(Base, table=True):
     id: int | None = Field(default=None, primary_key=True, sa_type=_SEQUENCE)
     rollout_id: str = Field(index=True)
     verb: str
+    full: bool = False
     reason: str = Field(sa_type=Text)
+    by: str = ""
     asked_at: datetime = Field(sa_type=UtcDateTime)
     answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     refused: str = Field(default="", sa_type=Text)
 
 
 class Decision(Base, table=True):
-    """One decision with everything that it rested on."""
+    """One decision with everything that it rested on; `by` is who asked for it, where a person did."""
 
     __tablename__ = "decisions"
 
@@ -111,6 +116,7 @@ class Decision(Base, table=True):
     action: str
     rule: str
     reason: str = Field(sa_type=Text)
+    by: str = ""
     step: int
     weight: int
     evidence: dict[str, Any] = Field(sa_type=JSON)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, and_, or_
 from sqlmodel import Session, col, select
 
 from services.rollout.counts import Reading
@@ -86,12 +86,13 @@ def _known(session: Session, rollout: Rollout) -> _Known:
     if route is None:
         raise TemporaryError(f"{rollout.id}: the route {rollout.route} is not in the database")
     stable = ModelRef.model_validate(route.stable).model_version if route.stable else BASE
+    newer = successor(session, rollout)
     return _Known(
         stable=stable,
         loading=_loading(session, rollout, route.base_model),
         route_free=route.rollout_id in (None, rollout.id),
         misfit=_misfit(route, rollout),
-        successor=_successor(session, rollout),
+        successor=newer.model_version if newer else None,
         command=_command(session, rollout),
     )
 
@@ -129,16 +130,18 @@ def _misfit(route: Route, rollout: Rollout) -> str:
     return ""
 
 
-def _successor(session: Session, rollout: Rollout) -> str | None:
-    newer = session.exec(
+def successor(session: Session, rollout: Rollout) -> Rollout | None:
+    """The newest rollout of the same route that comes after this one, and is in flight or was promoted."""
+    number, created_at = col(Rollout.number), col(Rollout.created_at)
+    younger = and_(number == rollout.number, created_at > rollout.created_at)
+    return session.exec(
         select(Rollout)
         .where(
-            Rollout.route == rollout.route, Rollout.number > rollout.number,
+            Rollout.route == rollout.route, or_(number > rollout.number, younger),
             col(Rollout.state).in_([*ACTIVE, "promoted"]),
         )
-        .order_by(col(Rollout.number).desc())
+        .order_by(number.desc(), created_at.desc())
     ).first()
-    return newer.model_version if newer else None
 
 
 def _command(session: Session, rollout: Rollout) -> Command | None:
@@ -149,4 +152,4 @@ def _command(session: Session, rollout: Rollout) -> Command | None:
     ).first()
     if row is None or row.id is None:
         return None
-    return Command(id=row.id, verb=cast(Verb, row.verb), reason=row.reason)
+    return Command(id=row.id, verb=cast(Verb, row.verb), reason=row.reason, by=row.by, full=row.full)

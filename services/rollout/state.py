@@ -65,6 +65,7 @@ class RolloutState(_Stored):
         exposed_from: the candidate's first weight.
         exposed_until: when its last weight was taken away.
         users: distinct units that got the candidate, the last known number; None where never known.
+        direct: it is promoted as soon as it is loaded: a version inside the rollback window needs no new analysis.
         fired: the guardrail that ended it.
         blind: per guardrail, why the last look had no data for it.
     """
@@ -83,6 +84,7 @@ class RolloutState(_Stored):
     exposed_from: datetime | None = None
     exposed_until: datetime | None = None
     users: int | None = None
+    direct: bool = False
     fired: str = ""
     blind: dict[str, str] = {}
     guardrails: dict[str, GuardrailState] = {}
@@ -97,11 +99,22 @@ class RolloutState(_Stored):
 
 @dataclass(frozen=True)
 class Command:
-    """What a person asked for."""
+    """What a person asked for.
+
+    Attributes:
+        by: who says to have asked; empty where nobody said.
+        full: of a promotion: all the way, not to the next step only.
+    """
 
     id: int
     verb: Verb
     reason: str
+    by: str = ""
+    full: bool = False
+
+    def said(self, done: str) -> str:
+        """The reason of what was done for it: ``paused by ada: lunch``."""
+        return f"{done} by {self.by or 'a person'}: {self.reason or 'no reason given'}"
 
 
 @dataclass(frozen=True)
@@ -178,11 +191,12 @@ class Announce:
 
 @dataclass(frozen=True)
 class Record:
-    """Store a decision with the evidence of the state: what was done, by which rule, and why."""
+    """Store a decision with the evidence of the state: what was done, by which rule, why, and by whom."""
 
     action: str
     rule: str
     reason: str
+    by: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class RolloutView(BaseModel):
     pipeline: str
     route: str
     model_version: str
+    attempt: int
     stable: str | None
     phase: Phase
     step: int
@@ -78,6 +79,7 @@ class DecisionView(BaseModel):
     action: str
     rule: str
     reason: str
+    by: str
     step: int
     weight: int
     evidence: dict[str, dict[str, float | str]]
@@ -102,7 +104,8 @@ def rollout_view(row: Rollout, now: datetime) -> RolloutView:
     policy = RolloutPolicy.model_validate(row.policy)
     until = state.exposed_until or row.finished_at or now
     return RolloutView(
-        id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version, stable=row.stable,
+        id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
+        attempt=row.attempt, stable=row.stable,
         phase=state.phase, step=state.step, steps=len(policy.steps), weight=state.weight, reason=state.reason,
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),

@@ -12,12 +12,17 @@ Phase = Literal["staging", "progressing", "paused", "promoting", "aborting", "pr
 
 
 class RolloutPayload(Payload):
-    """What every fact about a rollout says."""
+    """What every fact about a rollout says.
+
+    Attributes:
+        attempt: counts the rollouts of this model version; above 1 after a retry or an undo.
+    """
 
     rollout_id: str
     pipeline: Name
     route: Name
     model_version: str
+    attempt: int = 1
 
     def subject(self) -> str:
         return self.rollout_id

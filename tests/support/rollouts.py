@@ -57,9 +57,9 @@ class World:
     def restart_gateway(self) -> None:
         self.counters = dict.fromkeys(self.counters, (0, 0))
 
-    def command(self, verb: Verb, reason: str = "because") -> Command:
+    def command(self, verb: Verb, reason: str = "because", *, by: str = "", full: bool = False) -> Command:
         self._commands += 1
-        return Command(id=self._commands, verb=verb, reason=reason)
+        return Command(id=self._commands, verb=verb, reason=reason, by=by, full=full)
 
     def look(self, seconds: float = 5.0, command: Command | None = None) -> list[Effect]:
         """Let time pass, look once; the effects that were wanted."""

@@ -1,5 +1,6 @@
 """`tuneloop rollouts`: watch a canary, and take its wheel."""
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
     commands.command("list")(list_rollouts)
     commands.command("get")(get_rollout)
     commands.command("decisions")(get_decisions)
-    for function in (pause, resume, promote, abort):
+    for function in (pause, resume, promote, abort, retry, undo):
         commands.command()(function)
 
 
@@ -96,12 +97,16 @@ def resume(
 
 def promote(
     rollout: RolloutArgument,
+    full: Annotated[bool, typer.Option("--full", help="Skip the remaining steps and all analysis.")] = False,
     reason: ReasonOption = "",
     output: OutputOption = OutputFormat.TABLE,
     rollout_url: RolloutUrl = None,
 ) -> None:
-    """Give the candidate all traffic now, whatever the evidence says."""
-    _act(rollout, "promote", reason, output, rollout_url)
+    """Go to the next step now, whatever the evidence says; a paused rollout goes on.
+
+    With --full the candidate gets all traffic now: no further analysis, no further steps.
+    """
+    _act(rollout, "promote", reason, output, rollout_url, full=full)
 
 
 def abort(
@@ -114,9 +119,56 @@ def abort(
     _act(rollout, "abort", reason, output, rollout_url)
 
 
-def _act(rollout: str, action: str, reason: str, output: OutputFormat, rollout_url: str | None) -> None:
+def retry(
+    rollout: RolloutArgument,
+    reason: ReasonOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Try a version again whose rollout was rolled back or superseded; makes a new rollout from the first step."""
     with Service("rollout", rollout_url) as service:
-        answer = service.post("rollouts", rollout, action, body={"reason": reason})
+        answer = service.post("rollouts", rollout, "retry", body=_asked(reason))
+    _began(answer, f"{answer['model_version']} is tried again", output)
+
+
+def undo(
+    route: Annotated[str, typer.Argument(help="Name of the route.")],
+    to: Annotated[str | None, typer.Option(
+        "--to", metavar="MODEL_VERSION", show_default=False,
+        help="The version to go back to. By default the one that was stable before the present one.",
+    )] = None,
+    reason: ReasonOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+    rollout_url: RolloutUrl = None,
+) -> None:
+    """Take a route back to an earlier stable version, and supersede what is in flight on it.
+
+    Inside the pipeline's rollbackWindow it gets all traffic as soon as it is loaded; else it goes through all steps.
+    """
+    with Service("rollout", rollout_url) as service:
+        answer = service.post("routes", route, "undo", body={**_asked(reason), "to": to})
+    _began(answer, f"{route} goes back to {answer['model_version']}", output)
+
+
+def _asked(reason: str) -> Json:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = ""
+    return {"reason": reason, "by": name}
+
+
+def _began(item: Json, what: str, output: OutputFormat) -> None:
+    err().print(Text(f"{what}; `tuneloop rollouts get {item['id']} -w` shows how"), soft_wrap=True)
+    if output is not OutputFormat.TABLE:
+        emit(item, output)
+
+
+def _act(
+    rollout: str, action: str, reason: str, output: OutputFormat, rollout_url: str | None, **more: bool
+) -> None:
+    with Service("rollout", rollout_url) as service:
+        answer = service.post("rollouts", rollout, action, body={**_asked(reason), **more})
     err().print(Text(f"asked the controller to {action} {rollout}, which is {answer['phase']}; "
                      f"`tuneloop rollouts get {rollout} -w` shows what follows"), soft_wrap=True)
     if output is not OutputFormat.TABLE:

@@ -1,5 +1,6 @@
 """`tuneloop rollouts` against the rollout controller's real API."""
 
+import getpass
 import json
 import threading
 from functools import partial
@@ -40,9 +41,9 @@ def change(rollout: Any, **values: Any) -> None:
         row.data, row.state = state.model_dump(mode="json"), state.phase
 
 
-def commands(rollout: Any) -> list[tuple[str, str]]:
+def commands(rollout: Any) -> list[tuple[str, str, bool]]:
     with reading(rollout.engine) as session:
-        return [(row.verb, row.reason) for row in session.exec(select(CommandRow)).all()]
+        return [(row.verb, row.reason, row.full) for row in session.exec(select(CommandRow)).all()]
 
 
 def test_list_and_get(tuneloop: Any) -> None:
@@ -65,7 +66,27 @@ def test_a_person_takes_the_wheel(tuneloop: Any, rollout: Any) -> None:
     assert json.loads(tuneloop("rollouts", "abort", "intents-r1", "-r", "no good", "-o", "json").stdout)["id"] == \
         "intents-r1"
     tuneloop("rollouts", "promote", "intents-r1")
-    assert commands(rollout) == [("pause", "lunch"), ("abort", "no good"), ("promote", "")]
+    tuneloop("rollouts", "promote", "intents-r1", "--full")
+    assert commands(rollout) == [
+        ("pause", "lunch", False), ("abort", "no good", False), ("promote", "", False), ("promote", "", True)
+    ]
+
+
+def test_back_to_a_version_and_again(tuneloop: Any, rollout: Any) -> None:
+    result = tuneloop("rollouts", "undo", "intents")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: route intents: nothing to go back to: no version was stable before base;")
+    assert tuneloop("rollouts", "undo", "nowhere").exit_code == 3
+    assert "it has not ended (staging); abort it first" in tuneloop("rollouts", "retry", "intents-r1").stderr
+    change(rollout, phase="rolled_back")
+    result = tuneloop("rollouts", "retry", "intents-r1", "-r", "the router was broken")
+    assert (result.exit_code, result.stderr) == (
+        0, "intents@1 is tried again; `tuneloop rollouts get intents-r1-2 -w` shows how\n"
+    )
+    assert "intents@1 (attempt 2)" in tuneloop("rollouts", "get", "intents-r1-2").stdout
+    said = json.loads(tuneloop("rollouts", "decisions", "intents-r1-2", "-o", "json").stdout)["items"][0]
+    assert (said["action"], said["by"]) == ("retry", getpass.getuser())
+    assert said["reason"].endswith("the router was broken; intents-r1 ended as rolled_back")
 
 
 def test_a_verb_that_makes_no_sense_now_is_refused(tuneloop: Any, rollout: Any) -> None:

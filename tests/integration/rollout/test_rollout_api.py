@@ -84,10 +84,27 @@ def test_people_pause_resume_and_promote(api: httpx.Client, progressing: Stand) 
     api.post("/v1/rollouts/intents-r1/resume")
     progressing.look()
     assert progressing.phase() == "progressing"
-    api.post("/v1/rollouts/intents-r1/promote", json={"reason": "I know it"})
+    api.post("/v1/rollouts/intents-r1/promote", json={"reason": "I know it", "by": "ada", "full": True})
     progressing.run(5)
     [promoted] = progressing.told("rollout.promoted.v1")
-    assert promoted["reason"] == "promoted by a person: I know it"
+    assert promoted["reason"] == "promoted by ada: I know it"
+    assert ("promote", "ada") in [
+        (item["action"], item["by"]) for item in api.get("/v1/rollouts/intents-r1/decisions").json()["items"]
+    ]
+
+
+def test_a_promotion_goes_one_step_and_a_refusal_is_a_decision(api: httpx.Client, progressing: Stand) -> None:
+    api.post("/v1/rollouts/intents-r1/promote", json={"by": "ada"})
+    progressing.look()
+    assert (progressing.phase(), progressing.weights()[-1]["intents@1"]) == ("progressing", 5000)
+    for _ in range(2):
+        api.post("/v1/rollouts/intents-r1/pause", json={"by": "bob"})
+    progressing.look()
+    last = api.get("/v1/rollouts/intents-r1/decisions").json()["items"][0]
+    assert (last["action"], last["by"], last["reason"]) == ("refuse", "bob", "pause: it cannot be paused while paused")
+    assert error(api.post("/v1/rollouts/intents-r1/abort", json={"full": True})) == (
+        422, "rollout intents-r1: only a promotion can be full, not abort"
+    )
 
 
 def test_an_abort_does_not_wait_for_prometheus_or_for_the_next_look(api: httpx.Client, progressing: Stand) -> None:

@@ -14,6 +14,7 @@ from services.registry.decide import (
     merge,
     position,
     promote,
+    promote_again,
     spec_digest,
 )
 from shared.errors import PermanentError, TemporaryError
@@ -112,3 +113,24 @@ def test_a_rollback_of_a_candidate() -> None:
 def test_production_is_not_rolled_back_by_a_rollout_that_ended() -> None:
     with pytest.raises(PermanentError, match="p@1 is production"):
         leave(Staged("p@1", "production"), "rolled_back", "errors")
+
+
+@pytest.mark.parametrize("left", ["archived", "rolled_back"])
+def test_what_had_left_goes_into_production_again_by_an_undo_or_a_retry(left: Any) -> None:
+    assert promote_again(Staged("p@1", left), production="p@2", named_previous=Staged("p@2", "production"),
+                         reason="undo") == [
+        StageChange("p@2", "archived", "production", "replaced by p@1"),
+        StageChange("p@1", "production", left, "undo"),
+    ]
+
+
+def test_a_late_undo_does_not_take_production_from_its_successor() -> None:
+    assert promote_again(Staged("p@1", "archived"), production="p@3", named_previous=Staged("p@2", "archived"),
+                         reason="") == []
+    assert promote_again(Staged("p@1", "production"), production="p@1", named_previous=None, reason="") == []
+
+
+@pytest.mark.parametrize(("candidate", "previous"), [("candidate", "production"), ("archived", "candidate")])
+def test_an_undo_waits_for_what_came_before_it(candidate: Any, previous: Any) -> None:
+    with pytest.raises(TemporaryError):
+        promote_again(Staged("p@1", candidate), production="p@2", named_previous=Staged("p@2", previous), reason="")

@@ -262,11 +262,64 @@ def test_pause_holds_and_resume_goes_on_with_the_evidence() -> None:
     assert world.state.step == 2
 
 
-def test_promote_by_a_person_skips_the_steps() -> None:
+def test_a_full_promotion_by_a_person_skips_the_steps() -> None:
     world = World()
     world.to_step(1)
-    assert Answer(1) in world.look(command=world.command("promote"))
+    assert Answer(1) in world.look(command=world.command("promote", "I know it", by="ada", full=True))
     assert (world.state.phase, shifts(world)) == ("promoting", [FULL_WEIGHT])
+    assert world.state.reason == "promoted by ada: I know it"
+    assert Record("promote", "person", "promoted by ada: I know it", by="ada") in world.effects
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_promotion_by_a_person_goes_to_the_next_step(paused: bool) -> None:
+    world = World()
+    world.to_step(1)
+    if paused:
+        world.look(command=world.command("pause"))
+    for phase, step_, weight in (("progressing", 2, 5000), ("promoting", 2, FULL_WEIGHT)):
+        world.look(command=world.command("promote", by="ada"))
+        assert (world.state.phase, world.state.step, shifts(world)) == (phase, step_, [weight])
+    assert world.state.paused_in is None
+
+
+def test_a_promotion_of_what_is_loaded_begins_with_the_first_step() -> None:
+    world = World()
+    world.look()
+    world.look(command=world.command("pause"))
+    world.loading = LOADED
+    world.look(command=world.command("promote"))
+    assert (world.state.phase, world.state.step, shifts(world)) == ("progressing", 1, [2000])
+
+
+def test_inside_the_rollback_window_it_is_promoted_as_soon_as_it_is_loaded() -> None:
+    world = World()
+    world.state = world.state.model_copy(update={"direct": True})
+    world.look()
+    world.look()
+    assert shifts(world) == []
+    world.loading, world.no_data = LOADED, OUTAGE
+    world.look()
+    assert (world.state.phase, shifts(world)) == ("promoting", [FULL_WEIGHT])
+    assert rules(world) == [("promote", "rollback_window")]
+
+
+@pytest.mark.parametrize("phase", ["staging", "progressing", "paused", "waiting"])
+def test_a_newer_version_supersedes_it_from_every_phase(phase: str) -> None:
+    world = World()
+    if phase in ("progressing", "paused"):
+        world.to_step(1)
+    elif phase == "staging":
+        world.look()
+    else:
+        world.route_free = False
+    if phase == "paused":
+        world.look(command=world.command("pause"))
+    world.successor = "m@3"
+    world.look()
+    assert (world.state.phase, world.state.weight, shifts(world)) == ("aborting", 0, [0])
+    world.look()
+    assert (world.state.phase, world.state.reason) == ("superseded", "superseded by m@3")
 
 
 def test_promote_is_refused_until_it_is_loaded() -> None:
@@ -281,7 +334,7 @@ def test_a_command_that_does_not_fit_is_refused_with_why(verb: Verb) -> None:
     world = World()
     world.to_step(1)
     if verb == "pause":
-        world.look(command=world.command("promote"))
+        world.look(command=world.command("promote", full=True))
     world.look(0.1, command=world.command(verb))
     answers = [effect for effect in world.effects if isinstance(effect, Answer)]
     assert answers[0].refused.startswith("it is not paused" if verb == "resume" else "it cannot be paused")
@@ -300,7 +353,7 @@ def test_a_newer_version_supersedes_it_after_weight_zero() -> None:
 def test_a_promotion_that_has_begun_is_not_superseded() -> None:
     world = World()
     world.to_step(1)
-    world.look(command=world.command("promote"))
+    world.look(command=world.command("promote", full=True))
     world.successor = "m@3"
     world.look()
     assert world.state.phase == "promoted"

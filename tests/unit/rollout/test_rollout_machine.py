@@ -73,9 +73,9 @@ class RolloutMachine(RuleBasedStateMachine):
     def replicas(self, ready: int) -> None:
         self.world.loading = LOADED if ready else Loading(waiting=("gpu-0",), loaded=1)
 
-    @rule(verb=st.sampled_from(["pause", "resume", "resume", "promote"]))
-    def person(self, verb: Verb) -> None:
-        self.pending.append(self.world.command(verb))
+    @rule(verb=st.sampled_from(["pause", "resume", "resume", "promote"]), full=st.booleans())
+    def person(self, verb: Verb, full: bool) -> None:
+        self.pending.append(self.world.command(verb, full=full and verb == "promote"))
 
     @rule(luck=st.integers(0, 30))
     def something_that_ends_it(self, luck: int) -> None:

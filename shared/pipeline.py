@@ -215,6 +215,13 @@ class RollbackWindow(SpecPart):
     revisions: int = Field(default=1, ge=1, description="how many versions back")
 
 
+class ExpectedTraffic(SpecPart):
+    """What the route gets, as far as its owner knows. Only for plans: it decides nothing."""
+
+    requests_per_minute: float = Field(gt=0, description="of the whole route, on an ordinary day")
+    bad_rate: float = Field(default=0.01, ge=0, lt=1, description="stable's share of bad events on each guardrail")
+
+
 class RolloutPolicy(SpecPart):
     """How a registered version gets traffic, and what stops it."""
 
@@ -241,6 +248,9 @@ class RolloutPolicy(SpecPart):
     )
     rollback_window: RollbackWindow = Field(
         default_factory=RollbackWindow, description="how far back an undo needs no new analysis"
+    )
+    expected_traffic: ExpectedTraffic | None = Field(
+        default=None, description="lets `tuneloop apply` warn of a deadline that cannot be met; it decides nothing"
     )
 
     @model_validator(mode="after")

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from services.cli import plan_views, planning
 from services.cli.client import Service
 from services.cli.endpoints import RegistryUrl
 from services.cli.errors import CliError
-from services.cli.output import OutputFormat, OutputOption, emit, rows
+from services.cli.output import OutputFormat, OutputOption, emit, err, rows
 from services.cli.words import short
-from shared.pipeline import parse_pipeline
+from shared.pipeline import Pipeline, parse_pipeline
 
 _YAML = {"content-type": "application/yaml"}
 Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Pipelines in YAML.")]
@@ -27,13 +28,17 @@ def apply(files: Files, output: OutputOption = OutputFormat.TABLE, registry_url:
     """Create or change pipelines. All files are checked before the first is applied.
 
     A file that means the same as the pipeline's present version changes nothing. docs/pipeline.md lists every key.
+    Where a good candidate would hardly be promoted by the deadline, at spec.rollout.expectedTraffic or else at 6000
+    requests per minute, a warning says so with the numbers; `tuneloop rollouts plan` shows more.
     """
     texts = [_checked(path) for path in files]
     with Service("registry", registry_url) as registry:
         items = [
             {"file": str(path), **registry.send("pipelines", content=text, headers=_YAML)}
-            for path, text in zip(files, texts, strict=True)
+            for path, (text, _) in zip(files, texts, strict=True)
         ]
+    for item, (_, pipeline) in zip(items, texts, strict=True):
+        item["warnings"] = _warnings(pipeline, item["file"]) if item["changed"] else []
     emit({"items": items}, output, lambda answer: rows(answer["items"], {
         "FILE": lambda i: i["file"],
         "PIPELINE": lambda i: i["name"],
@@ -43,15 +48,29 @@ def apply(files: Files, output: OutputOption = OutputFormat.TABLE, registry_url:
     }, empty=""))
 
 
-def _checked(path: Path) -> str:
+def _warnings(pipeline: Pipeline, file: str) -> list[str]:
+    """What is allowed and yet will not work; said on stderr at once."""
+    policy = pipeline.spec.rollout
+    try:
+        good = planning.doubt(policy)
+    except CliError as error:
+        err().print(Text(f"note: {file}: not checked whether its deadline can be met: {error}"), soft_wrap=True)
+        return []
+    if good is None:
+        return []
+    said = plan_views.shortfall(good, good["traffic"], policy)
+    err().print(Text.assemble(("warning: ", "bold yellow"), f"{file}: {said}"), soft_wrap=True)
+    return [said]
+
+
+def _checked(path: Path) -> tuple[str, Pipeline]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CliError(f"{path}: not UTF-8: byte {error.start} cannot be read") from error
     except OSError as error:
         raise CliError(f"{path}: cannot be read: {error.strerror}") from error
-    parse_pipeline(text, source=str(path))
-    return text
+    return text, parse_pipeline(text, source=str(path))
 
 
 def _outcome(item: Mapping[str, Any]) -> Text:

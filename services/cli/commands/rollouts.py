@@ -9,6 +9,7 @@ from rich.text import Text
 
 from services.cli import rollout_views
 from services.cli.client import Json, Service
+from services.cli.commands import rollout_plan
 from services.cli.commands.common import LimitOption, PipelineFilter, WatchOption, group, now
 from services.cli.endpoints import RolloutUrl
 from services.cli.errors import CliError, ExitCode
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     commands.command("list")(list_rollouts)
     commands.command("get")(get_rollout)
     commands.command("decisions")(get_decisions)
+    commands.command("plan")(rollout_plan.plan)
     for function in (pause, resume, promote, abort, retry, undo):
         commands.command()(function)
 

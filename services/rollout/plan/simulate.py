@@ -1,0 +1,135 @@
+"""One made-up rollout: the reducer of decide.py on counters that grow by chance, with a clock that is only a number.
+
+Looks are as far apart as the policy says at first, and then further, so that a rollout of hours takes hundreds of looks
+and not thousands. Evidence that may be looked at after every scrape may also be looked at less often; decisions come
+later by at most `_STRIDE` of the time that has passed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from services.rollout.counts import Reading
+from services.rollout.decide import new_state, step
+from services.rollout.guardrails import name_of
+from services.rollout.plan.contract import Traffic
+from services.rollout.state import FULL_WEIGHT, Loading, Observation, Record, RolloutState
+from shared.pipeline import RolloutPolicy
+
+_STRIDE = 0.04
+_MOST_LOOKS = 10_000
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_STABLE, _CANDIDATE = "stable@1", "candidate@2"
+_LOADED = Loading(loaded=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one simulated rollout went.
+
+    Attributes:
+        end: promoted or rolled_back, or undecided where the horizon came first.
+        fired: the guardrail that rolled it back.
+        seconds: from the first weight to the decision.
+        requests: answered by the candidate until then, at each look, ``[(seconds, requests)]``.
+        weights: when each weight began, ``[(seconds, share)]``.
+        looks: how many it took.
+    """
+
+    end: str
+    fired: str
+    seconds: float
+    requests: list[tuple[float, int]]
+    weights: list[tuple[float, float]]
+    looks: int
+
+
+@dataclass
+class _World:
+    """Counters of stable and candidate by guardrail: bad events and all."""
+
+    random: np.random.Generator
+    per_second: float
+    stable: Mapping[str, float]
+    candidate: Mapping[str, float]
+    bad: dict[tuple[str, str], int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=lambda: {_STABLE: 0, _CANDIDATE: 0})
+
+    def pass_time(self, seconds: float, weight: int) -> None:
+        """Requests arrive, and some of them are bad."""
+        arrived = int(self.random.poisson(self.per_second * seconds))
+        canary = int(self.random.binomial(arrived, weight / FULL_WEIGHT))
+        for version, count, rates in (
+            (_STABLE, arrived - canary, self.stable), (_CANDIDATE, canary, self.candidate),
+        ):
+            self.total[version] += count
+            for name, rate in rates.items():
+                bad = int(self.random.binomial(count, rate))
+                self.bad[name, version] = self.bad.get((name, version), 0) + bad
+
+    def observation(self) -> Observation:
+        return Observation(
+            stable=_STABLE, candidate=_CANDIDATE, loading=_LOADED,
+            readings={name: tuple(self._readings(name)) for name in self.stable},
+        )
+
+    def _readings(self, name: str) -> list[Reading]:
+        readings = []
+        for version, total in self.total.items():
+            bad = self.bad.get((name, version), 0)
+            readings += [
+                Reading(target="gateway", version=version, cell="bad", value=bad, bad=1, total=1),
+                Reading(target="gateway", version=version, cell="good", value=total - bad, bad=0, total=1),
+            ]
+        return readings
+
+
+def stable_rates(policy: RolloutPolicy, traffic: Traffic) -> dict[str, float]:
+    """Stable's bad rate by guardrail."""
+    names = [name_of(guardrail) for guardrail in policy.guardrails]
+    return {name: traffic.bad_rates.get(name, traffic.bad_rate) for name in names}
+
+
+def simulate(
+    policy: RolloutPolicy, traffic: Traffic, candidate: Mapping[str, float], horizon: timedelta,
+    random: np.random.Generator,
+) -> Run:
+    """One rollout, from its first weight until a decision or the horizon.
+
+    Args:
+        candidate: its bad rate by guardrail.
+        horizon: takes the place of the policy's deadline.
+    """
+    # The interval only bounds how much time one look may count; these looks are further apart.
+    rules = policy.model_copy(update={"deadline": horizon, "interval": horizon})
+    world = _World(random, traffic.requests_per_minute / 60, stable_rates(policy, traffic), candidate)
+    state, now = _begun(rules, world)
+    began, requests, weights = now, [(0.0, 0)], [(0.0, state.weight / FULL_WEIGHT)]
+    # An interval of nothing would be no end of looks.
+    shortest = max(policy.interval.total_seconds(), horizon.total_seconds() / _MOST_LOOKS)
+    while True:
+        elapsed = (now - began).total_seconds()
+        wait = min(max(shortest, _STRIDE * elapsed), horizon.total_seconds() - elapsed)
+        world.pass_time(wait, state.weight)
+        now += timedelta(seconds=wait)
+        elapsed += wait
+        before, (state, effects) = state, step(state, world.observation(), now, rules)
+        requests.append((elapsed, world.total[_CANDIDATE]))
+        actions = {effect.action for effect in effects if isinstance(effect, Record)}
+        end = "promoted" if "promote" in actions else "rolled_back" if state.fired else ""
+        if not end and elapsed >= horizon.total_seconds():
+            end = "undecided"
+        if end:
+            return Run(end, state.fired, elapsed, requests, weights, len(requests) - 1)
+        if state.weight != before.weight:
+            weights.append((elapsed, state.weight / FULL_WEIGHT))
+
+
+def _begun(policy: RolloutPolicy, world: _World) -> tuple[RolloutState, datetime]:
+    """The state with the first weight: the route is free and every replica has loaded the candidate."""
+    state = new_state(_START, policy)
+    while state.exposed_from is None:
+        state, _ = step(state, world.observation(), _START, policy)
+    return state, _START

@@ -9,7 +9,7 @@ import sys
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 PREFIX = "TUNELOOP_"
 # Read by tools around the services (the CLI, the supervisor, the tests), so present in their environment too.
@@ -85,6 +85,8 @@ def load_settings(kind: type[K]) -> K:
     """
     try:
         return kind()
-    except ValidationError as error:
-        sys.stderr.write(f"{kind.service}: cannot start, the settings are wrong: {error}\n")
+    except (ValidationError, SettingsError) as error:
+        # What was wrong with a setting's JSON is in the cause.
+        cause = f": {error.__cause__}" if isinstance(error, SettingsError) and error.__cause__ else ""
+        sys.stderr.write(f"{kind.service}: cannot start, the settings are wrong: {error}{cause}\n")
         raise SystemExit(2) from None

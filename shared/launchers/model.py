@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 JobState = Literal["absent", "pending", "running", "succeeded", "failed"]
 
-_NAME_LENGTH = 63
+# Of the 63 characters of a DNS label, six are left for what Kubernetes adds: a pod's name and a node's index.
+_NAME_LENGTH = 57
 _HASH_LENGTH = 8
 
 
@@ -19,9 +20,12 @@ class JobSpec(BaseModel):
         name: unique per attempt of a piece of work, and a DNS label, as Kubernetes wants it; `job_name` makes one.
         env: added to the environment that the launcher gives to all jobs. Not for secrets: they end up in the job's
             description. S3 credentials are in the common environment already.
-        cpu: cores that the job may count on.
-        memory: bytes that the job may count on.
-        gpu: number of GPUs.
+        labels: what the job is for, such as its run: written where the job runs, for people and tools.
+        cpu: cores that the job may count on, on each node.
+        memory: bytes that the job may count on, on each node.
+        gpu: number of GPUs on each node. With more than one, a process is started for each of them by torchrun.
+        nodes: machines that work together.
+        hardware: name of a class of nodes that the launcher's settings describe.
         timeout_seconds: ended as failed after this long.
     """
 
@@ -31,9 +35,12 @@ class JobSpec(BaseModel):
     module: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
     args: list[str] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     cpu: float | None = Field(default=None, gt=0)
     memory: int | None = Field(default=None, gt=0)
     gpu: int | None = Field(default=None, ge=0)
+    nodes: int = Field(default=1, ge=1)
+    hardware: str | None = None
     timeout_seconds: float | None = Field(default=None, gt=0)
 
 
@@ -43,7 +50,8 @@ class JobStatus(BaseModel):
     Attributes:
         state: `absent` was never launched here, or was removed; `failed` includes killed, cancelled and timed out.
         exit_code: of the ended process; 128 + N where signal N ended it; None where nobody could see it end.
-        message: for people: what happened, and the end of the log where the job failed.
+        message: for people: what happened, or what it waits for, and the end of the log where the job failed.
+        logs: for people: how to read what the job writes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,6 +59,7 @@ class JobStatus(BaseModel):
     state: JobState
     exit_code: int | None = None
     message: str = ""
+    logs: str = ""
 
 
 class Launcher(Protocol):
@@ -61,6 +70,7 @@ class Launcher(Protocol):
 
         Raises:
             TemporaryError: it could not be started now.
+            PermanentError: it can never be started: the name is somebody else's, or what it asks for cannot be.
         """
         ...
 
@@ -81,7 +91,7 @@ class Launcher(Protocol):
 
 
 def job_name(*parts: str | int) -> str:
-    """A valid and unique job name from ids, readable as far as 63 characters allow.
+    """A valid and unique job name from ids, readable as far as its length allows.
 
     What has to be changed or cut is replaced by a hash of the whole, so that different parts give different names.
     """

@@ -8,6 +8,7 @@ exit code 1: a supervisor or Kubernetes starts it again, which is simpler to rea
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import uvicorn
+from alembic.util import CommandError
 from fastapi import APIRouter
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, SystemClock
 from shared.db import connect, migrate
@@ -31,6 +34,7 @@ log = get_logger(__name__)
 
 # Long enough for one handler, one look of a reconcile loop, and the last acknowledgements from Kafka.
 SHUTDOWN_SECONDS = 15.0
+MIGRATE = "--migrate"
 
 
 class Loop(Protocol):
@@ -69,10 +73,20 @@ class Definition(Generic[S]):
     loops: Callable[[Runtime[S]], Sequence[Loop]] | None = None
 
 
-def run(definition: Definition[S]) -> int:
-    """Run a service until SIGTERM or SIGINT; the process's exit code."""
+def run(definition: Definition[S], arguments: Sequence[str] = ()) -> int:
+    """Run a service until SIGTERM or SIGINT; the process's exit code.
+
+    Args:
+        arguments: of the command line. ``--migrate`` brings the database to the newest schema and ends.
+    """
+    service = definition.settings.service
+    if arguments not in ([], (), [MIGRATE]):
+        sys.stderr.write(f"{service}: unknown arguments {' '.join(arguments)}; {MIGRATE} is the only one there is\n")
+        return 2
     settings = load_settings(definition.settings)
     configure(settings)
+    if arguments:
+        return _migrate_only(definition, settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -89,6 +103,20 @@ def run(definition: Definition[S]) -> int:
     failed = serve(loops, build_app(settings, runtime.engine, router), settings, stop)
     runtime.engine.dispose()
     return 1 if failed else 0
+
+
+def _migrate_only(definition: Definition[S], settings: S) -> int:
+    engine = connect(settings.database_url)
+    try:
+        migrate(engine, definition.migrations)
+    except (SQLAlchemyError, CommandError) as error:
+        # A revision that is not known is one of a newer version of this service.
+        sys.stderr.write(f"{settings.service}: cannot migrate {engine.url}: {error}\n")
+        return 1
+    finally:
+        engine.dispose()
+    log.info("the database has the newest schema", database=str(engine.url))
+    return 0
 
 
 def serve(loops: Sequence[Loop], app: object, settings: ServiceSettings, stop: threading.Event) -> bool:

@@ -1,5 +1,6 @@
 """What the agent tells people: which adapters its server has, and why one is missing."""
 
+import threading
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,8 +10,12 @@ from services.serving.settings import AgentSettings
 from shared.service import Runtime
 
 
-def build_router(runtime: Runtime[AgentSettings]) -> APIRouter:
-    """The agent's routes."""
+def build_router(runtime: Runtime[AgentSettings], leaving: threading.Event) -> APIRouter:
+    """The agent's routes.
+
+    Args:
+        leaving: set where the model server is about to stop; see `AgentLoop`.
+    """
     router = APIRouter(prefix="/v1", tags=["serving"])
     memory = Memory(runtime.engine, runtime.settings, runtime.clock)
 
@@ -27,7 +32,13 @@ def build_router(runtime: Runtime[AgentSettings]) -> APIRouter:
         settings, server = runtime.settings, memory.read().server
         return {
             "replica": settings.replica, "endpoint": settings.advertised_endpoint, "base_model": settings.base_model,
-            "ready_at": server.ready_at.isoformat() if server else None,
+            "ready_at": server.ready_at.isoformat() if server else None, "leaving": leaving.is_set(),
         }
+
+    @router.post("/drain", status_code=202)
+    def post_drain() -> dict[str, Any]:
+        """The model server is about to stop: gateways are told to ask others. Its next start ends it."""
+        leaving.set()
+        return get_replica()
 
     return router

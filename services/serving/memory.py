@@ -110,6 +110,16 @@ class Memory:
             row.state, row.due_at, row.updated_at = "draining", until, self._clock.now()
             session.add(row)
 
+    def withdraw(self) -> None:
+        """The server is about to stop: say of every adapter that it is not there any more, so that none is asked for.
+
+        Its requests in flight end with the server; once it has started again, all is loaded again.
+        """
+        with transaction(self._engine) as session:
+            for row in session.exec(select(AdapterRow).where(AdapterRow.state == "loaded")):
+                row.state, row.due_at, row.updated_at = "pending", None, self._clock.now()
+                self._say_about(session, row, AdapterUnloaded)
+
     def gone(self, name: str, until: datetime) -> None:
         with transaction(self._engine) as session:
             row = session.get_one(AdapterRow, name)

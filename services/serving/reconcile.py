@@ -46,18 +46,21 @@ class AgentLoop:
 
     Args:
         client: of the model server.
+        leaving: set by whoever is about to stop the server; from then on it has no adapter, until it has started anew.
     """
 
     name = "agent"
 
     def __init__(
-        self, *, settings: AgentSettings, memory: Memory, store: ArtifactStore, client: EngineClient, clock: Clock
+        self, *, settings: AgentSettings, memory: Memory, store: ArtifactStore, client: EngineClient, clock: Clock,
+        leaving: threading.Event,
     ) -> None:
         self._settings = settings
         self._memory = memory
         self._store = store
         self._client = client
         self._clock = clock
+        self._leaving = leaving
         self._limits = Limits(
             settings.max_cpu_loras, timedelta(seconds=settings.drain_seconds), settings.replica,
             timedelta(seconds=settings.load_stagger_seconds),
@@ -87,8 +90,12 @@ class AgentLoop:
             log.info("the model server has started", started=listing.started, adapters=sorted(listing.adapters))
             self._memory.server_started(listing.started)
             ENGINE_STARTS.inc()
+            self._leaving.clear()
             snapshot = self._memory.read()
         self._reachable = True
+        if self._leaving.is_set():
+            self._memory.withdraw()
+            return
         wanted = self._wanted(snapshot)
         try:
             for action in decide(

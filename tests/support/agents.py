@@ -1,6 +1,7 @@
 """An adapter agent that looks when it is told to, and adapters in S3 for it to find."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Agent:
     loop: AgentLoop
     settings: AgentSettings
     memory: Memory
+    leaving: threading.Event
     revision: int = 0
 
     def route(self, **adapters: ArtifactRef) -> None:
@@ -79,8 +81,11 @@ def agents(folder: Path, store: ArtifactStore) -> Iterator[Callable[..., Agent]]
         )
         client = opened.enter_context(EngineClient(url, timeout=30, load_timeout=60))
         memory = Memory(engine, values, SystemClock())
-        loop = AgentLoop(settings=values, memory=memory, store=store, client=client, clock=SystemClock())
-        return Agent(engine, loop, values, memory)
+        leaving = threading.Event()
+        loop = AgentLoop(
+            settings=values, memory=memory, store=store, client=client, clock=SystemClock(), leaving=leaving
+        )
+        return Agent(engine, loop, values, memory, leaving)
 
     with opened:
         yield make

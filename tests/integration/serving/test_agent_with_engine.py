@@ -232,6 +232,23 @@ def test_adapters_come_back_after_the_engine_was_killed_also_without_s3(
         assert engine.say("support@1", "hello") == answer
 
 
+def test_a_server_that_is_about_to_stop_keeps_its_adapters_but_no_gateway_asks_for_them(
+    agent: Agent, engine_from_s3: ServingProcess, adapters: Adapters
+) -> None:
+    agent.route(v1=adapters.put())
+    agent.look()
+    agent.leaving.set()
+    agent.look(3)
+    assert [data["model_version"] for data in agent.said("adapter.unloaded.v1")] == ["support@1"]
+    assert len(agent.said("adapter.loaded.v1")) == 1
+    assert "support@1" in engine_from_s3.listed(), "its requests in flight need it"
+    # The container was started again instead of the pod: the agent sees another start.
+    agent.memory.server_started("long ago")
+    agent.look()
+    assert not agent.leaving.is_set()
+    assert len(agent.said("adapter.loaded.v1")) == 2
+
+
 def test_a_server_with_another_base_is_left_alone(
     engine_from_s3: ServingProcess, make_agent: Callable[..., Agent]
 ) -> None:
@@ -262,6 +279,8 @@ def test_the_agent_as_a_process_survives_kill_and_obeys_sigterm(
         rows = eventually(lambda: process.client.get("/v1/adapters?state=loaded").json()["items"], timeout=30)
         assert [(row["model_version"], row["digest"]) for row in rows] == [("support-live@1", ref.digest)]
         assert process.client.get("/v1/replica").json()["ready_at"]
+        assert process.client.post("/v1/drain").json()["leaving"]
+        eventually(lambda: not process.client.get("/v1/adapters?state=loaded").json()["items"], timeout=30)
         assert process.terminate() == 0
     engine_from_s3.unload("support-live@1")
 

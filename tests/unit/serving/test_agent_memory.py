@@ -92,6 +92,20 @@ def test_a_start_of_the_server_is_said_and_everything_is_to_be_loaded_again(engi
     assert server.started == "2.0"
 
 
+def test_a_server_that_is_about_to_stop_has_no_adapter_and_its_next_start_has_them_again(
+    engine: Engine, memory: Memory
+) -> None:
+    deliver(engine, handlers, fact(canary("a", "a@1", "a@2", 0)))
+    memory.server_started("1.0")
+    memory.loaded(wanted(memory)["a@1"])
+    memory.failed(wanted(memory)["a@2"], "wrong digest", "permanent")
+    before = len(said(engine))
+    memory.withdraw()
+    memory.withdraw()
+    assert subjects(engine)[before:] == [("adapter.unloaded.v1", "a@1")]
+    assert {name: known.state for name, known in memory.read().known.items()} == {"a@1": "pending", "a@2": "failed"}
+
+
 def test_a_temporary_failure_is_said_once_per_reason_and_waits_longer_each_time(
     engine: Engine, memory: Memory, clock: VirtualClock
 ) -> None:

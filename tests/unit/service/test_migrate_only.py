@@ -1,0 +1,50 @@
+"""``python -m services.X --migrate``: what runs before an upgrade, and must say what went wrong."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from services.registry.__main__ import DEFINITION
+from shared.db import connect
+from shared.service import run
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"sqlite:///{tmp_path}/registry.db"
+    monkeypatch.setenv("TUNELOOP_DATABASE_URL", url)
+    return url
+
+
+def test_it_makes_the_tables_and_ends_and_may_be_repeated(database: str) -> None:
+    assert [run(DEFINITION, ["--migrate"]), run(DEFINITION, ["--migrate"])] == [0, 0]
+    engine = connect(database)
+    assert {"inbox", "outbox", "alembic_version"} <= set(inspect(engine).get_table_names())
+    engine.dispose()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(DEFINITION, ["--migrate"]) == 0
+    engine = connect(database)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    assert run(DEFINITION, ["--migrate"]) == 1
+    assert "registry: cannot migrate" in (said := capsys.readouterr().err)
+    assert "9999" in said
+
+
+def test_a_database_that_is_away_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TUNELOOP_DATABASE_URL", "postgresql://tuneloop:hidden@127.0.0.1:1/registry")
+    assert run(DEFINITION, ["--migrate"]) == 1
+    said = capsys.readouterr().err
+    assert "127.0.0.1:1/registry" in said
+    assert "hidden" not in said
+
+
+def test_an_unknown_argument_is_refused(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(DEFINITION, ["--migrat"]) == 2
+    assert "--migrat" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from shared.strict_yaml import load_yaml
 
 API_VERSION = "tuneloop.dev/v1"
 _DURATION = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$")
+_BYTES = {"M": 10**6, "G": 10**9, "Mi": 2**20, "Gi": 2**30}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -101,6 +102,32 @@ class EarlyStopping(SpecPart):
     min_delta: float = Field(default=0.0, ge=0, description="a smaller improvement of the loss does not count, in nats")
 
 
+class Resources(SpecPart):
+    """What a job asks for.
+
+    Kubernetes gives it that and no more. On one machine only `cpu` has an effect, as the number of threads: the job
+    may use all the memory there is, and any GPU.
+    """
+
+    cpu: float | None = Field(default=None, gt=0, le=1024, description="cores; TUNELOOP_JOB_CPU if absent")
+    memory: str | None = Field(
+        default=None, pattern=r"^[1-9][0-9]{0,8}(Mi|Gi|M|G)$", examples=["24Gi"],
+        description="a job that needs more is killed; TUNELOOP_JOB_MEMORY if absent",
+    )
+    gpu: int = Field(default=0, ge=0, le=1, description="GPUs")
+    hardware: Slug | None = Field(
+        default=None, description="a class of nodes from TUNELOOP_JOB_HARDWARE; its `default` if absent"
+    )
+
+    def request(self) -> dict[str, Any]:
+        """The same as a `JobSpec` says it; memory in bytes."""
+        memory = None
+        if self.memory is not None:
+            number = self.memory.rstrip("MGi")
+            memory = int(number) * _BYTES[self.memory.removeprefix(number)]
+        return {"cpu": self.cpu, "memory": memory, "gpu": self.gpu, "hardware": self.hardware}
+
+
 class TrainingRecipe(SpecPart):
     """How the adapter is trained."""
 
@@ -121,6 +148,7 @@ class TrainingRecipe(SpecPart):
     validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
     early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
     max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
+    resources: Resources = Field(default_factory=Resources, description="what the job asks for")
 
 
 class Gate(SpecPart):
@@ -169,6 +197,7 @@ class EvaluationRules(SpecPart):
         description="all of them must hold",
     )
     max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before it has failed")
+    resources: Resources = Field(default_factory=Resources, description="what the job asks for")
 
 
 class RolloutStep(SpecPart):

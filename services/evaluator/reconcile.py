@@ -17,7 +17,7 @@ from services.evaluator.metrics import EVALUATIONS, JOB_SECONDS, LOST_ATTEMPTS
 from services.evaluator.models import Evaluation, Production
 from shared.clock import Clock
 from shared.db import transaction
-from shared.errors import NotFoundError
+from shared.errors import NotFoundError, PermanentError
 from shared.events import ArtifactRef, EvaluationCompleted, EvaluationFailed, ModelRef, Payload, TrainingCompleted
 from shared.jobs import Complete, GiveUp, JobFailure, Launch, Retry, Wait, next_action
 from shared.launchers import JobSpec, Launcher, job_name
@@ -111,10 +111,15 @@ class Reconciler:
         folder = self._folder(row)
         content = job_file(row, folder).model_dump_json(indent=2).encode()
         uri = self._store.put_bytes(folder + JOB, content, content_type="application/json")
-        self._launcher.launch(JobSpec(
-            name=job_name(row.id, row.attempt), module=JOB_MODULE, args=["--job", uri],
-            timeout_seconds=self._timeout_seconds,
-        ))
+        try:
+            self._launcher.launch(JobSpec(
+                name=job_name(row.id, row.attempt), module=JOB_MODULE, args=["--job", uri],
+                timeout_seconds=self._timeout_seconds, **_rules(row).resources.request(),
+                labels={"evaluation": row.id, "attempt": str(row.attempt), "pipeline": row.pipeline},
+            ))
+        except PermanentError as error:
+            self._give_up(row, lease, f"the job cannot be launched: {error}")
+            return
         with transaction(self._engine) as session:
             apply(session, Evaluation, lease, state="running", started_at=row.started_at or self._clock.now())
         log.info("evaluation launched", evaluation=row.id, attempt=row.attempt)

@@ -31,6 +31,8 @@ class RunView(BaseModel):
     progress: dict[str, Any] | None
     result: dict[str, Any] | None
     reason: str | None
+    waits_for: str | None
+    logs: str | None
 
 
 class RunPage(BaseModel):

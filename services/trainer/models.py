@@ -33,6 +33,8 @@ class Run(LeasedRow, Base, table=True):
         dataset: a `DatasetRef`.
         attempt: the present one, from 1.
         cancelled_because: a person's reason; the run ends as soon as the loop sees it.
+        waits_for: what keeps the present attempt's job from running; None where nothing does.
+        logs: how a person reads the log of the present attempt's job.
         progress: the newest that the job wrote.
         progress_told_at: when it was last told as an event.
         result: what the job wrote at its end.
@@ -48,6 +50,8 @@ class Run(LeasedRow, Base, table=True):
     attempt: int = 1
     reason: str | None = Field(default=None, sa_type=Text)
     cancelled_because: str | None = Field(default=None, sa_type=Text)
+    waits_for: str | None = Field(default=None, sa_type=Text)
+    logs: str | None = Field(default=None, sa_type=Text)
     progress: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     progress_told_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     result: dict[str, Any] | None = Field(default=None, sa_type=JSON)

@@ -11,7 +11,7 @@ from services.trainer.files import JobInput, Progress, Result, checkpoints_of, p
 from services.trainer.models import Run
 from services.trainer.settings import TrainerSettings
 from shared.db import reading, transaction
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import ConflictError, NotFoundError, PermanentError
 from shared.events import (
     DatasetRef,
     Payload,
@@ -21,7 +21,7 @@ from shared.events import (
     TrainingStarted,
 )
 from shared.jobs import Complete, GiveUp, JobFailure, Launch, Retry, Wait, next_action
-from shared.launchers import JobSpec, Launcher, job_name
+from shared.launchers import JobSpec, JobStatus, Launcher, job_name
 from shared.leases import Lease, apply
 from shared.messaging import emit
 from shared.pipeline import TrainingRecipe
@@ -76,13 +76,15 @@ class RunReconciler:
             case Launch():
                 self._launch(run, lease, job)
             case Wait():
+                self._note(run, lease, status)
                 self._tell_progress(run, lease)
             case Complete() if result is not None:
                 self._complete(run, lease, result)
             case Retry(attempt=attempt, delay=delay, reason=reason):
                 log.warning("attempt lost", run=run.id, attempt=run.attempt, reason=reason)
                 due = self._clock.now() + timedelta(seconds=delay)
-                self._write(run, lease, None, state="pending", attempt=attempt, reason=reason, next_look_at=due)
+                self._write(run, lease, None, state="pending", attempt=attempt, reason=reason, next_look_at=due,
+                            waits_for=None, logs=None)
             case GiveUp(reason=reason):
                 self._end(run, lease, "failed", reason)
 
@@ -107,13 +109,27 @@ class RunReconciler:
             self._end(run, lease, "failed", f"{prefix}job.json in {self._store.bucket} is of another run with this "
                       f"name, perhaps of another installation: {error}. Remove it, or use another bucket")
             return
-        self._launcher.launch(JobSpec(
-            name=job, module="services.trainer.job", args=[uri],
-            env={"TUNELOOP_CACHE_DIR": str(self._settings.cache_dir)},
-        ))
+        try:
+            self._launcher.launch(self._job_spec(run, job, uri, work.recipe))
+        except PermanentError as error:
+            self._end(run, lease, "failed", f"the job cannot be launched: {error}")
+            return
         started = TrainingStarted(**self._names(run), dataset=work.dataset, base_model=run.base_model,
                                   attempt=run.attempt, job=job)
         self._write(run, lease, started, state="running", started_at=run.started_at or self._clock.now())
+
+    def _job_spec(self, run: Run, job: str, uri: str, recipe: TrainingRecipe) -> JobSpec:
+        return JobSpec(
+            name=job, module="services.trainer.job", args=[uri],
+            labels={"run": run.id, "attempt": str(run.attempt), "pipeline": run.pipeline},
+            timeout_seconds=self._settings.training_timeout_seconds, **recipe.resources.request(),
+        )
+
+    def _note(self, run: Run, lease: Lease, status: JobStatus) -> None:
+        """Keep what the launcher says, for people: what the job waits for, and how to read its log."""
+        told = {"waits_for": status.message or None, "logs": status.logs or None}
+        if told != {"waits_for": run.waits_for, "logs": run.logs}:
+            self._write(run, lease, None, **told)
 
     def _tell_progress(self, run: Run, lease: Lease) -> None:
         progress = self._read(run, "progress.json", Progress)
@@ -134,11 +150,11 @@ class RunReconciler:
             steps=result.steps, metrics=result.metrics,
         )
         self._write(run, lease, completed, state="completed", result=result.model_dump(mode="json"), reason=None,
-                    finished_at=self._clock.now())
+                    waits_for=None, finished_at=self._clock.now())
 
     def _end(self, run: Run, lease: Lease, state: str, reason: str) -> None:
         failed = TrainingFailed(**self._names(run), attempt=run.attempt, reason=reason)
-        self._write(run, lease, failed, state=state, reason=reason, finished_at=self._clock.now())
+        self._write(run, lease, failed, state=state, reason=reason, waits_for=None, finished_at=self._clock.now())
 
     def _write(self, run: Run, lease: Lease, fact: Payload | None, **values: Any) -> None:
         """The row's change and the fact that follows from it, together, unless the lease is stale."""

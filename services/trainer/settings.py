@@ -18,7 +18,12 @@ class TrainerSettings(ServiceSettings, LauncherSettings):
 
     max_concurrent_runs: int = Field(default=1, ge=1, description="runs beyond this number wait; one fills one machine")
     progress_seconds: float = Field(default=5.0, ge=0, description="at most one training.progressed a run in this time")
-    cache_dir: Path = Field(default=CACHE_DIR, description="where jobs keep base models between runs")
+    training_timeout_seconds: float = Field(
+        default=86_400.0, gt=0, description="a longer attempt is ended; the next one goes on from its checkpoint"
+    )
+    cache_dir: Path = Field(
+        default=CACHE_DIR, description="where jobs on this machine, which read it themselves, keep base models"
+    )
 
 
 class JobSettings(S3Settings):

@@ -121,6 +121,8 @@ def _bounds(schema: dict[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema]
     if "pattern" in schema:
+        if "examples" in schema:
+            return f" such as `{schema['examples'][0]}`"
         return " of a-z, 0-9 and -, at most 63"
     return f", {' and '.join(bounds)}" if bounds else ""
 

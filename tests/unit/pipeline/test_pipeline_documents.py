@@ -28,6 +28,8 @@ def parse(spec: str) -> Pipeline:
     ("spec: {baseModel: tiny, rollout: {steps: [{weight: 50}, {weight: 10}]}}", "weights must rise"),
     ("spec: {baseModel: 2026-13-45}", "p.yaml: not valid YAML: month must be in 1..12"),
     ("spec: {baseModel: tiny}\n---\nkind: Pipeline\n", "at line 5, column 1: but found another document"),
+    ("spec: {baseModel: tiny, training: {resources: {memory: lots}}}", "p.yaml: spec.training.resources.memory: "),
+    ("spec: {baseModel: tiny, evaluation: {resources: {gpu: 2}}}", "p.yaml: spec.evaluation.resources.gpu: "),
     ("spec: {baseModel: tiny, evaluation: {gates: [{metric: exact_match}]}}", "give exactly one of min, max"),
 ])
 def test_a_mistake_is_named_with_its_place(spec: str, message: str) -> None:
@@ -51,6 +53,12 @@ def test_on_is_a_key_and_not_a_boolean() -> None:
 @pytest.mark.parametrize(("word", "meaning"), [("true", True), ("false", False), ("no", False), ("off", False)])
 def test_booleans_in_values_are_what_they_seem(word: str, meaning: bool) -> None:
     assert parse(f"spec: {{baseModel: tiny, triggers: {{onDataset: {word}}}}}").spec.triggers.on_dataset is meaning
+
+
+@pytest.mark.parametrize(("text", "size"), [("24Gi", 24 * 2**30), ("500M", 500 * 10**6), ("2G", 2 * 10**9)])
+def test_memory_is_counted_in_bytes(text: str, size: int) -> None:
+    training = parse(f"spec: {{baseModel: tiny, training: {{resources: {{memory: {text}}}}}}}").spec.training
+    assert training.resources.request()["memory"] == size
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=3650)))

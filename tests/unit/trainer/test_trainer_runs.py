@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import ANY
 
 import pytest
 from sqlalchemy import Engine
@@ -15,7 +16,7 @@ from services.trainer.reconcile import RunReconciler
 from services.trainer.settings import TrainerSettings
 from shared.clock import VirtualClock
 from shared.db import reading, transaction
-from shared.errors import NotFoundError
+from shared.errors import InvalidInputError, NotFoundError, TemporaryError
 from shared.events import PipelineApplied
 from shared.launchers import JobSpec, JobState, JobStatus
 from shared.leases import interrupt
@@ -36,14 +37,20 @@ class ScriptedLauncher:
         self.states: dict[str, JobState] = {}
         self.launched: list[str] = []
         self.cancelled: list[str] = []
+        self.specs: list[JobSpec] = []
+        self.refusal: Exception | None = None
+        self.message = ""
 
     def launch(self, spec: JobSpec) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         if spec.name not in self.states:
+            self.specs.append(spec)
             self.launched.append(spec.name)
             self.states[spec.name] = "running"
 
     def observe(self, name: str) -> JobStatus:
-        return JobStatus(state=self.states.get(name, "absent"))
+        return JobStatus(state=self.states.get(name, "absent"), message=self.message, logs=f"read {name}")
 
     def cancel(self, name: str) -> None:
         self.cancelled.append(name)
@@ -186,6 +193,47 @@ def test_a_cancelled_run_ends_with_the_persons_reason(world: World) -> None:
     assert world.launcher.cancelled == [f"train-{RUN}-1"]
     assert world.run().state == "cancelled"
     assert said(world.engine)[-1][1]["reason"] == "cancelled: wrong data"
+
+
+def test_the_job_gets_what_the_recipe_asks_for_and_says_whose_it_is(world: World) -> None:
+    recipe = parse_pipeline(facts.PIPELINE).spec.training.model_dump(mode="json", by_alias=True)
+    asked = {"gpu": 1, "memory": "24Gi", "cpu": 4, "hardware": "a100"}
+    with transaction(world.engine) as session:
+        run = session.get(Run, RUN)
+        assert run is not None
+        run.recipe = {**recipe, "resources": asked}
+    world.looks()
+    (spec,) = world.launcher.specs
+    assert (spec.gpu, spec.memory, spec.cpu, spec.hardware) == (1, 24 * 2**30, 4, "a100")
+    assert spec.labels == {"run": RUN, "attempt": "1", "pipeline": "intents"}
+    assert spec.timeout_seconds == world.settings.training_timeout_seconds
+
+
+def test_a_job_that_can_never_be_launched_fails_the_run_with_the_reason(world: World) -> None:
+    world.launcher.refusal = InvalidInputError("no hardware class 'h100'")
+    world.looks(3)
+    assert said(world.engine) == [("training.failed.v1", ANY)]
+    assert world.run().reason == "the job cannot be launched: no hardware class 'h100'"
+
+
+def test_a_job_that_cannot_be_launched_now_is_launched_later(world: World) -> None:
+    world.launcher.refusal = TemporaryError("the Kubernetes API did not answer")
+    world.looks(2)
+    assert (world.run().state, world.launcher.launched) == ("pending", [])
+    world.launcher.refusal = None
+    world.clock.advance(60)
+    world.looks()
+    assert world.launcher.launched == [f"train-{RUN}-1"]
+
+
+def test_a_run_says_what_its_job_waits_for_and_how_to_read_its_log(world: World) -> None:
+    world.looks()
+    world.launcher.message = "queued: it waits for its turn"
+    world.looks()
+    assert (world.run().waits_for, world.run().logs) == ("queued: it waits for its turn", f"read train-{RUN}-1")
+    world.launcher.message = ""
+    world.looks()
+    assert world.run().waits_for is None
 
 
 def test_a_second_run_waits_for_the_first(world: World) -> None:

@@ -1,91 +1,246 @@
-"""What a guardrail has shown so far: the tests of this package, mixed and accumulated. Pure."""
+"""What a guardrail has shown so far: the tests of this package, mixed and accumulated. Pure.
+
+The functions take arrays, whole histories of many rollouts if need be; `Evidence` is one rollout's, look by look.
+"""
 
 import math
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from services.rollout.analysis.ratio import rate_steps, ratio_steps
+from services.rollout.analysis.ratio import interval_steps, rate_steps, ratio_steps, split_steps
+from services.rollout.analysis.tables import table_steps
 from services.rollout.analysis.values import Bounds, Counts, Floats, e_value, log_mixture
 
-# Alternatives for harm, as candidate's rate over stable's. From "a quarter more" to "everything fails".
-HARM_RATIOS: tuple[float, ...] = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+# What harm is proved by: units that met a bad event, bad requests, or the share of them within each look.
+CountedBy = Literal["unit", "request", "interval"]
+
+# Alternatives for harm, as candidate's rate over stable's, and how much of the evidence is staked on each. Tuned by
+# benchmarks/calibration: a threefold rate is what a canary of two hours can just find, so most is staked on it.
+HARM_RATIOS: tuple[float, ...] = (1.5, 3.0, 10.0, 30.0)
+HARM_WEIGHTS: tuple[float, ...] = (0.1, 0.65, 0.2, 0.05)
 # Alternatives for safety, as shares of the bound that is tested. The lowest is what a faultless candidate climbs on.
 SAFE_SHARES: tuple[float, ...] = (0.02, 0.15, 0.4, 0.7)
 SAFE_WEIGHTS: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)
+# Where stable was worse than this before a look, over so many events, good events are counted too.
+TABLE_RATE, TABLE_EVENTS = 0.1, 100
+# Units are counted when they meet their first bad event, their fourth and their sixteenth: where bad events are common,
+# nearly all have soon met one, but those of a worse version reach the others earlier. Each counting is an e-process,
+# but not with the others' history in view, so they share alpha (a union bound) instead of being averaged.
+UNIT_TIMES: tuple[int, ...] = (1, 4, 16)
+UNIT_SHARES: tuple[float, ...] = (0.9, 0.06, 0.04)
+# What is assumed of clumps while hardly any bad unit was seen: as if so many had been, each with as many bad requests
+# as units have requests, up to the last number.
+_CLUMPS_ASSUMED, _CLUMP_ASSUMED_MOST = 3.0, 3.0
 
-_HARM = np.array(HARM_RATIOS)
-_SAFE = np.array(SAFE_SHARES)
-_HARM_PRIOR = np.full(len(HARM_RATIOS), -math.log(len(HARM_RATIOS)))
-_SAFE_PRIOR = np.log(np.array(SAFE_WEIGHTS))
+_HARM, _HARM_PRIOR = np.array(HARM_RATIOS), np.log(np.array(HARM_WEIGHTS))
+_SAFE, _SAFE_PRIOR = np.array(SAFE_SHARES), np.log(np.array(SAFE_WEIGHTS))
+_NO_HARM = (0.0,) * len(HARM_RATIOS)
+_UNIT_SHARES = np.log(np.array(UNIT_SHARES))
+
+
+def compared(
+    stable: npt.ArrayLike, candidate: npt.ArrayLike, past: npt.ArrayLike, ratios: Floats, null: float
+) -> Floats:
+    """One look's comparison of two versions: by bad events, or by the whole table where `past` had many.
+
+    Args:
+        stable, candidate: ``[..., 2]`` bad events and total in this look.
+        past: ``[..., 2]`` stable's before this look. The choice may depend on nothing else, or it would be a peek.
+    """
+    p = np.asarray(past, dtype=np.float64)
+    base = (p[..., 0] + 1.0) / (p[..., 1] + 2.0)
+    common = (p[..., 1] >= TABLE_EVENTS) & (base > TABLE_RATE)
+    by_events = ratio_steps(stable, candidate, ratios, null)
+    if not common.any():
+        return by_events
+    return np.where(common[..., None], table_steps(stable, candidate, base, ratios, null), by_events)
+
+
+def harm_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike, past: npt.ArrayLike) -> Floats:
+    """One look's contribution to the harm test by requests: every ratio of `HARM_RATIOS` against 1."""
+    return compared(stable, candidate, past, _HARM, 1.0)
+
+
+def harm_unit_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike, odds: npt.ArrayLike) -> Floats:
+    """The same by units that met a bad event, ``[..., times]``, which fall to the candidate with `odds`, ``[...]``.
+
+    Returns:
+        ``[..., times, grid]``.
+    """
+    return split_steps(stable, candidate, np.asarray(odds)[..., None], _HARM, 1.0)
+
+
+def harm_interval_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike, odds: npt.ArrayLike) -> Floats:
+    """The same by the candidate's share of the look's bad events, ``[...]``."""
+    return interval_steps(stable, candidate, odds, _HARM, 1.0)
+
+
+def safe_steps(
+    stable: npt.ArrayLike, candidate: npt.ArrayLike, past: npt.ArrayLike, bounds: Bounds
+) -> tuple[Floats, Floats]:
+    """One look's contribution to the two safety tests: against the margin, and against the tolerable rate."""
+    return (
+        compared(stable, candidate, past, _SAFE * bounds.margin, bounds.margin),
+        rate_steps(candidate, _SAFE * bounds.tolerable, bounds.tolerable),
+    )
 
 
 def log_harm(logs: Floats) -> Floats:
-    """Log e-value for harm from accumulated `harm_steps`."""
+    """Log e-value for harm from accumulated steps."""
     return log_mixture(logs, _HARM_PRIOR)
 
 
-def log_safe(ratio_logs: Floats, rate_logs: Floats) -> Floats:
-    """Log e-value for safety: the average of the two tests' e-values."""
-    both = np.stack([log_mixture(ratio_logs, _SAFE_PRIOR), log_mixture(rate_logs, _SAFE_PRIOR)], axis=-1)
+def log_unit_harm(logs: Floats, lives: npt.ArrayLike = 1.0) -> Floats:
+    """Log e-value for harm by units: the greatest of the countings, each times its share.
+
+    Args:
+        logs: accumulated `harm_unit_steps`, ``[..., times, grid]``.
+        lives: how many counters there are that each count a unit once, ``[...]``. Several may count the same unit, so
+            the evidence is discounted (their geometric mean, as if each had counted the same).
+    """
+    by_times = log_harm(logs / np.asarray(lives, dtype=np.float64)[..., None, None])
+    most: Floats = (by_times + _UNIT_SHARES).max(axis=-1)
+    return most
+
+
+def log_safe(ratio_logs: Floats, rate_logs: Floats, clumping: npt.ArrayLike = 1.0) -> Floats:
+    """Log e-value for safety: the average of the two tests' e-values, discounted for clumping."""
+    by = np.asarray(clumping, dtype=np.float64)[..., None]
+    both = np.stack([log_mixture(ratio_logs / by, _SAFE_PRIOR), log_mixture(rate_logs / by, _SAFE_PRIOR)], axis=-1)
     return log_mixture(both, np.full(2, -math.log(2.0)))
 
 
-def harm_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike) -> Floats:
-    """One look's contribution to the harm test: every ratio of `HARM_RATIOS` against 1."""
-    return ratio_steps(stable, candidate, _HARM, 1.0)
+def clumping(stable: npt.ArrayLike, candidate: npt.ArrayLike, bad_units: npt.ArrayLike, units: npt.ArrayLike) -> Floats:
+    """By how much the evidence from requests is too strong, because bad ones come in clumps; at least 1.
+
+    If bad requests fell on units independently, B of them would reach N (1 - exp(-B/N)) of N units. If they reached c
+    times fewer, they come in clumps of about c. The variance of a count that comes in clumps of random (geometric) size
+    with mean c is 2c - 1 times as large, and so the evidence is discounted (as Rao & Scott, 1981, do with surveys).
+
+    Args:
+        stable, candidate: ``[..., 2]`` bad and total requests so far.
+        bad_units: ``[..., 2]`` units of stable and of the candidate that met a bad one.
+        units: ``[..., 2]`` units that were served.
+    """
+    s, c, bad, n = (np.asarray(values, dtype=np.float64) for values in (stable, candidate, bad_units, units))
+    requests = np.stack([s[..., 0], c[..., 0]], axis=-1)
+    reach = (n * -np.expm1(-requests / np.maximum(n, 1.0))).sum(axis=-1)
+    each = (s[..., 1] + c[..., 1]) / np.maximum(n.sum(axis=-1), 1.0)
+    assumed = _CLUMPS_ASSUMED * np.clip(each, 1.0, _CLUMP_ASSUMED_MOST)
+    discount: Floats = 2.0 * np.maximum((reach + assumed) / (bad.sum(axis=-1) + _CLUMPS_ASSUMED), 1.0) - 1.0
+    return discount
 
 
-def safe_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike, bounds: Bounds) -> tuple[Floats, Floats]:
-    """One look's contribution to the two safety tests: against the margin, and against the tolerable rate."""
-    return (
-        ratio_steps(stable, candidate, _SAFE * bounds.margin, bounds.margin),
-        rate_steps(candidate, _SAFE * bounds.tolerable, bounds.tolerable),
-    )
+class UnitLook(BaseModel):
+    """One look at the units, which the gateways count. A unit is a user, a session, or a request that names none.
+
+    Attributes:
+        stable, candidate: for each of `UNIT_TIMES`, units that met their so-manieth bad event in this look with that
+            version, whichever versions they met the others with.
+        stable_seen, candidate_seen: distinct units that the version has served since the split was drawn.
+        lives: counters that each count a unit once: gateways, and restarts of gateways, which forget.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stable: tuple[int, ...]
+    candidate: tuple[int, ...]
+    stable_seen: int
+    candidate_seen: int
+    lives: int = 1
 
 
 class Evidence(BaseModel):
     """What one guardrail has shown so far. Immutable; `updated` gives the next value; JSON loses nothing.
 
     Attributes:
-        stable: counts since the evidence began.
+        counted_by: what `e_harm` is proved by.
+        stable: counts of requests since the evidence began.
         candidate: the same of the candidate.
-        harm: accumulated logs per alternative of the harm test.
+        stable_units: units with a bad event, over units served.
+        candidate_units: the same of the candidate.
+        lives: see `UnitLook`.
+        harm: accumulated logs per alternative of the harm test by requests.
+        interval: of the one by shares within looks.
+        unit: of the one by units, for each of `UNIT_TIMES`.
         ratio: of the safety test against the margin.
         rate: of the safety test against the tolerable rate.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    counted_by: CountedBy = "request"
     stable: Counts = Counts()
     candidate: Counts = Counts()
-    harm: tuple[float, ...] = (0.0,) * len(HARM_RATIOS)
+    stable_units: Counts = Counts()
+    candidate_units: Counts = Counts()
+    lives: int = 1
+    harm: tuple[float, ...] = _NO_HARM
+    interval: tuple[float, ...] = _NO_HARM
+    unit: tuple[tuple[float, ...], ...] = (_NO_HARM,) * len(UNIT_TIMES)
     ratio: tuple[float, ...] = (0.0,) * len(SAFE_SHARES)
     rate: tuple[float, ...] = (0.0,) * len(SAFE_SHARES)
 
-    def updated(self, stable: Counts, candidate: Counts, bounds: Bounds) -> Self:
-        """The evidence after one more look, given that look's increments."""
-        s, c = (stable.bad, stable.total), (candidate.bad, candidate.total)
-        ratio, rate = safe_steps(s, c, bounds)
-        return type(self)(
-            stable=self.stable + stable,
-            candidate=self.candidate + candidate,
-            harm=_added(self.harm, harm_steps(s, c)),
-            ratio=_added(self.ratio, ratio),
-            rate=_added(self.rate, rate),
-        )
+    def updated(
+        self, stable: Counts, candidate: Counts, bounds: Bounds, *, odds: float = 0.0, units: UnitLook | None = None
+    ) -> Self:
+        """The evidence after one more look, given that look's increments.
+
+        Args:
+            odds: the candidate's intended share of the traffic over that of who it is compared with; 0 where it is not
+                known, and then nothing is counted by unit or interval.
+            units: what the gateways counted of units, if they do.
+        """
+        s, c, past = (stable.bad, stable.total), (candidate.bad, candidate.total), (self.stable.bad, self.stable.total)
+        ratio, rate = safe_steps(s, c, past, bounds)
+        return self.model_copy(update={
+            "stable": self.stable + stable,
+            "candidate": self.candidate + candidate,
+            "harm": _added(self.harm, harm_steps(s, c, past)),
+            "interval": _added(self.interval, harm_interval_steps(stable.bad, candidate.bad, odds)),
+            "ratio": _added(self.ratio, ratio),
+            "rate": _added(self.rate, rate),
+            **({} if units is None else self._with_units(units, odds)),
+        })
+
+    def _with_units(self, units: UnitLook, odds: float) -> dict[str, object]:
+        steps = harm_unit_steps(units.stable, units.candidate, odds)
+        return {
+            "unit": tuple(_added(logs, step) for logs, step in zip(self.unit, steps, strict=True)),
+            "stable_units": _of_units(self.stable_units, units.stable[0], units.stable_seen),
+            "candidate_units": _of_units(self.candidate_units, units.candidate[0], units.candidate_seen),
+            "lives": max(self.lives, units.lives),
+        }
+
+    @property
+    def clumping(self) -> float:
+        """The discount for bad requests that come in clumps; 1 where units are not counted."""
+        if self.counted_by != "unit":
+            return 1.0
+        return float(clumping(
+            (self.stable.bad, self.stable.total), (self.candidate.bad, self.candidate.total),
+            (self.stable_units.bad, self.candidate_units.bad), (self.stable_units.total, self.candidate_units.total),
+        ))
 
     @property
     def e_harm(self) -> float:
-        """Evidence that the candidate's bad rate is above stable's; 1 at the start."""
-        return e_value(float(log_harm(np.array(self.harm))))
+        """Evidence that the candidate's bad rate is above stable's; about 1 at the start."""
+        if self.counted_by == "unit":
+            return e_value(float(log_unit_harm(np.array(self.unit), self.lives)))
+        return e_value(float(log_harm(np.array(self.harm if self.counted_by == "request" else self.interval))))
 
     @property
     def e_safe(self) -> float:
         """Evidence that the candidate's bad rate is below the margin or below the tolerable rate; 1 at the start."""
-        return e_value(float(log_safe(np.array(self.ratio), np.array(self.rate))))
+        return e_value(float(log_safe(np.array(self.ratio), np.array(self.rate), self.clumping)))
+
+
+def _of_units(before: Counts, bad: int, seen: int) -> Counts:
+    """A gateway that restarts forgets whom it has seen; the most that it ever knew of is nearest to the truth."""
+    return Counts(bad=before.bad + bad, total=max(before.total, before.bad + bad, seen))
 
 
 def _added(logs: tuple[float, ...], steps: Floats) -> tuple[float, ...]:

@@ -35,8 +35,13 @@ def simulate(
 
 def e_process(stable: Floats, candidate: Floats) -> Fired:
     """At which looks the count e-process would roll back, ``[runs, looks]``."""
-    fired: Fired = log_harm(np.cumsum(harm_steps(stable, candidate), axis=1)) >= np.log(1 / ALPHA)
+    fired: Fired = log_harm(np.cumsum(harm_steps(stable, candidate, _past(stable)), axis=1)) >= np.log(1 / ALPHA)
     return fired
+
+
+def _past(stable: Floats) -> Floats:
+    before: Floats = np.cumsum(stable, axis=1) - stable
+    return before
 
 
 def peeking_z_test(stable: Floats, candidate: Floats) -> Fired:
@@ -51,7 +56,7 @@ def peeking_z_test(stable: Floats, candidate: Floats) -> Fired:
 
 
 def safe(stable: Floats, candidate: Floats) -> Fired:
-    ratio, rate = safe_steps(stable, candidate, BOUNDS)
+    ratio, rate = safe_steps(stable, candidate, _past(stable), BOUNDS)
     passed: Fired = log_safe(np.cumsum(ratio, axis=1), np.cumsum(rate, axis=1)) >= np.log(1 / BETA)
     return passed
 

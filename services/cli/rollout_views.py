@@ -90,5 +90,27 @@ def decisions(answer: Item) -> RenderableType:
         "STEP": lambda i: words.number(i["step"]),
         "WEIGHT": lambda i: words.share(i["weight"]),
         "BY": lambda i: i["by"] or "controller",
+        "EVIDENCE": lambda i: "\n".join(_told(name, numbers) for name, numbers in i["evidence"].items()),
         "WHY": lambda i: i["reason"] or "-",
+    }, empty="no decisions yet")
+
+
+def _told(name: str, numbers: Item) -> str:
+    """What one guardrail had counted and shown when a decision was taken."""
+    return (
+        f"{name}: {numbers['candidate_bad']:g}/{numbers['candidate_total']:g} against {numbers['stable_bad']:g}/"
+        f"{numbers['stable_total']:g}, harm {_evidence(numbers['e_harm'], numbers['harm_threshold'])}, "
+        f"safe {_evidence(numbers['e_safe'], numbers['safe_threshold'])}"
+    )
+
+
+def turns(decisions: list[Item]) -> RenderableType:
+    """The decisions that changed something, oldest first."""
+    changed = [item for item in decisions if item["action"] != "hold"]
+    return rows(changed[::-1], {
+        "DECISION": lambda i: i["action"],
+        "RULE": lambda i: i["rule"],
+        "WEIGHT": lambda i: words.share(i["weight"]),
+        "CANDIDATE AGAINST STABLE, E-VALUES / THRESHOLDS":
+            lambda i: "\n".join(_told(name, numbers) for name, numbers in i["evidence"].items()),
     }, empty="no decisions yet")

@@ -55,6 +55,14 @@ def moment(text: str | None) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def instant(text: str) -> datetime:
+    """The instant in a service's answer that is always there."""
+    parsed = moment(text)
+    if parsed is None:
+        raise ValueError("a time is missing in the service's answer")
+    return parsed
+
+
 def ago(text: str | None, now: datetime) -> str:
     """How long ago an instant was."""
     then = moment(text)

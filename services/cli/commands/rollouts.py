@@ -9,7 +9,7 @@ from rich.text import Text
 
 from services.cli import rollout_views
 from services.cli.client import Json, Service
-from services.cli.commands import rollout_plan
+from services.cli.commands import rollout_plan, rollout_report
 from services.cli.commands.common import LimitOption, PipelineFilter, WatchOption, group, now
 from services.cli.endpoints import RolloutUrl
 from services.cli.errors import CliError, ExitCode
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     commands.command("get")(get_rollout)
     commands.command("decisions")(get_decisions)
     commands.command("plan")(rollout_plan.plan)
+    commands.command("report")(rollout_report.report)
     for function in (pause, resume, promote, abort, retry, undo):
         commands.command()(function)
 
@@ -71,7 +72,7 @@ def get_decisions(
     output: OutputOption = OutputFormat.TABLE,
     rollout_url: RolloutUrl = None,
 ) -> None:
-    """List a rollout's decisions, newest first. The evidence of each is in the JSON output."""
+    """List a rollout's decisions, newest first, each with the counts and e-values that it rested on."""
     with Service("rollout", rollout_url) as service:
         answer = service.get("rollouts", rollout, "decisions", limit=limit)
     emit(answer, output, rollout_views.decisions)

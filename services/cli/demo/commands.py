@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.rule import Rule
 
 from services.cli import views
+from services.cli.commands.rollout_report import write
 from services.cli.demo import report
 from services.cli.demo.story import Chapter, Setting, Story
 from services.cli.local import control
@@ -88,6 +89,10 @@ def _tell(console: Console, home: Home, *, fast: bool, vllm: bool, keep: bool) -
     console.print(Rule("The end"))
     console.print(report.summary(chapters))
     console.print("[dim]* on the held-out rows of what is in production[/]")
+    drawn = home.root / "report.html"
+    write(drawn, report.picture(chapters))
+    console.print(f"Every decision, with its e-values against their thresholds as a picture: [bold]{drawn}[/]",
+                  soft_wrap=True)
     if chapters[0].loop.model is not None:
         console.print("Lineage of what is in production:")
         console.print(views.lineage(story.lineage(chapters[0].loop.model["model_version"])))

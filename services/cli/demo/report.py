@@ -10,6 +10,7 @@ from rich.text import Text
 from services.cli import rollout_views, views, words
 from services.cli.client import Json
 from services.cli.demo.story import Chapter
+from services.cli.report.page import page
 
 
 def chapter(item: Chapter) -> RenderableType:
@@ -26,7 +27,7 @@ def chapter(item: Chapter) -> RenderableType:
         evaluation = loop.evaluation
         parts += [views.measurements(evaluation["measurements"] or []), views.gates(evaluation["gates"] or [])]
     if item.rollout is not None:
-        parts.append(rollout_views.guardrails(item.rollout["guardrails"]))
+        parts += [rollout_views.guardrails(item.rollout["guardrails"]), Text(), rollout_views.turns([*item.decisions])]
     return Group(*parts)
 
 
@@ -78,6 +79,14 @@ def _exact_match(evaluation: Json | None) -> str:
         for m in (evaluation or {}).get("measurements") or []
         if "exact_match" in m["metrics"]
     )
+
+
+def picture(chapters: list[Chapter]) -> str:
+    """The rollouts as a page: e-values against thresholds over time, and every decision."""
+    return page("What the demo decided", [
+        (f"{item.title}, {item.rollout['model_version']}", item.rollout, item.decisions)
+        for item in chapters if item.rollout is not None
+    ])
 
 
 def urls(stack: Mapping[str, Json]) -> Table:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from services.cli import follow, rollout_views, words
 from services.cli.client import Json, Service
+from services.cli.commands.rollout_report import fetch
 from services.cli.demo.data import Kind, make_rows
 from services.cli.demo.traffic import Tally, Traffic
 from services.cli.watch import watch
@@ -39,12 +40,14 @@ class Chapter:
     Attributes:
         loop: dataset, run, evaluation, model and rollout, as the registry knows them.
         rollout: as the rollout controller knows it, with its guardrails; None where it never got that far.
+        decisions: of that rollout, newest first.
         tally: what the users saw meanwhile.
     """
 
     title: str
     loop: follow.Loop
     rollout: Json | None = None
+    decisions: Sequence[Json] = ()
     tally: Tally | None = None
 
 
@@ -155,11 +158,12 @@ class Story:
             watch(lambda: _fetch(registry, dataset_id), view=follow.view, line=lambda item: str(item["now"]),
                   done=lambda item: bool(item["ended"]), exists=True)
             loop = follow.observe(registry, dataset_id)
+            end, decisions = fetch(controller, end["id"])
         if end["phase"] != expected:
             raise UnexpectedError(
                 f"{model['model_version']} should have been {expected}, but is {end['phase']}: {end['reason']}"
             )
-        return Chapter(title, loop, end, traffic.tally)
+        return Chapter(title, loop, end, decisions, traffic.tally)
 
     def _model_of(self, loop: follow.Loop) -> Json:
         if loop.model is None:

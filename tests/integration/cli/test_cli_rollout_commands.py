@@ -10,7 +10,7 @@ import pytest
 from sqlmodel import select
 
 from services.rollout.handlers import handlers
-from services.rollout.models import CommandRow, Rollout
+from services.rollout.models import CommandRow, Decision, Rollout
 from services.rollout.state import RolloutState
 from shared.db import reading, transaction
 from shared.events import ModelRef, ModelRegistered, Payload, PipelineApplied
@@ -117,3 +117,24 @@ def test_watching_until_it_ends(tuneloop: Any, rollout: Any, end: str, code: int
     lines = result.stderr.splitlines()
     assert any(line.startswith(end) and line.endswith("that is how it is") for line in lines)
     assert (lines[-1] == f"error: rollout intents-r1 ended as {end}: that is how it is") == (code == 5)
+
+
+def test_a_report_is_one_file_with_picture_and_numbers(tuneloop: Any, rollout: Any, tmp_path: Any) -> None:
+    evidence = {"errors": {"stable_bad": 1, "stable_total": 90, "candidate_bad": 9, "candidate_total": 10,
+                           "e_harm": 77.0, "harm_threshold": 20.0, "e_safe": 0.001, "safe_threshold": 20.0,
+                           "verdict": "harmful"}}
+    with transaction(rollout.engine) as session:
+        session.add(Decision(rollout_id="intents-r1", at=START, verdict="harmful", action="rollback", rule="e_harm",
+                             reason="errors: too many", step=1, weight=0, evidence=evidence))
+    assert json.loads(tuneloop("rollouts", "report", "intents-r1", "-o", "json").stdout) == \
+        {"file": "intents-r1.html", "decisions": 1}
+    html = (tmp_path / "intents-r1.html").read_text()
+    for word in ("<svg", "9 of 10 (90.0 %)", "77 / 20", "errors: too many"):
+        assert word in html
+    assert "http" not in html.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    shown = tuneloop("rollouts", "decisions", "intents-r1").stdout
+    assert "errors: 9/10 against 1/90, harm 77 / 20, safe 0.001 / 20" in shown
+    refused = tuneloop("rollouts", "report", "intents-r1", "--file", "nowhere/x.html")
+    assert refused.exit_code == 1
+    assert refused.stderr == "error: nowhere/x.html: cannot be written: No such file or directory\n"
+    assert tuneloop("rollouts", "report", "nobody-r1").exit_code == 3

@@ -1,0 +1,81 @@
+"""A rollout's decisions as series over time, for drawing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.cli import words
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A decision that changed something, with the number under which picture and table know it."""
+
+    number: int
+    seconds: float
+    item: Item
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity over time, ``[(seconds, value)]``, and the threshold that it is measured against."""
+
+    points: list[tuple[float, float]]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Guardrail:
+    """The evidence of one guardrail over time, and its numbers at the last look."""
+
+    name: str
+    harm: Line
+    safe: Line
+    last: Item
+
+
+@dataclass(frozen=True)
+class Story:
+    """A rollout over time, in seconds since its first decision.
+
+    Attributes:
+        looks: every stored decision, oldest first.
+        marks: those that changed something.
+        weights: the candidate's share in percent after each decision.
+        end: of the time axis.
+    """
+
+    rollout: Item
+    looks: list[Mark]
+    marks: list[Mark]
+    weights: list[tuple[float, float]]
+    guardrails: list[Guardrail]
+    end: float
+
+
+def story(rollout: Item, decisions: Sequence[Item]) -> Story:
+    """The decisions (in any order) of a rollout as series."""
+    ordered = sorted(decisions, key=lambda item: words.instant(item["at"]))
+    looks: list[Mark] = []
+    for item in ordered:
+        seconds = (words.instant(item["at"]) - words.instant(ordered[0]["at"])).total_seconds()
+        number = 1 + sum(mark.item["action"] != "hold" for mark in looks)
+        looks.append(Mark(number, seconds, item))
+    names = list(ordered[-1]["evidence"]) if ordered else []
+    return Story(
+        rollout=rollout, looks=looks, marks=[mark for mark in looks if mark.item["action"] != "hold"],
+        weights=[(mark.seconds, mark.item["weight"] / 100) for mark in looks],
+        guardrails=[_guardrail(name, looks) for name in names], end=looks[-1].seconds if looks else 0.0,
+    )
+
+
+def _guardrail(name: str, looks: Sequence[Mark]) -> Guardrail:
+    seen = [(mark.seconds, mark.item["evidence"][name]) for mark in looks if name in mark.item["evidence"]]
+    last = seen[-1][1]
+    return Guardrail(
+        name=name, last=last,
+        harm=Line([(at, numbers["e_harm"]) for at, numbers in seen], last["harm_threshold"]),
+        safe=Line([(at, numbers["e_safe"]) for at, numbers in seen], last["safe_threshold"]),
+    )

@@ -12,9 +12,17 @@ SHADOW = f"{PREFIX}shadow_total"
 DURATION = f"{PREFIX}request_duration_seconds"
 FIRST_TOKEN = f"{PREFIX}time_to_first_token_seconds"
 INTER_TOKEN = f"{PREFIX}inter_token_seconds"
+MEAN_GAP = f"{PREFIX}request_inter_token_seconds"
 SHADOW_DURATION = f"{PREFIX}shadow_duration_seconds"
 UNITS = f"{PREFIX}units_seen"
 
 DURATION_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 FIRST_TOKEN_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 INTER_TOKEN_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+# The counters that have a model version, by the names that PromQL knows them by.
+SERIES = frozenset({
+    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, SHADOW, f"{PREFIX}tokens_total",
+    *(f"{name}_{part}" for name in (DURATION, FIRST_TOKEN, INTER_TOKEN, MEAN_GAP, SHADOW_DURATION)
+      for part in ("bucket", "count")),
+})

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 from shared.errors import InvalidInputError
+from shared.policy_checks import policy_problems
 from shared.strict_yaml import load_yaml
 
 API_VERSION = "tuneloop.dev/v1"
@@ -209,13 +210,25 @@ class RolloutStep(SpecPart):
 
 
 class Guardrail(SpecPart):
-    """A harm that must not happen, as bad events over a total."""
+    """A harm that must not happen, as bad events over a total. docs/rollouts.md says what each metric counts."""
 
-    metric: Literal["errors", "latency"] = Field(
-        description="errors are failed requests; latency are those that took longer than `sloSeconds`"
-    )
+    metric: Literal[
+        "errors", "latency", "time_to_first_token", "inter_token", "thumbs_down", "refusals", "invalid_output", "promql"
+    ] = Field(description="what is counted; `promql` counts what `bad` and `total` say")
     slo_seconds: float | None = Field(
-        default=None, gt=0, description="for latency: the longest good duration; must be one of the gateway's buckets"
+        default=None, gt=0,
+        description="for latency, time_to_first_token and inter_token: the longest good duration; must be one of the "
+        "gateway's buckets",
+    )
+    name: Slug | None = Field(default=None, description="for promql: what people and metrics call it")
+    bad: str | None = Field(
+        default=None, description="for promql: counters of bad events, with + between them, and `$version` in each"
+    )
+    total: str | None = Field(default=None, description="for promql: counters of all events, in the same way")
+    missing_bad_is_zero: bool = Field(
+        default=False,
+        description="for promql: where `total` is there and `bad` has no series, nothing bad happened; for exporters "
+        "that make a series at its first event. A misspelt `bad` then never finds harm",
     )
     margin: float = Field(
         default=2.0, gt=1, description="safe when the candidate's bad rate is surely below this many times stable's..."
@@ -229,10 +242,25 @@ class Guardrail(SpecPart):
     hard_limit_requests: int = Field(default=20, ge=1, description="the candidate's requests before `hardLimit` acts")
 
     @model_validator(mode="after")
-    def _slo_for_latency(self) -> "Guardrail":
-        if (self.metric == "latency") != (self.slo_seconds is not None):
-            raise ValueError("sloSeconds is needed for latency, and only there")
+    def _what_the_metric_needs(self) -> "Guardrail":
+        timed = self.metric in ("latency", "time_to_first_token", "inter_token")
+        if timed != (self.slo_seconds is not None):
+            raise ValueError("sloSeconds is needed for latency, time_to_first_token and inter_token, and only there")
+        queried = [("name", self.name), ("bad", self.bad), ("total", self.total)]
+        if self.metric == "promql":
+            missing = [key for key, value in queried if value is None]
+            if missing:
+                raise ValueError(f"metric: promql needs name, bad and total; add {' and '.join(missing)}")
+        elif given := [key for key, value in queried if value is not None]:
+            raise ValueError(f"{' and '.join(given)}: only for metric: promql")
         return self
+
+    @property
+    def called(self) -> str:
+        """How people and metrics call it: ``errors``, ``latency>0.5s``, or its own name."""
+        if self.name is not None:
+            return self.name
+        return self.metric if self.slo_seconds is None else f"{self.metric}>{self.slo_seconds:g}s"
 
 
 class RollbackWindow(SpecPart):
@@ -361,12 +389,15 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
     if not isinstance(document, dict):
         raise InvalidInputError(f"{source}: expected a mapping with apiVersion, kind, metadata and spec")
     try:
-        return Pipeline.model_validate(document)
+        pipeline = Pipeline.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc']) or 'document'}: {_explain(item)}" for item in error.errors()
         )
         raise InvalidInputError(f"{source}: {problems}") from error
+    if found := [f"spec.rollout.{path}: {problem}" for path, problem in policy_problems(pipeline.spec.rollout)]:
+        raise InvalidInputError(f"{source}: {'; '.join(found)}")
+    return pipeline
 
 
 def _explain(item: Any) -> str:

@@ -194,6 +194,8 @@ class Exchange:
             self._end("error", error="in_stream")
         else:
             self._metrics.duration.observe(time.perf_counter() - self._begun)
+            if (gap := meter.mean_gap) is not None:
+                self._metrics.mean_gap.observe(gap)
             self._end("ok")
         self._call.end()
 

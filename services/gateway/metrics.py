@@ -31,7 +31,8 @@ RETIRED_KEPT = 8
 class TargetMetrics:
     """The series of one model version of a route."""
 
-    __slots__ = ("_outcomes", "_tokens", "_verdicts", "answers", "duration", "first_token", "inter_token", "units")
+    __slots__ = ("_outcomes", "_tokens", "_verdicts", "answers", "duration", "first_token", "inter_token", "mean_gap",
+                 "units")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
@@ -41,6 +42,7 @@ class TargetMetrics:
         self.duration = metrics.duration.labels(route, label)
         self.first_token = metrics.first_token.labels(route, label)
         self.inter_token = metrics.inter_token.labels(route, label)
+        self.mean_gap = metrics.mean_gap.labels(route, label)
         self.units = metrics.units.labels(route, label)
 
     def ended(self, outcome: Outcome) -> None:
@@ -95,6 +97,10 @@ class GatewayMetrics:
         )
         self.inter_token = Histogram(
             f"{name}inter_token_seconds", "Between two output events of a stream", target,
+            buckets=INTER_TOKEN_BOUNDS, registry=self.registry,
+        )
+        self.mean_gap = Histogram(
+            f"{name}request_inter_token_seconds", "The same on average over a whole stream, one for each", target,
             buckets=INTER_TOKEN_BOUNDS, registry=self.registry,
         )
         self.tokens = Counter(
@@ -184,5 +190,5 @@ class GatewayMetrics:
             for shadow_outcome in _SHADOW_OUTCOMES:
                 self.shadowed.remove(route, label, shadow_outcome)
             self.shadow_duration.remove(route, label)
-        for series in (self.answers, self.duration, self.first_token, self.inter_token, self.units):
+        for series in (self.answers, self.duration, self.first_token, self.inter_token, self.mean_gap, self.units):
             series.remove(route, label)

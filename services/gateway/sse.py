@@ -72,6 +72,8 @@ class StreamMeter:
     def __init__(self, started: float) -> None:
         self._started = started
         self._last: float | None = None
+        self._first = 0.0
+        self._gaps = 0
         self.done = False
         self.error = ""
         self.first_token: float | None = None
@@ -90,9 +92,16 @@ class StreamMeter:
             return 0.0, 0
         last, self._last = self._last, now
         if last is None:
+            self._first, self._gaps = now, tokens - 1
             self.first_token = now - self._started
             return 0.0, tokens - 1
+        self._gaps += tokens
         return (now - last) / tokens, tokens
+
+    @property
+    def mean_gap(self) -> float | None:
+        """Seconds between two tokens of this stream, on average; None where there were not two."""
+        return (self._last - self._first) / self._gaps if self._last is not None and self._gaps else None
 
     def _token(self, payload: bytes) -> bool:
         """Whether the event carries generated output."""

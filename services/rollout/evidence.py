@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from services.rollout.analysis import Counts
 from services.rollout.counts import InconsistentCountersError, Reading, increments
-from services.rollout.guardrails import NoData, bounds_of, name_of
+from services.rollout.guardrails import NoData, bounds_of, counts_requests, name_of
 from services.rollout.state import GuardrailState, Observation, RolloutState, Verdict
 from shared.pipeline import Guardrail, RolloutPolicy
 
@@ -115,7 +115,7 @@ def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     lacking = []
     if state.step_seconds < current.min_duration.total_seconds():
         lacking.append(f"{state.step_seconds:.0f} of {current.min_duration.total_seconds():g} s watched")
-    requests = min(guardrail.in_step.total for guardrail in state.guardrails.values())
+    requests = _requests(state, policy)
     if requests < current.min_requests:
         lacking.append(f"{requests} of {current.min_requests} requests")
     for name, guardrail in state.guardrails.items():
@@ -123,6 +123,12 @@ def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
             lacking.append(f"{name} is undecided: {_numbers(guardrail)}, e-value {guardrail.evidence.e_safe:.3g}, "
                            f"safe at {safe_threshold(policy):g}")
     return lacking
+
+
+def _requests(state: RolloutState, policy: RolloutPolicy) -> int:
+    """The candidate's in this step, by those guardrails that count requests; without any, by all of them."""
+    counting = [guardrail for guardrail in policy.guardrails if counts_requests(guardrail)] or policy.guardrails
+    return min(state.guardrails[name_of(guardrail)].in_step.total for guardrail in counting)
 
 
 def progress(state: RolloutState, policy: RolloutPolicy) -> str:

@@ -1,22 +1,29 @@
-"""What each guardrail reads from the gateway's metrics, and how its samples become bad events over a total. Pure.
+"""What each guardrail reads from Prometheus, and how its samples become bad events over a total. Pure.
 
-    errors    bad = requests with outcome "error" (5xx, reset, timeout upstream), total = those and the "ok" ones
-    latency   bad = requests that took longer than `sloSeconds` = count - bucket{le=slo}, total = count
+    errors               requests with outcome "error" over those and the "ok" ones
+    thumbs_down          judgements "bad" over all judgements
+    refusals             refused answers over all whole answers
+    invalid_output       invalid structured answers over those that were checked
+    latency              ok requests that took longer than `sloSeconds`, over all ok requests: count - bucket{le=slo}
+    time_to_first_token  the same of streams' first output
+    inter_token          the same of a stream's mean time between two outputs: one event for each request, because the
+                         gaps of one stream are as slow as each other, and would be taken for that much evidence
+    promql               two sums of counters (shared/promql.py), read for each version by itself
 
-A rejected request (4xx) is the client's own doing and in neither.
+A rejected request (4xx) is the client's own doing and in none of them. The gateway shows all cells of a version from
+the start, so a cell that is missing is a fault and not a zero.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from services.rollout.analysis import Bounds
 from services.rollout.counts import Reading
+from shared import gateway_metrics as gateway
 from shared.pipeline import Guardrail
-
-REQUESTS = "tuneloop_gateway_requests_total"
-DURATION = "tuneloop_gateway_request_duration_seconds_bucket"
-UNITS = "tuneloop_gateway_units_seen"
+from shared.promql import fill, selectors
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,57 @@ class NoData:
     reason: str
 
 
+@dataclass(frozen=True)
+class Query:
+    """One question to Prometheus.
+
+    Attributes:
+        selector: PromQL, a vector selector.
+        version: whose samples these are; empty where their label `model_version` says it.
+        part: what they count as; empty where another label says it.
+        may_lack: kinds of `NoData` that are an answer, too: there are no such events.
+    """
+
+    selector: str
+    version: str = ""
+    part: Literal["", "bad", "total"] = ""
+    may_lack: frozenset[str] = frozenset()
+
+
+Found = Sequence[tuple[Query, Sequence[Sample]]]
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A counter with a label whose values are good or bad."""
+
+    name: str
+    label: str
+    good: tuple[str, ...]
+    bad: tuple[str, ...]
+
+
+_COUNTERS = {
+    "errors": _Cells(gateway.REQUESTS, "outcome", ("ok",), ("error",)),
+    "thumbs_down": _Cells(gateway.FEEDBACK, "verdict", ("good", "neutral"), ("bad",)),
+    "refusals": _Cells(gateway.ANSWERS, "kind", ("answered",), ("refused",)),
+    "invalid_output": _Cells(gateway.STRUCTURED, "result", ("valid",), ("invalid",)),
+}
+_HISTOGRAMS = {
+    "latency": gateway.DURATION,
+    "time_to_first_token": gateway.FIRST_TOKEN,
+    "inter_token": gateway.MEAN_GAP,
+}
+# Their totals are a version's requests, which is what `minRequests` means. (Streams or judgements may be few.)
+_OF_REQUESTS = frozenset({"errors", "latency", "refusals"})
+# What stable lacks when it has no traffic and no gateway knows it any more: then only the tolerable rate is tested.
+_STABLE_MAY_LACK = frozenset({"empty", "stale"})
+_OWN_LABELS = frozenset({"job", "instance", "route", "model_version"})
+
+
 def name_of(guardrail: Guardrail) -> str:
-    """How people and metrics call it: ``errors``, ``latency>0.5s``."""
-    return guardrail.metric if guardrail.slo_seconds is None else f"{guardrail.metric}>{guardrail.slo_seconds:g}s"
+    """How people and metrics call it: ``errors``, ``latency>0.5s``, or its own name."""
+    return guardrail.called
 
 
 def bounds_of(guardrail: Guardrail) -> Bounds:
@@ -55,52 +110,142 @@ def bounds_of(guardrail: Guardrail) -> Bounds:
     return Bounds(margin=guardrail.margin, tolerable=guardrail.tolerable_rate)
 
 
-def selector_of(guardrail: Guardrail, route: str) -> str:
-    """PromQL selector of all the series that it needs, of every model version of the route."""
-    if guardrail.metric == "errors":
-        return f'{REQUESTS}{{route="{route}",outcome=~"ok|error"}}'
-    return f'{DURATION}{{route="{route}"}}'
+def counts_requests(guardrail: Guardrail) -> bool:
+    """Whether its total is the version's requests."""
+    return guardrail.metric in _OF_REQUESTS
 
 
-def readings_of(guardrail: Guardrail, samples: Sequence[Sample], candidate: str) -> tuple[Reading, ...] | NoData:
+def queries_of(guardrail: Guardrail, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
+    """What to ask for all that it needs, of both versions."""
+    if guardrail.metric == "promql":
+        of_stable = _promql(guardrail, route, stable, _STABLE_MAY_LACK)
+        return (*_promql(guardrail, route, candidate, frozenset()), *of_stable)
+    if guardrail.metric in _HISTOGRAMS:
+        return (Query(f'{_HISTOGRAMS[guardrail.metric]}_bucket{{route="{route}"}}'),)
+    cells = _COUNTERS[guardrail.metric]
+    return (Query(f'{cells.name}{{route="{route}",{cells.label}=~"{"|".join((*cells.good, *cells.bad))}"}}'),)
+
+
+def _promql(guardrail: Guardrail, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:
+    """Of one version. Total first: where it is missing, nothing else is asked."""
+    no_bad_yet = frozenset({"empty"} if guardrail.missing_bad_is_zero else ())
+    totals = [Query(fill(selector, route=route, version=version), version, "total", may_lack)
+              for selector in selectors(guardrail.total or "")]
+    bads = [Query(fill(selector, route=route, version=version), version, "bad", may_lack | no_bad_yet)
+            for selector in selectors(guardrail.bad or "")]
+    return (*totals, *bads)
+
+
+def readings_of(guardrail: Guardrail, found: Found, candidate: str) -> tuple[Reading, ...] | NoData:
     """The samples as readings of counters, or why they are no data.
 
     Args:
-        samples: fresh samples of `selector_of`; at least one.
+        found: fresh samples, at least one for each query; queries that may lack them and did are left out.
         candidate: its model version. Without its series there is nothing to judge. Stable's may be missing (where it
             has no traffic left): then only the tolerable rate can be tested.
     """
-    for sample in samples:
-        if not math.isfinite(sample.value) or sample.value < 0:
-            return NoData("invalid", f"the counter {sample.labels} has the value {sample.value}")
-    if guardrail.metric == "errors":
-        readings = tuple(_outcome(sample) for sample in samples)
-    else:
-        assert guardrail.slo_seconds is not None  # noqa: S101 - the spec demands it for latency
-        bounds = {float(sample.labels["le"]) for sample in samples}
-        if guardrail.slo_seconds not in bounds:
-            has = ", ".join(f"{bound:g}" for bound in sorted(bounds))
-            return NoData("no_bucket", f"the histogram has no bucket le={guardrail.slo_seconds:g}; it has {has}")
-        readings = tuple(r for sample in samples if (r := _bucket(sample, guardrail.slo_seconds)) is not None)
+    for _, samples in found:
+        for sample in samples:
+            if not math.isfinite(sample.value) or sample.value < 0:
+                return NoData("invalid", f"the counter {sample.labels} has the value {sample.value}")
+    try:
+        if guardrail.metric == "promql":
+            readings = _summed(guardrail, found)
+        elif guardrail.metric in _HISTOGRAMS:
+            readings = _buckets(guardrail, found)
+        else:
+            readings = _cells(_COUNTERS[guardrail.metric], found)
+    except _UselessError as error:
+        return error.no_data
     if not any(reading.version == candidate for reading in readings):
         return NoData("no_candidate", f"there are no fresh samples of {candidate}")
     return readings
 
 
-def _outcome(sample: Sample) -> Reading:
-    outcome = sample.labels["outcome"]
-    return Reading(
-        target=sample.target, version=sample.labels["model_version"], cell=outcome, value=sample.value,
-        bad=int(outcome == "error"), total=1,
+class _UselessError(Exception):
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.no_data = NoData(kind, reason)
+
+
+def _cells(cells: _Cells, found: Found) -> tuple[Reading, ...]:
+    readings = [
+        Reading(
+            target=sample.target, version=_label(sample, "model_version"), cell=_cell(sample, cells.label),
+            value=sample.value, bad=int(_label(sample, cells.label) in cells.bad), total=1,
+        )
+        for _, samples in found for sample in samples
+    ]
+    shown = [(sample, _label(sample, cells.label)) for _, samples in found for sample in samples]
+    _check_whole(shown, cells.label, {*cells.good, *cells.bad})
+    return tuple(readings)
+
+
+def _buckets(guardrail: Guardrail, found: Found) -> tuple[Reading, ...]:
+    """All requests, less those within the SLO."""
+    slo = guardrail.slo_seconds
+    bounds = [(sample, _bound(sample)) for _, samples in found for sample in samples]
+    if slo is None or slo not in {bound for _, bound in bounds}:
+        has = ", ".join(f"{bound:g}" for bound in sorted({bound for _, bound in bounds}))
+        raise _UselessError("no_bucket", f"the histogram has no bucket le={slo:g}; it has {has}")
+    wanted = [(sample, bound) for sample, bound in bounds if bound in (slo, math.inf)]
+    _check_whole([(sample, f"{bound:g}") for sample, bound in wanted], "le", {f"{slo:g}", "inf"})
+    return tuple(
+        Reading(
+            target=sample.target, version=_label(sample, "model_version"), cell=f"le={bound:g}{_others(sample, 'le')}",
+            value=sample.value, bad=1 if bound == math.inf else -1, total=int(bound == math.inf),
+        )
+        for sample, bound in wanted
     )
 
 
-def _bucket(sample: Sample, slo: float) -> Reading | None:
-    bound = float(sample.labels["le"])
-    if bound not in (slo, math.inf):
-        return None
-    whole = int(bound == math.inf)
-    return Reading(
-        target=sample.target, version=sample.labels["model_version"], cell=f"le={bound:g}", value=sample.value,
-        bad=1 if whole else -1, total=whole,
-    )
+def _summed(guardrail: Guardrail, found: Found) -> tuple[Reading, ...]:
+    parts: dict[str, set[str]] = {}
+    readings = []
+    for query, samples in found:
+        parts.setdefault(query.version, set()).add(query.part)
+        for sample in samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            readings.append(Reading(
+                target=sample.target, version=query.version, cell=f"{query.part} {query.selector} {labels}",
+                value=sample.value, bad=int(query.part == "bad"), total=int(query.part == "total"),
+            ))
+    for version, has in parts.items():
+        if "total" not in has:
+            raise _UselessError("incomplete", f"there are bad events of {version} but no total")
+        if "bad" not in has and not guardrail.missing_bad_is_zero:
+            raise _UselessError("incomplete", f"there is a total of {version} but no bad events, not even at 0")
+    return tuple(readings)
+
+
+def _check_whole(shown: Sequence[tuple[Sample, str]], label: str, wanted: set[str]) -> None:
+    """Half of a counter is worse than none: a total without its good events looks like harm."""
+    has: dict[tuple[str, str], set[str]] = {}
+    for sample, cell in shown:
+        has.setdefault((sample.target, _label(sample, "model_version")), set()).add(cell)
+    for (target, version), cells in has.items():
+        if missing := sorted(wanted - cells):
+            raise _UselessError("incomplete", f"{target} shows {version} without {label}={missing[0]}")
+
+
+def _cell(sample: Sample, label: str) -> str:
+    return f"{_label(sample, label)}{_others(sample, label)}"
+
+
+def _others(sample: Sample, label: str) -> str:
+    """Labels that somebody added on the way, so that two series are never taken for one."""
+    added = sorted((name, value) for name, value in sample.labels.items() if name not in _OWN_LABELS | {label})
+    return "".join(f" {name}={value}" for name, value in added)
+
+
+def _label(sample: Sample, name: str) -> str:
+    if name not in sample.labels:
+        raise _UselessError("malformed", f"the series {sample.labels} has no label {name}")
+    return sample.labels[name]
+
+
+def _bound(sample: Sample) -> float:
+    try:
+        return float(_label(sample, "le"))
+    except ValueError:
+        raise _UselessError("malformed", f"the series {sample.labels} has no bound in le") from None

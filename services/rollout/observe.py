@@ -13,13 +13,14 @@ from sqlalchemy import Engine, and_, or_
 from sqlmodel import Session, col, select
 
 from services.rollout.counts import Reading
-from services.rollout.guardrails import UNITS, NoData, Sample, name_of, readings_of, selector_of
+from services.rollout.guardrails import NoData, Query, Sample, name_of, queries_of, readings_of
 from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route
 from services.rollout.state import ACTIVE, Command, Loading, Observation, RolloutState, Verb
 from shared.db import reading
 from shared.errors import TemporaryError
 from shared.events import ModelRef
-from shared.pipeline import RolloutPolicy
+from shared.gateway_metrics import UNITS
+from shared.pipeline import Guardrail, RolloutPolicy
 
 # How the gateway's metrics call the bare base model.
 BASE = "base"
@@ -50,7 +51,7 @@ def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutSt
     with reading(engine) as session:
         known = _known(session, rollout)
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
-    readings = {} if urgent else _readings(samples, rollout, now)
+    readings = {} if urgent else _readings(samples, rollout, known.stable, now)
     exposed = state.exposed_from is not None and any(not isinstance(found, NoData) for found in readings.values())
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
@@ -59,18 +60,32 @@ def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutSt
     )
 
 
-def _readings(samples: Samples, rollout: Rollout, now: datetime) -> dict[str, tuple[Reading, ...] | NoData]:
+def _readings(
+    samples: Samples, rollout: Rollout, stable: str, now: datetime
+) -> dict[str, tuple[Reading, ...] | NoData]:
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
     guardrails = RolloutPolicy.model_validate(rollout.policy).guardrails
     for guardrail in guardrails:
-        found = samples.newest(selector_of(guardrail, rollout.route), now)
-        readings[name_of(guardrail)] = (
-            found if isinstance(found, NoData) else readings_of(guardrail, found, rollout.model_version)
-        )
+        found = read(samples, guardrail, now, route=rollout.route, stable=stable, candidate=rollout.model_version)
+        readings[name_of(guardrail)] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
             # The next query would only wait as long again.
             return {**{name_of(other): found for other in guardrails}, **readings}
     return readings
+
+
+def read(
+    samples: Samples, guardrail: Guardrail, now: datetime, *, route: str, stable: str, candidate: str
+) -> tuple[Reading, ...] | NoData:
+    """The counters of one guardrail, or why there are none."""
+    found: list[tuple[Query, Sequence[Sample]]] = []
+    for query in queries_of(guardrail, route, stable, candidate):
+        answer = samples.newest(query.selector, now)
+        if not isinstance(answer, NoData):
+            found.append((query, answer))
+        elif answer.kind not in query.may_lack:
+            return answer
+    return readings_of(guardrail, found, candidate)
 
 
 def _users(samples: Samples, rollout: Rollout, now: datetime) -> int | None:

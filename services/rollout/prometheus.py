@@ -4,8 +4,8 @@ Counters are read with a *range selector in an instant query* (``metric{...}[5m]
 times at which they were scraped. A plain instant vector carries the time of the query instead, so that a gateway which
 died four minutes ago would look fresh.
 
-Whatever goes wrong becomes a `NoData` with its reason: no answer, a slow one, an HTTP or query error, nothing found, or
-nothing fresh. Values are judged in guardrails.py, where their meaning is known.
+Whatever goes wrong becomes a `NoData` with its reason: no answer, a slow one, an HTTP or query error, half an answer,
+nothing found, or nothing fresh. Values are judged in guardrails.py, where their meaning is known.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,14 @@ class Prometheus:
         url: base URL, for example ``http://prometheus:9090``.
         timeout: seconds for one query.
         stale_after: seconds after which a sample is too old to conclude anything from; some scrape intervals.
+        transport: instead of the network.
     """
 
-    def __init__(self, url: str, *, timeout: float, stale_after: float) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, stale_after: float, transport: httpx.BaseTransport | None = None
+    ) -> None:
         # Prometheus is a neighbour; a proxy for the outside world must not be asked for it.
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout, trust_env=False)
+        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout, trust_env=False, transport=transport)
         self._url = url
         self._timeout = timeout
         self._stale_after = stale_after
@@ -73,6 +76,9 @@ class Prometheus:
         if answer.status_code != 200 or not isinstance(body, dict) or body.get("status") != "success":
             detail = body.get("error") if isinstance(body, dict) else None
             raise self._fault("query_error", f"answered HTTP {answer.status_code}: {detail or 'no reason given'}")
+        if warnings := body.get("warnings"):
+            # Such as a store behind Prometheus that did not answer: what is there is true, and what is missing unknown.
+            raise self._fault("partial", f"answered only in part: {warnings}")
         try:
             return [_newest(series) for series in body["data"]["result"]]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

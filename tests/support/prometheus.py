@@ -26,12 +26,14 @@ class SpeakingPrometheus:
     Attributes:
         series: metric name to a list of (labels, value as Prometheus writes it, age in seconds).
         fault: ``(status, body)`` to answer instead; ``"hang"`` to answer nothing.
+        warnings: that come with each answer.
         queries: what was asked.
     """
 
     def __init__(self) -> None:
         self.series: dict[str, list[tuple[dict[str, str], str, float]]] = {}
         self.fault: tuple[int, str] | str | None = None
+        self.warnings: list[str] = []
         self.queries: list[str] = []
         self.url = ""
         self.ended = threading.Event()
@@ -45,13 +47,15 @@ class SpeakingPrometheus:
             return self.fault
         match = re.fullmatch(r"(\w+)\{(.*)\}\[300s\]", query)
         assert match, query
-        wanted = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
+        wanted = [(name, operator, label) for name, operator, label in re.findall(r'(\w+)(=~|=)"([^"]*)"', match[2])]
         result: list[dict[str, Any]] = [
             {"metric": {"__name__": match[1], **labels}, "values": [[at - age - 5, "0"], [at - age, value]]}
             for labels, value, age in self.series.get(match[1], [])
-            if all(labels.get(name) == label for name, label in wanted.items())
+            if all(re.fullmatch(label if operator == "=~" else re.escape(label), labels.get(name, ""))
+                   for name, operator, label in wanted)
         ]
-        return 200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}})
+        body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+        return 200, json.dumps(body | ({"warnings": self.warnings} if self.warnings else {}))
 
 
 @contextmanager
@@ -88,8 +92,13 @@ def speak_prometheus() -> Iterator[SpeakingPrometheus]:
 
 
 @contextmanager
-def start_prometheus(targets: list[str], *, scrape: str = "500ms") -> Iterator[str]:
-    """A real Prometheus that scrapes `targets` (host:port) as the job ``gateway``; its base URL."""
+def start_prometheus(
+    targets: list[str], *, scrape: str = "500ms", port: int | None = None, data: Path | None = None
+) -> Iterator[str]:
+    """A real Prometheus that scrapes `targets` (host:port) as the job ``gateway``; its base URL.
+
+    With `port` and `data` a second one goes on where the first ended.
+    """
     binary = shutil.which("prometheus", path="/usr/bin:/usr/local/bin") or shutil.which("prometheus")
     if binary is None:
         pytest.fail("no prometheus here; apt-get install prometheus")
@@ -99,9 +108,9 @@ def start_prometheus(targets: list[str], *, scrape: str = "500ms") -> Iterator[s
             "global": {"scrape_interval": scrape, "scrape_timeout": scrape},
             "scrape_configs": [{"job_name": "gateway", "static_configs": [{"targets": targets}]}],
         }))
-        port = free_port()
+        port = port or free_port()
         process = subprocess.Popen(
-            [binary, f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
+            [binary, f"--config.file={config}", f"--storage.tsdb.path={data or Path(folder) / 'data'}",
              f"--web.listen-address=127.0.0.1:{port}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )

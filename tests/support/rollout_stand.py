@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 import services.rollout
-from services.rollout.guardrails import DURATION, REQUESTS, UNITS
 from services.rollout.handlers import handlers
 from services.rollout.models import Decision, Rollout, Route
 from services.rollout.prometheus import Prometheus
@@ -30,6 +29,7 @@ from shared.events import (
     PipelineApplied,
     ReplicaReady,
 )
+from shared.gateway_metrics import DURATION, REQUESTS, UNITS
 from shared.pipeline import PipelineSpec
 from shared.reconcile import ReconcileLoop
 from tests.support.delivery import START, deliver, fact, said
@@ -121,12 +121,14 @@ class Stand:
         self.publish()
 
     def publish(self) -> None:
-        series: dict[str, list[tuple[dict[str, str], str, float]]] = {REQUESTS: [], DURATION: [], UNITS: []}
+        series: dict[str, list[tuple[dict[str, str], str, float]]] = {
+            REQUESTS: [], f"{DURATION}_bucket": [], UNITS: [],
+        }
         for version, (ok, error) in self.counters.items():
             labels = {"job": "gateway", "instance": "gw:1", "route": "intents", "model_version": version}
             series[REQUESTS] += [({**labels, "outcome": "ok"}, str(ok), 0.0),
                                  ({**labels, "outcome": "error"}, str(error), 0.0)]
-            series[DURATION] += [({**labels, "le": le}, str(ok), 0.0) for le in ("0.5", "1.0", "+Inf")]
+            series[f"{DURATION}_bucket"] += [({**labels, "le": le}, str(ok), 0.0) for le in ("0.5", "1.0", "+Inf")]
             series[UNITS].append((labels, str(min(ok + error, 12)), 0.0))
         self.prometheus.series = series
 

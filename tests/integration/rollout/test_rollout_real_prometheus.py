@@ -1,53 +1,68 @@
-"""The PromQL against a real Prometheus that scrapes a real exporter with the gateway's metrics."""
+"""Every guardrail against a real Prometheus that scrapes the gateway's own metrics: exact counts, and real faults."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import start_http_server
 
-from services.rollout.counts import increments
-from services.rollout.guardrails import UNITS, NoData, Sample, readings_of, selector_of
+from services.gateway.metrics import GatewayMetrics
+from services.rollout.analysis import Counts
+from services.rollout.counts import Reading, increments
+from services.rollout.guardrails import NoData, name_of
+from services.rollout.observe import read
 from services.rollout.prometheus import Prometheus
+from shared.gateway_metrics import REQUESTS, UNITS
 from shared.pipeline import Guardrail
 from tests.support.ports import free_port
 from tests.support.prometheus import start_prometheus
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
-ERRORS, LATENCY = Guardrail(metric="errors"), Guardrail(metric="latency", slo_seconds=0.5)
+
+ERRORS = Guardrail(metric="errors")
+GUARDRAILS = (
+    ERRORS, Guardrail(metric="latency", slo_seconds=0.5), Guardrail(metric="time_to_first_token", slo_seconds=0.5),
+    Guardrail(metric="inter_token", slo_seconds=0.5), Guardrail(metric="thumbs_down"), Guardrail(metric="refusals"),
+    Guardrail(metric="invalid_output"),
+    Guardrail(
+        metric="promql", name="mine",
+        bad='tuneloop_gateway_requests_total{route="$route",model_version="$version",outcome="error"}',
+        total='tuneloop_gateway_requests_total{model_version="$version",outcome="ok"} + '
+              'tuneloop_gateway_requests_total{model_version="$version",outcome="error"}',
+    ),
+)
+SELECTOR = f'{REQUESTS}{{route="m"}}'
 
 
 class Exporter:
-    """The metrics of one gateway that rollout reads."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ["route", "model_version"]
-        self.requests = Counter(
-            "tuneloop_gateway_requests_total", "requests", [*labels, "outcome"], registry=self.registry
-        )
-        self.duration = Histogram(
-            "tuneloop_gateway_request_duration_seconds", "seconds", labels, registry=self.registry,
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-        )
-        self.units = Gauge("tuneloop_gateway_units_seen", "units", labels, registry=self.registry)
+        self.metrics = GatewayMetrics()
         for version in ("base", "m@1"):
-            for outcome in ("ok", "error", "rejected"):
-                self.requests.labels("m", version, outcome)
+            self.metrics.target("m", version)
 
-    def serve(self, version: str, *, ok: int, error: int = 0, slow: int = 0) -> None:
-        self.requests.labels("m", version, "ok").inc(ok)
-        self.requests.labels("m", version, "error").inc(error)
-        self.requests.labels("m", version, "rejected").inc(7)
-        for number in range(ok):
-            self.duration.labels("m", version).observe(3.0 if number < slow else 0.2)
+    def serve(self, version: str, *, ok: int, bad: int = 0) -> None:
+        """`ok` good events and `bad` bad ones of each kind."""
+        target = self.metrics.target("m", version)
+        for number in range(ok + bad):
+            good = number >= bad
+            target.ended("ok" if good else "error")
+            target.ended("rejected")
+            for series in (target.duration, target.first_token, target.mean_gap):
+                series.observe(0.2 if good else 3.0)
+            target.judged("good" if good else "bad")
+            target.answers.given(refused=not good)
+            target.answers.checked("valid" if good else "invalid")
 
 
 @contextmanager
 def exposed(exporter: Exporter, port: int) -> Iterator[None]:
-    server, thread = start_http_server(port, "127.0.0.1", registry=exporter.registry)
+    server, thread = start_http_server(port, "127.0.0.1", registry=exporter.metrics.registry)
     try:
         yield
     finally:
@@ -60,51 +75,59 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def seen(client: Prometheus, guardrail: Guardrail, check: Callable[[dict[str, float]], bool]) -> list[Sample]:
-    """The fresh samples, once their values by version and cell are as expected."""
-
-    def probe() -> list[Sample] | None:
-        found = client.newest(selector_of(guardrail, "m"), now())
-        if isinstance(found, NoData):
-            return None
-        values = {
-            f"{s.labels['model_version']} {s.labels.get('outcome') or s.labels.get('le')}": s.value for s in found
-        }
-        return list(found) if check(values) else None
-
-    return eventually(probe, what="the scrape to show it")
+def look(client: Prometheus, guardrail: Guardrail) -> tuple[Reading, ...] | NoData:
+    return read(client, guardrail, now(), route="m", stable="base", candidate="m@1")
 
 
-def test_exact_counts_come_out_of_a_real_prometheus() -> None:
+class Watcher:
+    """Subtracts as the controller does."""
+
+    def __init__(self, client: Prometheus, guardrail: Guardrail) -> None:
+        self._client, self._guardrail = client, guardrail
+        self._values: Mapping[str, Mapping[str, float]] = {}
+        self._sums = {"base": Counts(), "m@1": Counts()}
+
+    def counts(self) -> dict[str, Counts]:
+        """All that was counted since the first look."""
+        found = look(self._client, self._guardrail)
+        if not isinstance(found, NoData):
+            self._values, grown = increments(self._values, found)
+            self._sums = {version: sums + grown[version] for version, sums in self._sums.items()}
+        return self._sums
+
+    def has(self, version: str, bad: int, total: int) -> bool:
+        return self.counts()[version] == Counts(bad=bad, total=total)
+
+
+def scraped(client: Prometheus, check: Callable[[dict[str, float]], bool]) -> bool:
+    """Whether Prometheus has the values (by version and outcome) that are expected."""
+    found = client.newest(SELECTOR, now())
+    return not isinstance(found, NoData) and check(
+        {f"{sample.labels['model_version']} {sample.labels['outcome']}": sample.value for sample in found}
+    )
+
+
+def test_exact_counts_of_every_guardrail_come_out_of_a_real_prometheus() -> None:
     exporter, port = Exporter(), free_port()
     with exposed(exporter, port), start_prometheus([f"127.0.0.1:{port}"]) as url:
         client = Prometheus(url, timeout=5, stale_after=10)
-        exporter.serve("base", ok=100, error=2)
+        exporter.serve("base", ok=100, bad=2)
         exporter.serve("m@1", ok=1)
-        first = seen(client, ERRORS, lambda v: v.get("base ok") == 100 and v.get("m@1 ok") == 1)
-        readings = readings_of(ERRORS, first, "m@1")
-        assert not isinstance(readings, NoData)
-        assert {reading.cell for reading in readings} == {"ok", "error"}
-        values, _ = increments({}, readings)
+        eventually(lambda: scraped(client, lambda v: v.get("base ok") == 100), what="the first scrape")
+        watchers = {name_of(guardrail): Watcher(client, guardrail) for guardrail in GUARDRAILS}
+        for name, watcher in watchers.items():
+            assert watcher.counts()["base"] == Counts(), name
 
-        exporter.serve("base", ok=33, error=1)
-        exporter.serve("m@1", ok=7, error=3, slow=2)
-        exporter.units.labels("m", "m@1").set(9)
-        second = readings_of(
-            ERRORS, seen(client, ERRORS, lambda v: v.get("base ok") == 133 and v.get("m@1 error") == 3), "m@1"
-        )
-        assert not isinstance(second, NoData)
-        _, counts = increments(values, second)
-        assert (counts["base"].bad, counts["base"].total) == (1, 34)
-        assert (counts["m@1"].bad, counts["m@1"].total) == (3, 10)
+        exporter.serve("base", ok=33, bad=1)
+        exporter.serve("m@1", ok=7, bad=3)
+        exporter.metrics.target("m", "m@1").units.set(9)
+        eventually(lambda: scraped(client, lambda v: v.get("base ok") == 133 and v["m@1 error"] == 3))
+        for name, watcher in watchers.items():
+            assert watcher.counts() == {"base": Counts(bad=1, total=34), "m@1": Counts(bad=3, total=10)}, name
 
-        buckets = readings_of(LATENCY, seen(client, LATENCY, lambda v: v.get("m@1 +Inf") == 8), "m@1")
-        assert not isinstance(buckets, NoData)
-        _, slow = increments({target: {} for target in {r.target for r in buckets}}, buckets)
-        assert (slow["m@1"].bad, slow["m@1"].total) == (2, 8)
-        between = Guardrail(metric="latency", slo_seconds=0.3)
-        assert isinstance(readings_of(between, seen(client, between, lambda v: "m@1 0.5" in v), "m@1"), NoData)
-
+        between = look(client, Guardrail(metric="latency", slo_seconds=0.3))
+        assert isinstance(between, NoData)
+        assert between.kind == "no_bucket"
         units = client.newest(f'{UNITS}{{route="m",model_version="m@1"}}', now())
         assert not isinstance(units, NoData)
         assert [sample.value for sample in units] == [9]
@@ -117,18 +140,51 @@ def test_a_dead_exporter_is_stale_and_another_route_is_empty() -> None:
         client = Prometheus(url, timeout=5, stale_after=1.5)
         with exposed(exporter, port):
             exporter.serve("m@1", ok=5)
-            seen(client, ERRORS, lambda v: v.get("m@1 ok") == 5)
-            empty = client.newest(selector_of(ERRORS, "other"), now())
+            eventually(lambda: scraped(client, lambda v: v.get("m@1 ok") == 5))
+            empty = read(client, ERRORS, now(), route="other", stable="base", candidate="m@1")
             assert isinstance(empty, NoData)
             assert empty.kind == "empty"
 
-        def stale() -> bool:
-            found = client.newest(selector_of(ERRORS, "m"), now())
+        def stale(guardrail: Guardrail) -> bool:
+            found = look(client, guardrail)
             return isinstance(found, NoData) and found.kind == "stale"
 
-        eventually(stale, what="the dead exporter's samples to be called stale")
+        for guardrail in GUARDRAILS:
+            eventually(partial(stale, guardrail), what=f"stale samples of {name_of(guardrail)}")
         refused = client.newest("this is no selector", now())
         assert isinstance(refused, NoData)
         assert refused.kind == "query_error"
         assert "parse error" in refused.reason
         client.close()
+
+
+def test_a_gateway_and_a_prometheus_that_restart_lose_and_invent_nothing(tmp_path: Path) -> None:
+    exporter, port, own = Exporter(), free_port(), free_port()
+    client = Prometheus(f"http://127.0.0.1:{own}", timeout=5, stale_after=10)
+    watchers = {name_of(guardrail): Watcher(client, guardrail) for guardrail in GUARDRAILS}
+
+    def all_see(version: str, bad: int, total: int) -> None:
+        """Every guardrail, with what was counted since its first look."""
+        for name, watcher in watchers.items():
+            eventually(partial(watcher.has, version, bad, total), what=name)
+
+    with start_prometheus([f"127.0.0.1:{port}"], port=own, data=tmp_path):
+        with exposed(exporter, port):
+            exporter.serve("m@1", ok=50)
+            eventually(lambda: scraped(client, lambda v: v.get("m@1 ok") == 50))
+            all_see("m@1", 0, 0)
+            exporter.serve("m@1", ok=8, bad=2)
+            all_see("m@1", 2, 10)
+        again = Exporter()
+        with exposed(again, port):
+            again.serve("m@1", ok=3, bad=1)
+            all_see("m@1", 3, 14)
+    away = look(client, ERRORS)
+    assert isinstance(away, NoData)
+    assert away.kind == "unreachable"
+    with exposed(again, port):
+        again.serve("m@1", ok=5)
+        with start_prometheus([f"127.0.0.1:{port}"], port=own, data=tmp_path):
+            all_see("m@1", 3, 19)
+            assert watchers["errors"].counts()["base"] == Counts()
+    client.close()

@@ -52,6 +52,15 @@ def test_an_endless_event_is_not_held() -> None:
         cutter.feed(b"data: 0123456789")
 
 
+def test_the_mean_gap_is_of_the_whole_stream_however_it_was_batched() -> None:
+    meter = StreamMeter(started=100.0)
+    meter.see([chat("a")], 101.0)
+    assert meter.mean_gap is None
+    meter.see([chat("b"), chat("c"), chat("d")], 101.6)
+    meter.see([ROLE], 105.0)
+    assert meter.mean_gap == pytest.approx(0.2)
+
+
 def test_the_first_token_is_the_first_output() -> None:
     meter = StreamMeter(started=100.0)
     assert meter.see([ROLE], 100.1) == (0.0, 0)

@@ -1,0 +1,61 @@
+"""What a rollout policy can get wrong though each of its keys is right: found when it is applied, with the remedy.
+
+These are no validators of the model: a policy that was stored or sent before a check existed must still be readable, or
+its rollout could not even be aborted.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared import gateway_metrics as gateway
+from shared.promql import selectors
+
+if TYPE_CHECKING:
+    from shared.pipeline import Guardrail, RolloutPolicy
+
+_BOUNDS = {
+    "latency": gateway.DURATION_BOUNDS, "time_to_first_token": gateway.FIRST_TOKEN_BOUNDS,
+    "inter_token": gateway.INTER_TOKEN_BOUNDS,
+}
+_SHORTEST_INTERVAL = timedelta(seconds=1)
+
+
+def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
+    """Each problem with the path of its key in the policy."""
+    yield from _interval(policy)
+    names: dict[str, int] = {}
+    for index, guardrail in enumerate(policy.guardrails):
+        path = f"guardrails.{index}"
+        if (first := names.setdefault(guardrail.called, index)) != index:
+            yield path, f"{guardrail.called} is guarded twice, also by guardrails.{first}; remove one of them"
+        for key, problem in _guardrail(guardrail):
+            yield f"{path}.{key}", problem
+
+
+def _interval(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
+    if policy.interval < _SHORTEST_INTERVAL:
+        yield "interval", "a look each second is the most there is; Prometheus has nothing new more often"
+
+
+def _guardrail(guardrail: "Guardrail") -> Iterator[tuple[str, str]]:
+    bounds = _BOUNDS.get(guardrail.metric, ())
+    if bounds and guardrail.slo_seconds not in bounds:
+        yield "sloSeconds", (
+            f"{guardrail.slo_seconds:g} is no bucket of the gateway's histogram, so nobody counts what is slower; "
+            f"take one of {', '.join(f'{bound:g}' for bound in bounds)}"
+        )
+    if guardrail.hard_limit is not None and guardrail.hard_limit <= guardrail.tolerable_rate:
+        yield "hardLimit", (
+            f"{guardrail.hard_limit:g} would roll back what tolerableRate ({guardrail.tolerable_rate:g}) calls "
+            "tolerable; raise it above that, or write null for none"
+        )
+    if guardrail.metric != "promql":
+        return
+    for key, text in (("bad", guardrail.bad), ("total", guardrail.total)):
+        try:
+            selectors(text or "")
+        except ValueError as error:
+            yield key, str(error)
+    if guardrail.bad == guardrail.total:
+        yield "bad", "it is the same as total, so every event would be bad"

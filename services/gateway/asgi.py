@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message
 
 from services.gateway import errors
 from services.gateway.call import Call
+from services.gateway.wire import lines
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -108,13 +109,14 @@ class AsgiCall:
             return
         if self._head is None:
             raise RuntimeError("the application sent a body before a head")
-        status, headers = self._head["status"], list(self._head.get("headers", ()))
+        status, headers = self._head["status"], self._head.get("headers", ())
+        head = lines(header for header in headers if header[0].lower() != b"content-length")
         body, more = message.get("body", b""), message.get("more_body", False)
         if not call.begun and not more:
-            call.respond(status, [header for header in headers if header[0].lower() != b"content-length"], body)
+            call.respond(status, head, body)
             return
         if not call.begun:
-            call.begin(status, [header for header in headers if header[0].lower() != b"content-length"])
+            call.begin(status, head)
         call.write(body)
         if not more:
             call.end()

@@ -1,11 +1,10 @@
 """One request on a client's connection, and the way for its answer; and what a server of requests has to offer."""
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from services.gateway import errors
 from services.gateway.request import request_id
-from services.gateway.wire import LAST_CHUNK, RequestHead, chunk, render_status
+from services.gateway.wire import LAST_CHUNK, RequestHead, chunk, lines, status_line
 
 
 class Work(Protocol):
@@ -65,25 +64,31 @@ class Call:
         self.size = 0
         self.whole = self.started = self.begun = self.ended = self._chunked = False
 
-    def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """Answer in one piece."""
+    @property
+    def mark(self) -> bytes:
+        """The header line by which a client can ask about its request."""
+        return b"x-tuneloop-request-id: %b\r\n" % self.identity.encode()
+
+    def respond(self, status: int, head: bytes, body: bytes) -> None:
+        """Answer in one piece. `head` are header lines, here and below."""
         self.begun = True
-        head = render_status(status, [*headers, (b"content-length", b"%d" % len(body)), *self._closing()])
-        self._wire.write(head if self.head.method == b"HEAD" else head + body)
+        self._wire.write(b"%b%bcontent-length: %d\r\n%b\r\n%b" % (
+            status_line(status), head, len(body), self._closing(), b"" if self.head.method == b"HEAD" else body
+        ))
         self._end()
 
-    def respond_error(self, error: errors.ApiError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def respond_error(self, error: errors.ApiError, head: bytes = b"") -> None:
         """Answer with one of the gateway's own errors."""
-        self.respond(error.status, [*error.headers(), *headers], error.body())
+        self.respond(error.status, lines(error.headers()) + head, error.body())
 
-    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def begin(self, status: int, head: bytes) -> None:
         """Begin an answer whose length is not known yet."""
         self.begun = True
         self._chunked = self.head.http11
-        framing = [(b"transfer-encoding", b"chunked")] if self._chunked else []
+        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
         # HTTP/1.0 knows no chunks; there the end of the connection is the end of the answer.
         self.last = self.last or not self._chunked
-        self._wire.write(render_status(status, [*headers, *framing, *self._closing()]))
+        self._wire.write(b"%b%b%b%b\r\n" % (status_line(status), head, framing, self._closing()))
 
     def write(self, data: bytes) -> None:
         """Send a part of the answer that `begin` began."""
@@ -104,7 +109,7 @@ class Call:
         self.ended = True
         self._wire.answered(self)
 
-    def _closing(self) -> list[tuple[bytes, bytes]]:
+    def _closing(self) -> bytes:
         if self.last:
-            return [(b"connection", b"close")]
-        return [] if self.head.http11 else [(b"connection", b"keep-alive")]
+            return b"connection: close\r\n"
+        return b"" if self.head.http11 else b"connection: keep-alive\r\n"

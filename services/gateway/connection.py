@@ -29,8 +29,9 @@ _LINGER_SECONDS = 2.0
 class ClientConnection(asyncio.Protocol):
     """See the module."""
 
-    __slots__ = ("_advancing", "_calls", "_carried", "_deaf", "_head_size", "_headers", "_in_head", "_loop", "_parser",
-                 "_read_by", "_receiving", "_site", "_target", "_transport", "_write_by", "_writer")
+    __slots__ = ("_advancing", "_calls", "_carried", "_deaf", "_first", "_headers", "_in_head", "_loop", "_parser",
+                 "_read_by", "_reading", "_receiving", "_site", "_target", "_trailers", "_transport", "_write_by",
+                 "_writer")
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -40,7 +41,8 @@ class ClientConnection(asyncio.Protocol):
         self._receiving: Call | None = None
         self._headers: RawHeaders = []
         self._target = b""
-        self._head_size = self._carried = 0
+        # Bytes of the read at hand; of the read in which the head began; of those after it; of trailers.
+        self._reading = self._first = self._carried = self._trailers = 0
         self._in_head = self._advancing = False
         # Deaf: what still comes is thrown away, because the bounds of messages are lost or the connection is ending.
         self._deaf = False
@@ -73,7 +75,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        was_in_head = self._in_head
+        self._reading = len(data)
+        if self._in_head:
+            self._carried += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -85,9 +89,8 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not self._deaf:
                 self._refuse(errors.bad_http(str(error)))
-        if was_in_head and self._in_head:
-            self._carried += len(data)
-            self._check_head(self._carried)
+        if self._in_head:
+            self._check_head()
 
     def pause_writing(self) -> None:
         self._write_by = self._loop.time() + self._site.limits.write_seconds
@@ -105,32 +108,32 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if not self._deaf:
             self._in_head = True
-            self._head_size = self._carried = 0
+            self._first, self._carried, self._trailers = self._reading, 0, 0
             self._headers, self._target = [], b""
             self._read_by = self._loop.time() + self._site.limits.head_seconds
 
     def on_url(self, part: bytes) -> None:
         self._target += part
-        self._head_size += len(part)
-        self._check_head(self._head_size)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + HEADER_OVERHEAD
-        if self._head_size > self._site.limits.head_bytes:
-            self._check_head(self._head_size)
-        # After the head come trailers, which nobody here needs.
-        if self._in_head and not self._deaf:
+        if self._in_head:
             self._headers.append((name.lower(), value.strip(b" \t")))
+        else:
+            # Trailers, which nobody here needs.
+            self._trailers += len(name) + len(value) + HEADER_OVERHEAD
+            if self._trailers > self._site.limits.head_bytes:
+                self._refuse_head()
 
     def on_headers_complete(self) -> None:
         if self._deaf:
             return
         self._in_head = False
-        parser = self._parser
-        if parser.should_upgrade():
+        parser, headers = self._parser, self._headers
+        self._check_head()
+        if self._deaf or parser.should_upgrade():
             return  # the parser raises HttpParserUpgrade next
         version = parser.get_http_version()
-        head = RequestHead(parser.get_method(), self._target, self._headers, http11=version == "1.1")
+        head = RequestHead(parser.get_method(), self._target, headers, http11=version == "1.1")
         problem = head.problem() if version in ("1.1", "1.0") else f"HTTP/{version} is not spoken here"
         if problem:
             self._refuse(errors.bad_http(problem))
@@ -256,12 +259,22 @@ class ClientConnection(asyncio.Protocol):
                 break
             call.started = True
             if call.error is not None:
-                call.respond_error(call.error, [(b"x-tuneloop-request-id", call.identity.encode())])
+                call.respond_error(call.error, call.mark)
             elif call.work is not None:
                 call.work.start(call.parts[0] if len(call.parts) == 1 else b"".join(call.parts))
 
-    def _check_head(self, size: int) -> None:
-        if size > self._site.limits.head_bytes and not self._deaf:
+    def _check_head(self) -> None:
+        """Refuse a head that is too long so far."""
+        limit, headers = self._site.limits.head_bytes, self._headers
+        # Where even all that was read would not be too long, nothing needs to be added up.
+        if self._first + self._carried + HEADER_OVERHEAD * len(headers) <= limit:
+            return
+        read = len(self._target) + sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in headers)
+        if max(read, self._carried) > limit:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        if not self._deaf:
             self._refuse(errors.head_too_large(self._site.limits.head_bytes))
 
     def _refuse(self, error: errors.ApiError) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
 from services.gateway import errors
 from services.gateway.bucket import TokenBucket
 from services.gateway.request import Headers, bearer
+from services.gateway.series import Counter
 from shared.api_keys import KeyRing
 
 Outcome = Literal["admitted", "rate_limited", "expired"]
@@ -123,4 +124,4 @@ class Doorkeeper:
         return entry
 
     def _count(self, key: str, outcome: Outcome) -> None:
-        self._metrics.requests.labels(key, outcome).inc()
+        self._metrics.requests.labels(key, outcome).value += 1

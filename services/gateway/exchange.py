@@ -14,9 +14,9 @@ from services.gateway.call import Call
 from services.gateway.metrics import Outcome, TargetMetrics
 from services.gateway.record import Observer, Record
 from services.gateway.request import Headers
-from services.gateway.sse import EventCutter, EventTooLongError, StreamMeter, usage_of
+from services.gateway.sse import EventTooLongError, StreamMeter, usage_of
 from services.gateway.upstream import Order, Question, Upstream
-from services.gateway.wire import RawHeaders
+from services.gateway.wire import passed
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -45,7 +45,7 @@ class Exchange:
         max_response_bytes: of an answer in one piece.
     """
 
-    __slots__ = ("_begun", "_call", "_cutter", "_finished", "_kept", "_kept_left", "_max_response_bytes", "_meter",
+    __slots__ = ("_begun", "_call", "_finished", "_kept", "_kept_left", "_max_response_bytes", "_meter",
                  "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_refused", "_size", "_status",
                  "_truncated", "_upstream_head", "_upstream_status", "_usage", "_wall")
 
@@ -65,10 +65,9 @@ class Exchange:
         self._over = self._truncated = self._refused = False
         self._status: int | None = None
         self._upstream_status = 0
-        self._upstream_head: RawHeaders = []
+        self._upstream_head = b""
         self._parts: list[bytes] = []
         self._size = 0
-        self._cutter: EventCutter | None = None
         self._meter: StreamMeter | None = None
         self._usage: Mapping[str, Any] | None = None
         self._kept: list[bytes] | None = None
@@ -110,18 +109,19 @@ class Exchange:
     def head(self, status: int, fields: Headers) -> None:
         """The answer begins."""
         self._upstream_status = status
-        self._upstream_head = [(name, fields[name]) for name in _PASSED_ON if name in fields]
+        self._upstream_head = passed(fields, _PASSED_ON)
         if status == 200 and fields.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
-            self._cutter, self._meter = EventCutter(), StreamMeter(self._begun)
+            self._meter = StreamMeter(self._begun)
             self._status = status
-            self._call.begin(status, [*self._upstream_head, *self._ours()])
+            self._call.begin(status, self._upstream_head + self._ours())
 
     def data(self, part: bytes) -> None:
         """A part of it."""
         if self._over:
             return
-        if self._cutter is not None and self._meter is not None:
-            self._stream(self._cutter, self._meter, part)
+        meter = self._meter
+        if meter is not None:
+            self._stream(meter, part)
             return
         self._size += len(part)
         if self._size > self._max_response_bytes:
@@ -167,20 +167,19 @@ class Exchange:
         self._status = status
         self._keep(body)
         self._end(outcome)
-        self._call.respond(status, [*self._upstream_head, *self._ours()], body)
+        self._call.respond(status, self._upstream_head + self._ours(), body)
 
-    def _stream(self, cutter: EventCutter, meter: StreamMeter, part: bytes) -> None:
+    def _stream(self, meter: StreamMeter, part: bytes) -> None:
         """Server-sent events, passed on as they come."""
+        begins = meter.first_token is None
         try:
-            whole, payloads = cutter.feed(part)
+            whole, gap, gaps = meter.feed(part, time.perf_counter())
         except EventTooLongError as error:
             self._break_off(str(error))
             return
-        first_token = meter.first_token
-        gap, gaps = meter.see(payloads, time.perf_counter())
         if gaps:
             self._metrics.inter_token.observe(gap, gaps)
-        if first_token is None and meter.first_token is not None:
+        if begins and meter.first_token is not None:
             self._metrics.first_token.observe(meter.first_token)
         if whole:
             self._keep(whole)
@@ -232,11 +231,8 @@ class Exchange:
         if self._observer is not None:
             self._tell_observer(self._observer, outcome, error)
 
-    def _ours(self) -> RawHeaders:
-        return [
-            (b"x-tuneloop-model-version", self._order.target.label.encode()),
-            (b"x-tuneloop-request-id", self._call.identity.encode()),
-        ]
+    def _ours(self) -> bytes:
+        return b"x-tuneloop-model-version: %b\r\n%b" % (self._order.target.label.encode(), self._call.mark)
 
     def _use(self, usage: Any) -> None:
         self._metrics.used(usage)

@@ -136,7 +136,7 @@ class Link(asyncio.Protocol):
             self._keep = False
         if not self._headed:
             self._unheaded += len(data)
-        if max(self._head_size, self._unheaded) > _HEAD_BYTES:
+        if self._head_size > _HEAD_BYTES or self._unheaded > _HEAD_BYTES:
             self._fail(BrokenAnswerError(f"the head of its answer is longer than {_HEAD_BYTES} bytes"))
             return
         self._deliver(receiver)

@@ -7,12 +7,13 @@ from ``increase()``.
 
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
+from prometheus_client import Gauge as PlainGauge
 from prometheus_client.process_collector import ProcessCollector
 
 from services.gateway.answer_metrics import AnswerMetrics
-from services.gateway.histogram import Histogram
 from services.gateway.plan import Plan, RoutePlan
+from services.gateway.series import Counter, Gauge, Histogram
 from services.gateway.sse import token_counts
 from shared.gateway_metrics import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, INTER_TOKEN_BOUNDS
 
@@ -31,12 +32,14 @@ RETIRED_KEPT = 8
 class TargetMetrics:
     """The series of one model version of a route."""
 
-    __slots__ = ("_outcomes", "_tokens", "_verdicts", "answers", "duration", "first_token", "inter_token", "mean_gap",
-                 "units")
+    __slots__ = ("_completion", "_outcomes", "_prompt", "_verdicts", "answers", "duration", "first_token",
+                 "inter_token", "mean_gap", "units")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
-        self._tokens = tuple(metrics.tokens.labels(route, label, kind) for kind in ("prompt", "completion"))
+        self._prompt, self._completion = (
+            metrics.tokens.labels(route, label, kind) for kind in ("prompt", "completion")
+        )
         self._verdicts = {verdict: metrics.feedback.labels(route, label, verdict) for verdict in _VERDICTS}
         self.answers = metrics.answers.of(route, label)
         self.duration = metrics.duration.labels(route, label)
@@ -47,17 +50,17 @@ class TargetMetrics:
 
     def ended(self, outcome: Outcome) -> None:
         """A request ended."""
-        self._outcomes[outcome].inc()
+        self._outcomes[outcome].value += 1
 
     def judged(self, verdict: Verdict) -> None:
         """Somebody judged an answer."""
-        self._verdicts[verdict].inc()
+        self._verdicts[verdict].value += 1
 
     def used(self, usage: object) -> None:
         """Count the tokens of a `usage` object, if it is one."""
-        for series, count in zip(self._tokens, token_counts(usage), strict=True):
-            if count:
-                series.inc(count)
+        prompt, completion = token_counts(usage)
+        self._prompt.value += prompt
+        self._completion.value += completion
 
 
 class ShadowMetrics:
@@ -71,7 +74,7 @@ class ShadowMetrics:
 
     def ended(self, outcome: ShadowOutcome) -> None:
         """A copy was answered, or was not."""
-        self._outcomes[outcome].inc()
+        self._outcomes[outcome].value += 1
 
 
 class GatewayMetrics:
@@ -132,7 +135,7 @@ class GatewayMetrics:
             f"{name}unrouted_total", "Requests refused before a model version was chosen", ["code"],
             registry=self.registry,
         )
-        self.in_flight = Gauge(f"{name}in_flight", "Requests in flight", registry=self.registry)
+        self.in_flight = PlainGauge(f"{name}in_flight", "Requests in flight", registry=self.registry)
         self._targets: dict[tuple[str, str], TargetMetrics] = {}
         self._shadows: dict[tuple[str, str], ShadowMetrics] = {}
         self._weights: set[tuple[str, str, str]] = set()
@@ -156,12 +159,12 @@ class GatewayMetrics:
         """Bring the series in line with the routes that are served from now on."""
         weights: set[tuple[str, str, str]] = set()
         for name, route in plan.routes.items():
-            self.revision.labels(name).set(route.spec.revision)
+            self.revision.labels(name).value = route.spec.revision
             for target in route.targets.values():
                 self.target(name, target.label)
                 if target.shadow_share > 0:
                     self.shadow(name, target.label)
-                self.weight.labels(name, target.label, target.role).set(target.effective_weight)
+                self.weight.labels(name, target.label, target.role).value = target.effective_weight
                 weights.add((name, target.label, target.role))
             self._retire(name, route)
         for gone in self._weights - weights:

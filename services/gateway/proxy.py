@@ -14,12 +14,13 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.split import fingerprint, position
 from services.gateway.tracing import Tracer
 from services.gateway.units import UnitCounter
-from services.gateway.upstream import Order, Upstream
-from services.gateway.wire import RawHeaders
+from services.gateway.upstream import HEAD, Order, Upstream
+from services.gateway.wire import passed
 
 DOORS = ("/v1/chat/completions", "/v1/completions")
 
-_FORWARDED = (b"accept", b"traceparent", b"tracestate")
+_TRACEPARENT = b"traceparent"
+_FORWARDED = (b"accept", b"tracestate")
 
 class Proxy:
     """Serves inference requests by the present plan.
@@ -43,6 +44,8 @@ class Proxy:
         self._admission = admission
         self._observer = observer
         self._tracer = Tracer() if settings.otlp_endpoint else None
+        # With a tracer the model server continues the gateway's span.
+        self._forwarded = _FORWARDED if self._tracer is not None else (*_FORWARDED, _TRACEPARENT)
         metrics.in_flight.set_function(lambda: self.in_flight)
 
     def accept(self, call: Call) -> "Inference":
@@ -63,7 +66,7 @@ class Proxy:
 
     def refused(self, error: errors.ApiError) -> None:
         """Count a request that got no target."""
-        self.metrics.unrouted.labels(error.code).inc()
+        self.metrics.unrouted.labels(error.code).value += 1
 
     def order(self, call: Call, caller: Caller, raw: bytes) -> Order:
         """Read a request and choose its target.
@@ -78,18 +81,14 @@ class Proxy:
         target = chosen.choose(position(mark))
         body = request.body_for(target.upstream_model)
         count = self._units.add(request.route, target.label, chosen.spec.salt, mark)
-        self.metrics.target(request.route, target.label).units.set(count)
-        headers: RawHeaders = [
-            (b"content-type", b"application/json"), (b"accept-encoding", b"identity"),
-            (b"x-request-id", call.identity.encode()),
-            *((name, fields[name]) for name in _FORWARDED if name in fields),
-        ]
-        return Order(target=target, unit=mark, path=call.head.path, request=raw, body=body, headers=headers)
+        self.metrics.target(request.route, target.label).units.value = count
+        head = HEAD % call.identity.encode() + passed(fields, self._forwarded)
+        return Order(target, mark, call.head.path, raw, body, head)
 
     def exchange(self, order: Order, call: Call, done: Callable[[], None]) -> Exchange:
         """The exchange of an order, not begun."""
         if self._tracer is not None:
-            order, done = self._tracer.trace(order, done)
+            order, done = self._tracer.trace(order, call.head.fields.get(_TRACEPARENT, b""), done)
         target = order.target
         return Exchange(
             order, call, self.metrics.target(target.route, target.label), finished=done,
@@ -124,7 +123,7 @@ class Inference:
             order = self._proxy.order(self._call, self._caller, body)
         except errors.ApiError as error:
             self.refused(error)
-            self._call.respond_error(error, [(b"x-tuneloop-request-id", self._call.identity.encode())])
+            self._call.respond_error(error, self._call.mark)
             return
         self._exchange = self._proxy.exchange(order, self._call, self._done)
         self._exchange.begin(self._proxy.upstream)
@@ -140,7 +139,7 @@ class Inference:
             self._exchange.client_left()
         else:
             self._done()
-            self._proxy.metrics.unrouted.labels("client_left").inc()
+            self._proxy.metrics.unrouted.labels("client_left").value += 1
 
     def cut(self, error: errors.ApiError) -> None:
         """The process ends."""

@@ -1,15 +1,13 @@
 """What is known of a request when it is over, and who may want to know: the seam for capture, shadow and feedback."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from services.gateway.metrics import Outcome
 from services.gateway.plan import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One finished exchange.
 
     Attributes:

@@ -3,8 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.gateway import codec, errors
 
@@ -13,8 +12,7 @@ Headers = Mapping[bytes, bytes]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class InferenceRequest(NamedTuple):
     """An OpenAI request: the route that it names, its `user` (empty where it names none), and all of its fields."""
 
     route: str

@@ -96,7 +96,7 @@ class Gateway:
                    for target in route.targets.values()}
         self._units.keep_only(set(present))
         for (name, label), salt in present.items():
-            self.metrics.target(name, label).units.set(self._units.count(name, label, salt))
+            self.metrics.target(name, label).units.value = self._units.count(name, label, salt)
         self.plan = plan
 
     async def run(self, listener: socket.socket) -> None:

@@ -19,9 +19,9 @@ from services.gateway.plan import Plan, Target
 from services.gateway.pool import Pool
 from services.gateway.record import Record
 from services.gateway.request import Headers, parse
-from services.gateway.sse import EventCutter, EventTooLongError, StreamMeter
+from services.gateway.sse import EventTooLongError, StreamMeter
 from services.gateway.timers import Timers
-from services.gateway.upstream import Order, Question, Upstream
+from services.gateway.upstream import HEAD, Order, Question, Upstream
 
 
 class Shadow:
@@ -78,8 +78,7 @@ class Shadow:
         order = Order(
             target=alone, unit=record.unit, path=record.path, request=record.request,
             body=parse(record.request).body_for(target.upstream_model),
-            headers=[(b"content-type", b"application/json"), (b"accept-encoding", b"identity"),
-                     (b"x-request-id", f"{record.request_id}.shadow".encode())],
+            head=HEAD % f"{record.request_id}.shadow".encode(),
         )
         _Copy(self.copies, metrics).begin(self._upstream, order, self._seconds)
 
@@ -87,14 +86,14 @@ class Shadow:
 class _Copy:
     """One copy, and what its answer says about the version."""
 
-    __slots__ = ("_begun", "_copies", "_cutter", "_meter", "_metrics", "_over", "_question", "_status", "_timeout")
+    __slots__ = ("_begun", "_copies", "_meter", "_metrics", "_over", "_question", "_status", "_streams", "_timeout")
 
     def __init__(self, copies: "set[_Copy]", metrics: ShadowMetrics) -> None:
         self._copies = copies
         self._metrics = metrics
         self._begun = time.perf_counter()
         self._meter = StreamMeter(self._begun)
-        self._cutter: EventCutter | None = None
+        self._streams = False
         self._question: Question | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._status = 0
@@ -118,23 +117,21 @@ class _Copy:
         """The answer begins."""
         self._status = status
         if status == 200 and fields.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
-            self._cutter = EventCutter()
+            self._streams = True
 
     def data(self, part: bytes) -> None:
         """A part of it, which nobody needs but to see whether a stream ends as it should."""
-        if self._cutter is None or self._over:
+        if not self._streams or self._over:
             return
         try:
-            _, payloads = self._cutter.feed(part)
+            self._meter.feed(part, time.perf_counter())
         except EventTooLongError:
             self._cancel()
             self._end("error")
-            return
-        self._meter.see(payloads, time.perf_counter())
 
     def whole(self) -> None:
         """Its end."""
-        if self._cutter is None:
+        if not self._streams:
             self._end(outcome_of(self._status))
         else:
             self._end("ok" if self._meter.done and not self._meter.error else "error")

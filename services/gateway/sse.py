@@ -10,6 +10,9 @@ from typing import Any
 from services.gateway import codec
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
+# Inside of a JSON string each quote has a backslash before it, so these are keys and never what somebody says.
+_OUTPUT = (b'"content":"', b'"text":"', b'"content": "', b'"text": "')
+_QUOTE = ord('"')
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
 
 
@@ -37,15 +40,23 @@ class EventCutter:
         if not self._held and chunk.startswith(b"data:") and chunk.find(b"\n\n") == chunk.find(b"\n") == len(chunk) - 2:
             return chunk, [chunk[5:-2].strip()]  # one whole event, as most reads bring it
         stream = self._held + chunk if self._held else chunk
+        if b"\r" not in stream:
+            # As all model servers send them.
+            *events, self._held = stream.split(b"\n\n")
+            self._check()
+            return stream[: len(stream) - len(self._held)], [data for event in events if (data := _data(event))]
         start, payloads = 0, []
         for end in _EVENT_END.finditer(stream):
             if data := _data(stream[start : end.start()]):
                 payloads.append(data)
             start = end.end()
         self._held = stream[start:]
+        self._check()
+        return stream[:start], payloads
+
+    def _check(self) -> None:
         if len(self._held) > self._limit:
             raise EventTooLongError(f"an event is longer than {self._limit} bytes")
-        return stream[:start], payloads
 
 
 def _data(event: bytes) -> bytes:
@@ -71,6 +82,7 @@ class StreamMeter:
 
     def __init__(self, started: float) -> None:
         self._started = started
+        self._cutter = EventCutter()
         self._last: float | None = None
         self._first = 0.0
         self._gaps = 0
@@ -78,6 +90,15 @@ class StreamMeter:
         self.error = ""
         self.first_token: float | None = None
         self.usage: dict[str, Any] | None = None
+
+    def feed(self, part: bytes, now: float) -> tuple[bytes, float, int]:
+        """Take in bytes that arrived at `now`: those that may pass, and what `see` says of the events in them.
+
+        Raises:
+            EventTooLongError: as `EventCutter.feed`.
+        """
+        whole, payloads = self._cutter.feed(part)
+        return whole, *self.see(payloads, now)
 
     def see(self, payloads: list[bytes], now: float) -> tuple[float, int]:
         """Take in the events that arrived at `now`: seconds between two tokens, and how many such gaps there were.
@@ -105,6 +126,8 @@ class StreamMeter:
 
     def _token(self, payload: bytes) -> bool:
         """Whether the event carries generated output."""
+        if _says(payload):
+            return True
         if payload == b"[DONE]":
             self.done = True
             return False
@@ -124,6 +147,19 @@ class StreamMeter:
                 if _has_output(choice):
                     return True
         return False
+
+
+def _says(payload: bytes) -> bool:
+    """Whether an event has output and nothing else that counts, as most have: to find a key costs less than to parse.
+
+    False decides nothing.
+    """
+    for key in _OUTPUT:
+        at = payload.find(key)
+        if at >= 0:
+            # `find` is several times faster than `in`.
+            return payload[at + len(key)] != _QUOTE and payload.find(b'"usage"') < 0 and payload.find(b'"error"') < 0
+    return False
 
 
 def _has_output(choice: Any) -> bool:

@@ -14,10 +14,13 @@ from services.gateway.link import Link, NothingSentError
 from services.gateway.plan import Endpoint, Target
 from services.gateway.pool import Pool, origin_of
 from services.gateway.request import Headers
-from services.gateway.wire import RawHeaders, render
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
+
+
+# What every request to a model server has. An encoded answer could not be read for its tokens.
+HEAD = b"content-type: application/json\r\naccept-encoding: identity\r\nx-request-id: %b\r\n"
 
 
 class Order(NamedTuple):
@@ -28,7 +31,7 @@ class Order(NamedTuple):
         path: of the request, here and at the model server.
         request: the body as the client sent it.
         body: the same for the model server.
-        headers: for the model server.
+        head: header lines for the model server.
     """
 
     target: Target
@@ -36,7 +39,7 @@ class Order(NamedTuple):
     path: str
     request: bytes
     body: bytes
-    headers: RawHeaders
+    head: bytes
 
 
 class Sink(Protocol):
@@ -70,13 +73,15 @@ class Question:
     """One request on its way through the replicas."""
 
     __slots__ = ("_connecting", "_endpoint", "_failure", "_link", "_order", "_paused", "_sink", "_target", "_tried",
-                 "_upstream")
+                 "_upstream", "data")
 
     def __init__(self, upstream: Upstream, order: Order, sink: Sink) -> None:
         self._upstream = upstream
         self._order = order
         self._target = order.target
         self._sink = sink
+        # A part of the body goes straight to whom it is for.
+        self.data = sink.data
         self._tried: set[str] = set()
         self._endpoint: Endpoint | None = None
         self._link: Link | None = None
@@ -86,14 +91,14 @@ class Question:
 
     def begin(self) -> None:
         """Ask the next replica; without one, say what was wrong with the last."""
-        balancer = self._upstream.balancer
-        endpoint = balancer.choose(self._target.endpoints, time.monotonic(), self._tried)
+        balancer, now = self._upstream.balancer, time.monotonic()
+        endpoint = balancer.choose(self._target.endpoints, now, self._tried)
         if endpoint is None:
             self._sink.failed(self._failure or errors.no_replica(self._target.route, self._target.label))
             return
         self._endpoint = endpoint
         self._tried.add(endpoint.url)
-        balancer.started(endpoint.url, time.monotonic())
+        balancer.started(endpoint.url, now)
         link = self._upstream.pool.take(endpoint.url)
         if link is not None:
             self._send(link)
@@ -137,10 +142,10 @@ class Question:
 
     def _send(self, link: Link) -> None:
         origin, order = origin_of(link.url), self._order
-        first_line = b"POST %b%b HTTP/1.1" % (origin.prefix, order.path.encode())
-        framing = (b"content-length", b"%d" % len(order.body))
         self._link = link
-        link.ask(render(first_line, [(b"host", origin.authority), *order.headers, framing]) + order.body, self)
+        link.ask(b"POST %b%b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+            origin.prefix, order.path.encode(), origin.authority, order.head, len(order.body), order.body
+        ), self)
         if self._paused:
             link.pause()
 
@@ -163,10 +168,6 @@ class Question:
         else:
             self._upstream.balancer.answered(endpoint.url)
         self._sink.head(status, fields)
-
-    def data(self, part: bytes) -> None:
-        """A part of its body."""
-        self._sink.data(part)
 
     def whole(self) -> None:
         """Its end."""

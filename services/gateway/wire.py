@@ -4,7 +4,8 @@ The parser (llhttp, strict) splits a stream into messages; here is what it leave
 on the way see different messages.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +15,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 # At most one of each: two of them are how requests are smuggled past one of two servers.
 _SINGLE = (b"content-length", b"transfer-encoding", b"host")
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_REASONS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 # What a header costs beside its bytes, as HTTP/2 counts it (RFC 9113, 6.5.2), so that many tiny ones cost, too.
 HEADER_OVERHEAD = 32
 
@@ -38,7 +39,7 @@ class RequestHead:
         self.headers = headers
         self.fields: Headers = dict(headers)
         self.http11 = http11
-        self.path = _path(target)
+        self.path = path_of(target)
 
     @property
     def query(self) -> bytes:
@@ -70,10 +71,12 @@ class RequestHead:
     def without_upgrade(self) -> bytes:
         """The head without the wish for another protocol, which is a client's to offer and a server's to ignore."""
         kept = [header for header in self.headers if header[0] not in (b"upgrade", b"connection", b"http2-settings")]
-        return render(b"%b %b HTTP/1.1" % (self.method, self.target), kept)
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.method, self.target, lines(kept))
 
 
-def _path(target: bytes) -> str:
+@lru_cache(maxsize=1024)
+def path_of(target: bytes) -> str:
+    """The path in a target, decoded."""
     raw, _, _ = target.partition(b"?")
     if not raw.startswith(b"/"):
         raw = urlsplit(raw).path or b"/"
@@ -81,22 +84,27 @@ def _path(target: bytes) -> str:
     return unquote(path) if "%" in path else path
 
 
-def render(first_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A head.
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Header lines.
 
     Raises:
         ValueError: a name or value would end its line, which is how headers are injected.
     """
-    lines = [first_line, *[b"%b: %b" % header for header in headers]]
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
+    each = [b"%b: %b\r\n" % header for header in headers]
+    block = b"".join(each)
+    if block.count(b"\n") != len(each) or block.count(b"\r") != len(each) or b"\0" in block:
         raise ValueError("a header holds a line end or NUL")
-    return head + b"\r\n\r\n"
+    return block
 
 
-def render_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The head of an answer."""
-    return render(b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"Status")), headers)
+def passed(fields: Headers, names: Sequence[bytes]) -> bytes:
+    """The lines of those headers that are there, as a parser read them: it lets no line end and no NUL through."""
+    return b"".join([b"%b: %b\r\n" % (name, fields[name]) for name in names if name in fields])
+
+
+def status_line(status: int) -> bytes:
+    """The first line of an answer."""
+    return _REASONS.get(status) or b"HTTP/1.1 %d Status\r\n" % status
 
 
 def chunk(data: bytes) -> bytes:

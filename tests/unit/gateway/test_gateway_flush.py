@@ -53,7 +53,7 @@ class Wire(asyncio.Transport):
 _ENDPOINT = Endpoint("replica", "http://replica")
 _TARGET = Target(route="r", label="r@1", upstream_model="r@1", role="stable", weight=10_000, effective_weight=10_000,
                  endpoints=(_ENDPOINT,))
-_ORDER = Order(target=_TARGET, unit=1, path="/v1/completions", request=b"{}", body=b"{}", headers=[])
+_ORDER = Order(target=_TARGET, unit=1, path="/v1/completions", request=b"{}", body=b"{}", head=b"")
 
 
 def on_loop(scenario: Callable[[Flusher], Coroutine[Any, Any, None]]) -> None:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from services.gateway.histogram import Histogram
 from services.gateway.metrics import RETIRED_KEPT, GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
+from services.gateway.series import Histogram
 from services.gateway.table import RouteTable, apply
 from tests.support.routes import canary, fact, loaded, ready, route, target
 

@@ -14,13 +14,19 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.gateway.load import KEY
-from tests.support.gateway_process import environment, write_table
+from benchmarks.gateway.load import KEY, SECRET
+from shared.api_keys import entry_yaml, new_key
+from shared.events import RouteCapture
+from tests.support.broker import start_tansu
+from tests.support.gateway_process import environment
 from tests.support.ports import free_port
-from tests.support.routes import loaded, route, target
+from tests.support.routes import canary, loaded
+from tests.support.topics import publish
 from tests.support.wait import eventually
 
 ENVIRONMENTS = Path(".venv-bench")
+# Share of the requests that become samples in Kafka.
+CAPTURED = 0.01
 PACKAGES = {"vllm-router": "vllm-router==0.1.17", "litellm": "litellm[proxy]==1.108.7"}
 
 
@@ -63,14 +69,23 @@ def install(name: str) -> Path:
 
 @contextmanager
 def gateway(stub: int, folder: Path, core: int) -> Iterator[Contender]:
-    """tuneloop's gateway, as it is in production but for Kafka."""
+    """tuneloop's gateway with all that it does: keys, a canary, metrics, feedback's memory, samples of 1 % to Kafka."""
     state = folder / "state"
     url = f"http://127.0.0.1:{stub}"
-    write_table(state, route("m", target("m@1", "stable", 10_000)), loaded("stub", url, "m@1"))
+    spec = canary("m", "m@1", "m@2", 1_000).model_copy(
+        update={"capture": RouteCapture(share=CAPTURED, max_bytes=65_536, redact=True)}
+    )
+    entry = new_key("bench", routes=frozenset("*"), requests_per_minute=1e9, burst=10**9, expires=None,
+                    random=lambda _: SECRET)[1]
+    keys = folder / "keys.yaml"
+    keys.write_text("keys:\n" + entry_yaml(entry))
     port = free_port()
     command = [sys.executable, "-m", "services.gateway"]
-    with _running(command, core, folder / "tuneloop.log", environment(state, port)) as process:
-        yield _ready(Contender("tuneloop", port, "m", process))
+    with start_tansu() as kafka:
+        publish(kafka, spec, loaded("stub", url, "m@1"), loaded("stub", url, "m@2"))
+        variables = environment(state, port, KAFKA_BOOTSTRAP=kafka, API_KEYS_FILE=str(keys))
+        with _running(command, core, folder / "tuneloop.log", variables) as process:
+            yield _ready(Contender("tuneloop", port, "m", process))
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import time
 from functools import partial
 from typing import cast
 
-KEY = "sk-bench"
-BODY = {"user": "u", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}
+SECRET = "b" * 43
+KEY = f"tl_bench_{SECRET}"
+BODY = {"messages": [{"role": "user", "content": "Where is my card? " * 8}]}
 
 
-def request(model: str, *, stream: bool) -> bytes:
+def request(model: str, user: str, *, stream: bool) -> bytes:
     """One HTTP request."""
-    body = json.dumps({**BODY, "model": model, "stream": stream}).encode()
+    body = json.dumps({**BODY, "user": user, "model": model, "stream": stream}).encode()
     lines = ("POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json",
              f"authorization: Bearer {KEY}", f"content-length: {len(body)}", "", "")
     return "\r\n".join(lines).encode() + body
@@ -21,8 +22,8 @@ def request(model: str, *, stream: bool) -> bytes:
 class Client(asyncio.Protocol):
     """One connection. Notes each latency in seconds, until `until` or until `budget` has no more requests."""
 
-    def __init__(self, run: "Run", done: asyncio.Future[None]) -> None:
-        self._run, self._done = run, done
+    def __init__(self, run: "Run", message: bytes, done: asyncio.Future[None]) -> None:
+        self._run, self._message, self._done = run, message, done
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,7 +53,7 @@ class Client(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._asked = time.perf_counter()
-        self._transport.write(self._run.message)
+        self._transport.write(self._message)
 
     def _fail(self, reason: str) -> None:
         self._done.set_exception(RuntimeError(f"not the answer that was expected: {reason}"))
@@ -62,8 +63,7 @@ class Client(asyncio.Protocol):
 class Run:
     """What the connections of one measurement share."""
 
-    def __init__(self, message: bytes, *, stream: bool, seconds: float, most: float) -> None:
-        self.message = message
+    def __init__(self, *, stream: bool, seconds: float, most: float) -> None:
         self.latencies: list[float] = []
         self.most = most
         self.until = time.perf_counter() + seconds
@@ -85,11 +85,15 @@ def _whole_document(answer: bytes) -> bool:
 async def load(
     port: int, model: str, *, stream: bool, connections: int, seconds: float = 3600, most: float = float("inf")
 ) -> list[float]:
-    """Latencies in seconds of all requests that `connections` made in `seconds`, or of the first `most`."""
+    """Latencies in seconds of all requests that `connections` made in `seconds`, or of the first `most`.
+
+    Each connection is another user's.
+    """
     loop = asyncio.get_running_loop()
-    run = Run(request(model, stream=stream), stream=stream, seconds=seconds, most=most)
+    run = Run(stream=stream, seconds=seconds, most=most)
     futures = [loop.create_future() for _ in range(connections)]
-    for future in futures:
-        await loop.create_connection(partial(Client, run, future), "127.0.0.1", port)
+    for number, future in enumerate(futures):
+        message = request(model, f"user-{number}", stream=stream)
+        await loop.create_connection(partial(Client, run, message, future), "127.0.0.1", port)
     await asyncio.gather(*futures)
     return run.latencies

@@ -8,20 +8,27 @@ import asyncio
 import json
 import os
 import sys
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
 EVENTS = 20
-_DOCUMENT = json.dumps({
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    """Without blanks, as vLLM writes it."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+_DOCUMENT = _json({
     "id": "cmpl-1", "object": "chat.completion", "created": 1, "model": "m@1",
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "card_arrival"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 40, "completion_tokens": 4, "total_tokens": 44},
-}).encode()
-_EVENT = b"data: " + json.dumps({
+})
+_EVENT = b"data: " + _json({
     "id": "cmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m@1",
     "choices": [{"index": 0, "delta": {"content": " token"}, "finish_reason": None}],
-}).encode() + b"\n\n"
+}) + b"\n\n"
 
 
 def _chunk(data: bytes) -> bytes:

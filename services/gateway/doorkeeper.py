@@ -113,7 +113,7 @@ class Doorkeeper:
         entry = self._ring.find(presented)
         if entry is None:
             raise errors.no_key() if not presented else errors.unknown_key()
-        if entry.expired(self._now()):
+        if entry.expires is not None and entry.expired(self._now()):
             self._count(entry.id, "expired")
             raise errors.expired_key(entry.id)
         wait = self._buckets[entry.id].take(self._clock())

@@ -46,8 +46,8 @@ class Exchange:
     """
 
     __slots__ = ("_begun", "_call", "_finished", "_kept", "_kept_left", "_max_response_bytes", "_meter",
-                 "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_refused", "_size", "_status",
-                 "_truncated", "_upstream_head", "_upstream_status", "_usage", "_wall")
+                 "_metrics", "_observer", "_order", "_over", "_parts", "_question", "_recorded", "_refused", "_size",
+                 "_status", "_truncated", "_upstream_head", "_upstream_status", "_usage", "_wall")
 
     def __init__(
         self, order: Order, call: Call, metrics: TargetMetrics, *, finished: Callable[[], None],
@@ -60,9 +60,9 @@ class Exchange:
         self._max_response_bytes = max_response_bytes
         self._observer = observer
         self._begun = time.perf_counter()
-        self._wall = time.time() if observer is not None else 0.0
+        self._wall = 0.0
         self._question: Question | None = None
-        self._over = self._truncated = self._refused = False
+        self._over = self._truncated = self._refused = self._recorded = False
         self._status: int | None = None
         self._upstream_status = 0
         self._upstream_head = b""
@@ -119,9 +119,8 @@ class Exchange:
         """A part of it."""
         if self._over:
             return
-        meter = self._meter
-        if meter is not None:
-            self._stream(meter, part)
+        if self._meter is not None:
+            self._stream(self._meter, part)
             return
         self._size += len(part)
         if self._size > self._max_response_bytes:
@@ -228,8 +227,16 @@ class Exchange:
             self._metrics.answers.given(refused=self._refused)
         finished, self._finished, self._question = self._finished, _nothing, None
         finished()
-        if self._observer is not None:
-            self._tell_observer(self._observer, outcome, error)
+        observer, status = self._observer, self._status
+        if observer is None:
+            return
+        try:
+            if status is not None:
+                observer.answered(self._call.identity, self._order.target)
+            if self._recorded:
+                observer.finished(self._record(outcome, error))
+        except Exception:
+            log.exception("the observer failed at the end of an exchange", request=self._call.identity)
 
     def _ours(self) -> bytes:
         return b"x-tuneloop-model-version: %b\r\n%b" % (self._order.target.label.encode(), self._call.mark)
@@ -250,15 +257,18 @@ class Exchange:
     def _ask_observer(self, observer: Observer) -> None:
         order = self._order
         try:
-            self._kept_left = observer.keep_bytes(self._call.identity, order.target, order.request)
+            wanted = observer.wants(self._call.identity, order.target, order.request)
         except Exception:
             log.exception("the observer failed at the beginning of an exchange", request=self._call.identity)
-        if self._kept_left > 0:
-            self._kept = []
+            return
+        if wanted is not None:
+            self._recorded = True
+            self._wall = time.time()
+            self._kept, self._kept_left = [] if wanted else None, wanted
 
-    def _tell_observer(self, observer: Observer, outcome: Outcome, error: str) -> None:
+    def _record(self, outcome: Outcome, error: str) -> Record:
         order = self._order
-        record = Record(
+        return Record(
             request_id=self._call.identity, unit=order.unit, route=order.target.route, target=order.target,
             path=order.path, request=order.request, status=self._status, outcome=outcome, error=error,
             started=self._wall, seconds=time.perf_counter() - self._begun,
@@ -266,7 +276,3 @@ class Exchange:
             usage=self._usage, response=None if self._kept is None else b"".join(self._kept),
             truncated=self._truncated,
         )
-        try:
-            observer.finished(record)
-        except Exception:
-            log.exception("the observer failed at the end of an exchange", request=self._call.identity)

@@ -1,8 +1,8 @@
 """Keys, samples, feedback and shadows: what hangs on the data path's two seams, wired in one place.
 
-`admission` looks at a request's headers, `keep_bytes` and `finished` see what became of it. Threads: one follows the
-file of keys, one publishes samples, one feedback, so that a flood of samples never delays a person's word; one compares
-answers with the format that was asked for.
+`admission` looks at a request's headers, `wants`, `answered` and `finished` see what became of it. Threads: one follows
+the file of keys, one publishes samples, one feedback, so that a flood of samples never delays a person's word; one
+compares answers with the format that was asked for.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ from shared.messaging.broker import KafkaSink
 
 # A feedback is small, and whoever sends it waits; so few of them wait at once.
 _FEEDBACK_QUEUE_BYTES = 8_388_608
+# Nobody waits for a sample.
+_SAMPLES_LINGER = 0.25
 
 
 class Features:
@@ -50,7 +52,7 @@ class Features:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._key_file: KeyFile | None = None
         self.admission = admission or self._admission(settings, metrics)
-        self._samples = _sender("samples", settings.kafka_bootstrap, settings.capture_queue_bytes)
+        self._samples = _sender("samples", settings.kafka_bootstrap, settings.capture_queue_bytes, _SAMPLES_LINGER)
         self._judgements = _sender("feedback", settings.kafka_bootstrap, _FEEDBACK_QUEUE_BYTES)
         self._answers = Answers(settings.feedback_memory)
         self._capture = Capture(
@@ -93,14 +95,17 @@ class Features:
 
     # The observer of exchanges.
 
-    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
+    def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         """An exchange begins."""
-        return max(self._capture.keep_bytes(request_id, target), self._checker.keep_bytes(request))
+        keep = max(self._capture.keep_bytes(request_id, target), self._checker.keep_bytes(request))
+        return keep if keep or self.shadow.follows(target.route) else None
+
+    def answered(self, request_id: str, target: Target) -> None:
+        """There is an answer to think something of."""
+        self._answers.give(request_id, target.route, target.label)
 
     def finished(self, record: Record) -> None:
         """It is over."""
-        if record.status is not None:
-            self._answers.give(record.request_id, record.route, record.target.label)
         self.shadow.consider(record)
         self._capture.take(record)
         self._checker.take(record)
@@ -122,5 +127,7 @@ class Features:
         return doorkeeper.admit
 
 
-def _sender(name: str, bootstrap: str, max_bytes: int) -> EventSender:
-    return EventSender(name, lambda: KafkaSink(bootstrap, f"gateway-{name}"), max_bytes=max_bytes)
+def _sender(name: str, bootstrap: str, max_bytes: int, linger_seconds: float = 0.0) -> EventSender:
+    return EventSender(
+        name, lambda: KafkaSink(bootstrap, f"gateway-{name}"), max_bytes=max_bytes, linger_seconds=linger_seconds
+    )

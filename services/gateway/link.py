@@ -12,6 +12,7 @@ from services.gateway.wire import HEADER_OVERHEAD
 
 _NEVER = float("inf")
 _HEAD_BYTES = 65_536
+_FRESH_SECONDS = 0.5
 
 
 class BrokenAnswerError(Exception):
@@ -76,8 +77,14 @@ class Link(asyncio.Protocol):
         self._headed = self._told = self._whole = self._keep = self._until_eof = self._skip = False
 
     def usable(self) -> bool:
-        """Whether a request may go out: nothing has come in, neither data nor an end."""
-        return not self._transport.is_closing() and not self._poll.poll(0)
+        """Whether a request may go out: nothing has come in, neither data nor an end.
+
+        No server closes a connection that it has just used, so the kernel is asked about older ones only.
+        """
+        if self._transport.is_closing():
+            return False
+        idle = self._idle_seconds - (self._wait_until - self._loop.time())
+        return idle < _FRESH_SECONDS or not self._poll.poll(0)
 
     def ask(self, message: bytes, receiver: Receiver) -> None:
         """Send a request; `receiver` hears of its answer."""

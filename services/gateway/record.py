@@ -44,10 +44,13 @@ class Record(NamedTuple):
 
 
 class Observer(Protocol):
-    """Told of every exchange, on the event loop: both methods return at once, and what they raise is logged."""
+    """Told of exchanges, on the event loop: every method returns at once, and what they raise is logged."""
 
-    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
-        """An exchange begins: how many bytes of its answer to keep for `finished`; usually 0."""
+    def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
+        """An exchange begins: how many bytes of its answer to keep for its record; None where none is wanted."""
+
+    def answered(self, request_id: str, target: Target) -> None:
+        """It is over, and the client got an answer, if only an error."""
 
     def finished(self, record: Record) -> None:
-        """It is over. Called exactly once for each exchange."""
+        """It is over, and its record was wanted. Called exactly once for each such exchange."""

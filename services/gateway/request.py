@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from services.gateway import codec, errors
@@ -54,10 +54,21 @@ def parse(raw: bytes) -> InferenceRequest:
     return InferenceRequest(route=route, user=user or "", document=document)
 
 
+def _ids(random: Callable[[int], bytes]) -> Iterator[str]:
+    """Ids of 128 random bits, of which many come from one system call."""
+    while True:
+        block = random(4096).hex()
+        for start in range(0, len(block), 32):
+            yield block[start : start + 32]
+
+
+_new_ids = _ids(os.urandom)
+
+
 def request_id(headers: Headers) -> str:
     """The client's ``x-request-id`` where it is a sane one, else a new id."""
     given = headers.get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    return given.decode() if given and _REQUEST_ID.fullmatch(given) else next(_new_ids)
 
 
 def unit_of(headers: Headers, user: str, fallback: str) -> str:

@@ -35,6 +35,7 @@ log = get_logger(__name__)
 
 _KEEPALIVE_SECONDS = 75
 _THREADS_SECONDS = 5.0
+_GC_THRESHOLD = 20_000
 
 
 class Gateway:
@@ -110,6 +111,8 @@ class Gateway:
         # What is there by now stays for good; a collector that looks through it delays requests for nothing.
         gc.collect()
         gc.freeze()
+        # Requests leave no circles behind, so to look for some after every few hundred objects finds nothing.
+        gc.set_threshold(_GC_THRESHOLD)
         try:
             await self.serve(listener, stop)
         finally:

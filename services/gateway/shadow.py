@@ -46,6 +46,11 @@ class Shadow:
         self._upstream = Upstream(self._pool, balancer, seconds)
         self.copies: set[_Copy] = set()
 
+    def follows(self, route: str) -> bool:
+        """Whether a shadow may want copies of a route's requests."""
+        found = self._plan().routes.get(route)
+        return found is not None and bool(found.shadows)
+
     def consider(self, record: Record) -> None:
         """A request went well: once its answer is on its way, send a copy to the shadows that draw it."""
         route = self._plan().routes.get(record.route)

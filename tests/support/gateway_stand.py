@@ -142,7 +142,11 @@ def running_stand(
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     stop = asyncio.Event()
-    loop.call_soon_threadsafe(gateway.use, table)
+
+    async def use() -> None:
+        gateway.use(table)
+
+    run(use())
     serving = asyncio.run_coroutine_threadsafe(gateway.serve(listener, stop), loop)
     try:
         yield Stand(gateway, port, loop)

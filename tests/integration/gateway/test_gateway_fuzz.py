@@ -37,8 +37,10 @@ class Recorder:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
+    def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         return 0
+
+    def answered(self, request_id: str, target: Target) -> None: ...
 
     def finished(self, record: Record) -> None:
         self.records.append(record)

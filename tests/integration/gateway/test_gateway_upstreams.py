@@ -91,8 +91,10 @@ class Recorder:
         self.records: list[Record] = []
         self._keep = keep
 
-    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
+    def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         return self._keep
+
+    def answered(self, request_id: str, target: Target) -> None: ...
 
     def finished(self, record: Record) -> None:
         self.records.append(record)
@@ -303,8 +305,11 @@ def test_a_client_that_leaves_is_recorded_once() -> None:
 class Broken(Recorder):
     """An observer with a mistake in each method."""
 
-    def keep_bytes(self, request_id: str, target: Target, request: bytes) -> int:
+    def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         raise ValueError("at the beginning")
+
+    def answered(self, request_id: str, target: Target) -> None:
+        raise ValueError("at the answer")
 
     def finished(self, record: Record) -> None:
         raise ValueError("at the end")

@@ -120,7 +120,7 @@ def test_exact_counts_of_every_guardrail_come_out_of_a_real_prometheus() -> None
 
         exporter.serve("base", ok=33, bad=1)
         exporter.serve("m@1", ok=7, bad=3)
-        exporter.metrics.target("m", "m@1").units.set(9)
+        exporter.metrics.target("m", "m@1").units.value = 9
         eventually(lambda: scraped(client, lambda v: v.get("base ok") == 133 and v["m@1 error"] == 3))
         for name, watcher in watchers.items():
             assert watcher.counts() == {"base": Counts(bad=1, total=34), "m@1": Counts(bad=3, total=10)}, name

@@ -32,6 +32,7 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m shared.docs.pipeline --check
 	$(PY) -m services.cli.docs --check
 	$(PY) docs/settings.py --check
+	$(PY) -m docs.chart --check
 
 unit: $(INSTALLED) ## Pure tests, under a minute.
 	$(PY) -m pytest tests/unit -q
@@ -53,6 +54,7 @@ generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m shared.docs.pipeline
 	$(PY) -m services.cli.docs
 	$(PY) docs/settings.py
+	$(PY) -m docs.chart
 
 bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
 	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)

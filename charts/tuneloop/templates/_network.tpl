@@ -1,0 +1,102 @@
+{{/* Rules of NetworkPolicies. */}}
+
+{{/* Pods of one part of this release, as a peer: (list $ "gateway"). */}}
+{{- define "tuneloop.peer" -}}
+- podSelector:
+    matchLabels: {{- include "tuneloop.selectorLabels" . | nindent 6 }}
+{{- end }}
+
+{{/* To what is outside of the release: one of networkPolicy.egress. */}}
+{{- define "tuneloop.egressTo" -}}
+- ports:
+  {{- range .ports }}
+    - {protocol: TCP, port: {{ int . }}}
+  {{- end }}
+  {{- with .to }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "tuneloop.egressToDns" -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+  {{- with .Values.networkPolicy.dns }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* Where a service goes: (list $ component). */}}
+{{- define "tuneloop.serviceEgress" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $egress := $root.Values.networkPolicy.egress -}}
+{{ include "tuneloop.egressToDns" $root }}
+{{ include "tuneloop.egressTo" $egress.kafka }}
+{{- if $component.s3 }}
+{{ include "tuneloop.egressTo" $egress.s3 }}
+{{- end }}
+{{- if $component.database }}
+{{ include "tuneloop.egressTo" $egress.database }}
+{{- end }}
+{{- if $component.launches }}
+{{ include "tuneloop.egressTo" $egress.kubernetes }}
+{{- end }}
+{{- if $root.Values.tracing.otlpEndpoint }}
+{{ include "tuneloop.egressTo" $egress.tracing }}
+{{- end }}
+{{- if eq $component.key "rollout" }}
+{{ include "tuneloop.egressTo" $egress.prometheus }}
+{{- end }}
+{{- if eq $component.key "gateway" }}
+- ports:
+    - {protocol: TCP, port: engine}
+  to: {{- include "tuneloop.gatewayTargets" $root | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/* Model servers: also those of other releases in this namespace, which a gateway serves as well. */}}
+{{- define "tuneloop.gatewayTargets" -}}
+- podSelector:
+    matchLabels:
+      app.kubernetes.io/part-of: tuneloop
+      app.kubernetes.io/component: serving
+{{- end }}
+
+{{/* Who reaches a service: (list $ component). */}}
+{{- define "tuneloop.serviceIngress" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $policy := $root.Values.networkPolicy -}}
+- ports:
+    - {protocol: TCP, port: http}
+    {{- if $component.stateful }}
+    - {protocol: TCP, port: engine}
+    {{- end }}
+  from:
+    {{- include "tuneloop.peer" (list $root "test") | nindent 4 }}
+    {{- with $policy.monitoring }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- /* The gateway's door for clients is the one for people, too. */}}
+{{- if and $policy.operators (ne $component.key "gateway") }}
+- ports:
+    - {protocol: TCP, port: http}
+  from: {{- toYaml $policy.operators | nindent 4 }}
+{{- end }}
+{{- if eq $component.key "gateway" }}
+- ports:
+    - {protocol: TCP, port: http}
+  {{- with $policy.gatewayClients }}
+  from: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- else if $component.stateful }}
+- ports:
+    - {protocol: TCP, port: engine}
+  from:
+    - podSelector:
+        matchLabels:
+          app.kubernetes.io/part-of: tuneloop
+          app.kubernetes.io/component: gateway
+{{- end }}
+{{- end }}

@@ -1,0 +1,50 @@
+{{/* The volumes of Deployments: the root file system is read-only, so what a service writes has a place of its own. */}}
+
+{{- define "tuneloop.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- if eq .key "dataIngest" }}
+- name: work
+{{- with .values.work }}
+{{- if .claim }}
+  ephemeral:
+    volumeClaimTemplate:
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with .storageClassName }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests: {storage: {{ .size }}}
+{{- else }}
+  emptyDir: {sizeLimit: {{ .size }}}
+{{- end }}
+{{- end }}
+{{- else if eq .key "gateway" }}
+# The last route table: a restarted container serves it while Kafka is away.
+- name: state
+  emptyDir: {sizeLimit: 64Mi}
+{{- if .values.apiKeys.existingSecret }}
+- name: api-keys
+  secret: {secretName: {{ .values.apiKeys.existingSecret }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- with .values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "tuneloop.volumeMounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if eq .key "dataIngest" }}
+- {name: work, mountPath: /work}
+{{- else if eq .key "gateway" }}
+- {name: state, mountPath: /state}
+{{- if .values.apiKeys.existingSecret }}
+- {name: api-keys, mountPath: /etc/tuneloop/api-keys, readOnly: true}
+{{- end }}
+{{- end }}
+{{- with .values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -2,15 +2,32 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from services.cli.client import Service
 from services.cli.demo import commands as demo
 from services.cli.demo.story import Setting
+from services.cli.local import control
 from services.cli.local.home import Home
+from services.cli.local.plan import Options
 from services.cli.local.processes import alive
+from services.cli.local.supervisor import Request
 from tests.support.wait import eventually
+
+
+@contextmanager
+def running_stack(folder: Path, options: Options) -> Iterator["Stack"]:
+    """A whole stack on ports of its own, gone at the end."""
+    home = Home(folder)
+    supervisor = control.up(home, Request(options, parent=os.getpid()), say=lambda _: None)
+    try:
+        yield Stack(home)
+    finally:
+        control.down(home)
+        supervisor.wait(30)
 
 
 class Stack:

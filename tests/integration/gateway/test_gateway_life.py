@@ -1,6 +1,7 @@
 """The gateway's life as a process: start with nothing else up, follow Kafka, end in order."""
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -11,12 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.events import RouteCapture, Topic
 from shared.messaging.topics import create_topics
 from tests.support.broker import start_tansu
 from tests.support.gateway_process import environment, running_gateway, running_model_server, write_table
 from tests.support.ports import free_port
 from tests.support.routes import BASE_MODEL, canary, loaded, ready, route
-from tests.support.topics import publish
+from tests.support.topics import events_on, publish
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
@@ -80,6 +82,32 @@ def test_kafka_changes_what_is_served_and_its_end_does_not(tmp_path: Path) -> No
         with running_gateway(tmp_path) as again:
             assert again.client.get("/v1/routes").json()["items"][0]["revision"] == 3
             assert again.chat("r", "say a").headers["x-tuneloop-model-version"] == "base"
+
+
+def test_a_full_disk_stops_neither_answers_nor_samples_nor_rollbacks(tmp_path: Path) -> None:
+    with running_model_server(BASE_MODEL, "r@1") as url, start_tansu() as bootstrap:
+        create_topics(bootstrap)
+        with running_gateway(tmp_path, KAFKA_BOOTSTRAP=bootstrap) as gateway:
+            labels = {"route": "r", "model_version": "r@1", "role": "candidate"}
+            captured = RouteCapture(share=1, max_bytes=4_096)
+            publish(bootstrap, canary("r", None, "r@1", 10_000, revision=1).model_copy(update={"capture": captured}),
+                    ready("one", url), loaded("one", url, "r@1"))
+            eventually(lambda: gateway.metric("route_weight", **labels) == 10_000, what="the canary")
+            eventually(lambda: _revision_on_disk(tmp_path) == 1, what="the table on disk")
+
+            # From now on the kernel lets this process write to no file, its log included.
+            no_bytes = (0, resource.RLIM_INFINITY)
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, no_bytes)
+            assert gateway.chat("r", "say a").headers["x-tuneloop-model-version"] == "r@1"
+            eventually(lambda: events_on(bootstrap, Topic.SAMPLES), what="the sample")
+            publish(bootstrap, canary("r", None, "r@1", 0, revision=2))
+            eventually(lambda: gateway.metric("route_weight", **labels) == 0, what="the rollback")
+            assert gateway.chat("r", "say a").headers["x-tuneloop-model-version"] == "base"
+            assert _revision_on_disk(tmp_path) == 1
+
+            room_again = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, room_again)
+            eventually(lambda: _revision_on_disk(tmp_path) == 2, timeout=30, what="the table on disk")
 
 
 def _revision_on_disk(state: Path) -> int:

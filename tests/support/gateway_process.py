@@ -89,13 +89,14 @@ def running_gateway(state_dir: Path, **settings: str) -> Iterator[GatewayProcess
 
 
 @contextmanager
-def running_model_server(*models: str) -> Iterator[str]:
-    """A model server that serves `models`; its URL."""
+def running_model_server(*models: str, certificate: Path | None = None) -> Iterator[str]:
+    """A model server that serves `models`; its URL. With a certificate and its key in one file it speaks TLS."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.model_server", str(port), *models], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "tests.support.model_server", str(port), *models], stderr=subprocess.DEVNULL,
+        env={**os.environ, **({"TEST_CERTIFICATE": str(certificate)} if certificate else {})},
     )
-    url = f"http://127.0.0.1:{port}"
+    url = f"http{'s' if certificate else ''}://127.0.0.1:{port}"
     try:
         eventually(lambda: _get(f"{url}/log").status_code == 200, what="the model server's start")
         yield url
@@ -119,7 +120,7 @@ def write_table(state_dir: Path, *payloads: Payload) -> None:
 
 def _get(url: str) -> httpx.Response:
     try:
-        return httpx.get(url, trust_env=False, timeout=5)
+        return httpx.get(url, trust_env=False, timeout=5, verify=False)  # noqa: S501 - a test's own server
     except httpx.TransportError as error:
         raise OSError(str(error)) from error
 

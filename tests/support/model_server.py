@@ -1,5 +1,7 @@
 """A small real model server for tests of the gateway: ``python -m tests.support.model_server PORT MODEL...``
 
+With a certificate and its key in TEST_CERTIFICATE, one file, it speaks TLS.
+
 Speaks OpenAI's API and does what the prompt says, so that one server shows every way in which an answer goes wrong. The
 last message's content (or the prompt) is an order: ``say a b`` answers the words; ``slow a b`` the same with 0.2 s
 before each; ``status 500`` answers that status; ``break`` dies in the middle of the answer; ``torn`` dies in the middle
@@ -9,6 +11,7 @@ answers; ``stall`` answers its words and then nothing. ``GET /log`` tells what w
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -127,7 +130,8 @@ def main() -> None:
         Route("/log", log),
     ])
     app.state.models = models
-    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="critical")
+    certificate = os.environ.get("TEST_CERTIFICATE")
+    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="critical", ssl_certfile=certificate)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ Keys are camelCase as in Kubernetes manifests; unknown keys are refused, so a ty
 import re
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
@@ -209,8 +209,8 @@ class RolloutStep(SpecPart):
     min_requests: int = Field(default=20, ge=1, description="requests answered by the candidate in this step")
 
 
-class Guardrail(SpecPart):
-    """A harm that must not happen, as bad events over a total. docs/rollouts.md says what each metric counts."""
+class Counted(SpecPart):
+    """Bad events over a total. docs/rollouts.md says what each metric counts."""
 
     metric: Literal[
         "errors", "latency", "time_to_first_token", "inter_token", "thumbs_down", "refusals", "invalid_output", "promql"
@@ -230,19 +230,9 @@ class Guardrail(SpecPart):
         description="for promql: where `total` is there and `bad` has no series, nothing bad happened; for exporters "
         "that make a series at its first event. A misspelt `bad` then never finds harm",
     )
-    margin: float = Field(
-        default=2.0, gt=1, description="safe when the candidate's bad rate is surely below this many times stable's..."
-    )
-    tolerable_rate: float = Field(
-        default=0.05, gt=0, lt=1, description="...or surely below this rate, whatever stable does"
-    )
-    hard_limit: float | None = Field(
-        default=0.5, gt=0, le=1, description="a bad share at which nothing needs proving, after `hardLimitRequests`"
-    )
-    hard_limit_requests: int = Field(default=20, ge=1, description="the candidate's requests before `hardLimit` acts")
 
     @model_validator(mode="after")
-    def _what_the_metric_needs(self) -> "Guardrail":
+    def _what_the_metric_needs(self) -> Self:
         timed = self.metric in ("latency", "time_to_first_token", "inter_token")
         if timed != (self.slo_seconds is not None):
             raise ValueError("sloSeconds is needed for latency, time_to_first_token and inter_token, and only there")
@@ -261,6 +251,35 @@ class Guardrail(SpecPart):
         if self.name is not None:
             return self.name
         return self.metric if self.slo_seconds is None else f"{self.metric}>{self.slo_seconds:g}s"
+
+
+class Guardrail(Counted):
+    """A harm that must not happen."""
+
+    margin: float = Field(
+        default=2.0, gt=1, description="safe when the candidate's bad rate is surely below this many times stable's..."
+    )
+    tolerable_rate: float = Field(
+        default=0.05, gt=0, lt=1, description="...or surely below this rate, whatever stable does"
+    )
+    hard_limit: float | None = Field(
+        default=0.5, gt=0, le=1, description="a bad share at which nothing needs proving, after `hardLimitRequests`"
+    )
+    hard_limit_requests: int = Field(default=20, ge=1, description="the candidate's requests before `hardLimit` acts")
+
+
+class AbTest(Counted):
+    """What decides an A/B test: which version has the better share of these events. Guardrails protect meanwhile.
+
+    The candidate wins when it is surely better by more than `minEffect`, and loses when it surely is not.
+    """
+
+    direction: Literal["lower", "higher"] = Field(
+        default="lower", description="which share is better; `higher` where `bad` counts what is wanted"
+    )
+    min_effect: float = Field(
+        default=0.0, ge=0, lt=1, description="the least difference of the shares that is worth it; 0.02 is 2 points"
+    )
 
 
 class RollbackWindow(SpecPart):
@@ -294,7 +313,13 @@ class RolloutPolicy(SpecPart):
         default_factory=lambda: [Guardrail(metric="errors")], min_length=1,
         description="each can roll back by itself; all must be safe before the next step",
     )
-    alpha: float = Field(default=0.05, gt=0, lt=1, description="bound on the chance to roll back a harmless version")
+    ab_test: AbTest | None = Field(
+        default=None, description="makes the rollout an A/B test, with its one step as the fixed split"
+    )
+    alpha: float = Field(
+        default=0.05, gt=0, lt=1,
+        description="bound on the chance to roll back a harmless version, and on that of a wrong answer of an A/B test",
+    )
     beta: float = Field(default=0.05, gt=0, lt=1, description="bound on the chance to pass a step at the margin")
     deadline: Duration = Field(default=timedelta(hours=2), description="of a whole rollout, from its first weight")
     load_deadline: Duration = Field(

@@ -12,7 +12,7 @@ from shared import gateway_metrics as gateway
 from shared.promql import selectors
 
 if TYPE_CHECKING:
-    from shared.pipeline import Guardrail, RolloutPolicy
+    from shared.pipeline import AbTest, Counted, Guardrail, RolloutPolicy
 
 _BOUNDS = {
     "latency": gateway.DURATION_BOUNDS, "time_to_first_token": gateway.FIRST_TOKEN_BOUNDS,
@@ -31,6 +31,21 @@ def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
             yield path, f"{guardrail.called} is guarded twice, also by guardrails.{first}; remove one of them"
         for key, problem in _guardrail(guardrail):
             yield f"{path}.{key}", problem
+    if policy.ab_test is not None:
+        yield from _ab_test(policy, policy.ab_test)
+
+
+def _ab_test(policy: "RolloutPolicy", test: "AbTest") -> Iterator[tuple[str, str]]:
+    for key, problem in _counted(test):
+        yield f"abTest.{key}", problem
+    if len(policy.steps) != 1:
+        yield "steps", ("an A/B test has one fixed split; give exactly one step, such as "
+                        "[{weight: 50, minDuration: 1d, minRequests: 1000}]")
+    elif policy.steps[0].weight >= 100:
+        yield "steps.0.weight", "100 leaves nobody with stable to compare with; take 50 for the quickest answer"
+    twin = next((guardrail for guardrail in policy.guardrails if guardrail.called == test.called), None)
+    if twin is not None and (twin.bad, twin.total) != (test.bad, test.total):
+        yield "abTest.name", f"a guardrail is called {test.called} too, and counts something else; rename one of them"
 
 
 def _interval(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
@@ -39,23 +54,27 @@ def _interval(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
 
 
 def _guardrail(guardrail: "Guardrail") -> Iterator[tuple[str, str]]:
-    bounds = _BOUNDS.get(guardrail.metric, ())
-    if bounds and guardrail.slo_seconds not in bounds:
-        yield "sloSeconds", (
-            f"{guardrail.slo_seconds:g} is no bucket of the gateway's histogram, so nobody counts what is slower; "
-            f"take one of {', '.join(f'{bound:g}' for bound in bounds)}"
-        )
+    yield from _counted(guardrail)
     if guardrail.hard_limit is not None and guardrail.hard_limit <= guardrail.tolerable_rate:
         yield "hardLimit", (
             f"{guardrail.hard_limit:g} would roll back what tolerableRate ({guardrail.tolerable_rate:g}) calls "
             "tolerable; raise it above that, or write null for none"
         )
-    if guardrail.metric != "promql":
+
+
+def _counted(what: "Counted") -> Iterator[tuple[str, str]]:
+    bounds = _BOUNDS.get(what.metric, ())
+    if bounds and what.slo_seconds not in bounds:
+        yield "sloSeconds", (
+            f"{what.slo_seconds:g} is no bucket of the gateway's histogram, so nobody counts what is slower; "
+            f"take one of {', '.join(f'{bound:g}' for bound in bounds)}"
+        )
+    if what.metric != "promql":
         return
-    for key, text in (("bad", guardrail.bad), ("total", guardrail.total)):
+    for key, text in (("bad", what.bad), ("total", what.total)):
         try:
             selectors(text or "")
         except ValueError as error:
             yield key, str(error)
-    if guardrail.bad == guardrail.total:
+    if what.bad == what.total:
         yield "bad", "it is the same as total, so every event would be bad"

@@ -18,7 +18,7 @@ def plan(answer: Item, policy: RolloutPolicy, source: str) -> RenderableType:
     traffic, candidates = answer["traffic"], answer["candidates"]
     stable = ", ".join(dict.fromkeys(f"{percent(c['stable_bad_rate'])} ({c['guardrail']})" for c in candidates))
     facts = pairs({
-        "policy": source, "steps": _steps(policy),
+        "policy": source, "steps": _steps(policy), "A/B test": _test(policy),
         "deadline": f"{_time(policy.deadline.total_seconds())}, then {policy.on_insufficient_evidence}",
         "traffic": f"{traffic['requests_per_minute']:g} requests/min; stable is bad in {stable}",
         "simulated": f"{_runs(candidates)} with the controller's own code; in brackets the Monte-Carlo error at 95 %",
@@ -45,9 +45,9 @@ def _lines(candidates: Sequence[Item]) -> list[dict[str, Any]]:
 
 
 def _advice(answer: Item, policy: RolloutPolicy) -> list[Text]:
-    """What would help a candidate that is as good as stable, where too few are promoted."""
-    good = next((c for c in answer["candidates"] if c["candidate_bad_rate"] <= c["stable_bad_rate"]), None)
-    if good is None or good["ends"]["promoted"]["share"] >= 0.9:
+    """What would help good candidates, where too few are promoted."""
+    good = next(c for c in answer["candidates"] if c["name"] == "good")
+    if good["ends"]["promoted"]["share"] >= 0.9:
         return []
     return [Text(f"\n{shortfall(good, answer['traffic'], policy)}", style="yellow")]
 
@@ -56,11 +56,20 @@ def shortfall(good: Item, traffic: Item, policy: RolloutPolicy) -> str:
     """In a sentence or two: how few good candidates are promoted in time, and what would help."""
     needed = good["promoted_90_seconds"]
     longer = "four times as long is not enough" if needed is None else f"it takes {_time(needed)}"
+    rates = f"{good['guardrail']}: {percent(good['candidate_bad_rate'])}, stable {percent(good['stable_bad_rate'])}"
     return (
-        f"At {traffic['requests_per_minute']:g} requests/min {_chance(good['ends']['promoted'])} of the candidates as "
-        f"good as stable ({percent(good['stable_bad_rate'])} bad) are promoted by the deadline of "
-        f"{_time(policy.deadline.total_seconds())}; for nine of ten of them {longer}. What helps: a longer deadline, "
-        f"larger weights, a larger tolerableRate or margin, a lower minRequests or minDuration."
+        f"At {traffic['requests_per_minute']:g} requests/min {_chance(good['ends']['promoted'])} of good candidates "
+        f"({rates}) are promoted by the deadline of {_time(policy.deadline.total_seconds())}; for nine of ten of them "
+        f"{longer}. What helps: a longer deadline, larger weights, a larger tolerableRate or margin, a lower "
+        "minRequests or minDuration."
+    )
+
+
+def _test(policy: RolloutPolicy) -> str:
+    test = policy.ab_test
+    return "" if test is None else (
+        f"{test.called}: better is {test.direction} by more than {100 * test.min_effect:g} points, "
+        "with every guardrail safe"
     )
 
 

@@ -46,7 +46,36 @@ def rollout(item: Item, now: datetime) -> RenderableType:
         "exposed for": "" if item["seconds_exposed"] is None else words.duration(item["seconds_exposed"]),
     })
     bar = ProgressBar(total=10_000, completed=item["weight"], width=60)
-    return Group(facts, bar, Text(), guardrails(item["guardrails"]))
+    tested = [Text(), ab_test(item["ab_test"])] if item["ab_test"] else []
+    return Group(facts, bar, Text(), guardrails(item["guardrails"]), *tested)
+
+
+def ab_test(item: Item) -> RenderableType:
+    """Each variant's counts and latency, and the effect with its interval."""
+    sure = f"{100 * (1 - item['alpha']):g} %"
+    variants = rows([{"role": role, "counts": item[role], "latency": item["latency"].get(role, [])}
+                     for role in ("stable", "candidate")], {
+        f"A/B TEST: {item['metric'].upper()}": lambda i: i["role"],
+        "EVENTS": lambda i: _counts(i["counts"]),
+        f"LATENCY (SURELY, AT {sure})": lambda i: ", ".join(_quantile(one) for one in i["latency"]) or "-",
+    }, empty="")
+    effect = item["effect"]
+    estimate = "unknown" if effect["estimate"] is None else points(effect["estimate"])
+    return Group(variants, Text.assemble(
+        f"effect: the candidate is better by {estimate} points, surely ({sure}, at all times) between "
+        f"{points(effect['low'])} and {points(effect['high'])}; decided beyond {points(item['min_effect'])}: ",
+        words.state(item["verdict"]),
+    ))
+
+
+def points(share: float) -> str:
+    """A difference of shares: +1.2."""
+    return f"{100 * share:+.2g}" if abs(share) < 0.1 else f"{100 * share:+.0f}"
+
+
+def _quantile(item: Item) -> str:
+    high = "more" if item["high"] is None else f"{item['high']:g}s"
+    return f"p{100 * item['level']:g} {item['low']:g}s to {high}"
 
 
 def guardrails(items: list[Item]) -> RenderableType:
@@ -90,16 +119,24 @@ def decisions(answer: Item) -> RenderableType:
         "STEP": lambda i: words.number(i["step"]),
         "WEIGHT": lambda i: words.share(i["weight"]),
         "BY": lambda i: i["by"] or "controller",
-        "EVIDENCE": lambda i: "\n".join(_told(name, numbers) for name, numbers in i["evidence"].items()),
+        "EVIDENCE": _evidences,
         "WHY": lambda i: i["reason"] or "-",
     }, empty="no decisions yet")
 
 
+def _evidences(item: Item) -> str:
+    return "\n".join(_told(name, numbers) for name, numbers in item["evidence"].items())
+
+
 def _told(name: str, numbers: Item) -> str:
-    """What one guardrail had counted and shown when a decision was taken."""
+    """What one guardrail, or the A/B test, had counted and shown when a decision was taken."""
+    counts = (f"{name}: {numbers['candidate_bad']:g}/{numbers['candidate_total']:g} against "
+              f"{numbers['stable_bad']:g}/{numbers['stable_total']:g}")
+    if "effect" in numbers:
+        return (f"{counts}, better by {points(numbers['effect'])} points ({points(numbers['effect_low'])} to "
+                f"{points(numbers['effect_high'])}, decided beyond {points(numbers['min_effect'])})")
     return (
-        f"{name}: {numbers['candidate_bad']:g}/{numbers['candidate_total']:g} against {numbers['stable_bad']:g}/"
-        f"{numbers['stable_total']:g}, harm {_evidence(numbers['e_harm'], numbers['harm_threshold'])}, "
+        f"{counts}, harm {_evidence(numbers['e_harm'], numbers['harm_threshold'])}, "
         f"safe {_evidence(numbers['e_safe'], numbers['safe_threshold'])}"
     )
 
@@ -111,6 +148,5 @@ def turns(decisions: list[Item]) -> RenderableType:
         "DECISION": lambda i: i["action"],
         "RULE": lambda i: i["rule"],
         "WEIGHT": lambda i: words.share(i["weight"]),
-        "CANDIDATE AGAINST STABLE, E-VALUES / THRESHOLDS":
-            lambda i: "\n".join(_told(name, numbers) for name, numbers in i["evidence"].items()),
+        "CANDIDATE AGAINST STABLE, E-VALUES / THRESHOLDS": _evidences,
     }, empty="no decisions yet")

@@ -15,11 +15,12 @@ effects are carried out in the transaction that stores the new state, so a crash
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from services.rollout.evidence import absorb, harm, missing, progress, unproven
+from services.rollout.evidence import absorb, favours_stable, harm, missing, progress, tested, unproven
 from services.rollout.guardrails import name_of
 from services.rollout.state import (
     FULL_WEIGHT,
     TERMINAL,
+    AbTestState,
     Announce,
     Answer,
     Command,
@@ -48,7 +49,8 @@ Rule = Callable[[RolloutState, Observation, datetime, RolloutPolicy], Outcome | 
 def new_state(now: datetime, policy: RolloutPolicy) -> RolloutState:
     """A rollout that waits for its route."""
     guardrails = {name_of(guardrail): GuardrailState() for guardrail in policy.guardrails}
-    return RolloutState(since=now, reason="waiting for the route", guardrails=guardrails)
+    test = AbTestState() if policy.ab_test else None
+    return RolloutState(since=now, reason="waiting for the route", guardrails=guardrails, ab_test=test)
 
 
 def step(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome:
@@ -208,12 +210,22 @@ def _stage(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     return state.model_copy(update={"reason": waiting}), [Record("hold", "loading", waiting)]
 
 
+def _lose(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    """An A/B test may end with the answer that the candidate is not worth it; that is no harm, and no failure."""
+    if state.phase != "progressing" or not favours_stable(state, policy):
+        return None
+    return _abort(state, now, "ab_test", f"the A/B test favoured stable: {tested(state, policy)}")
+
+
 def _progress(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
     if state.phase != "progressing":
         return None
     doubts = [*missing(state), *unproven(state, policy)]
     if not doubts and state.step == len(policy.steps):
-        return _promote(state, now, "evidence", f"every guardrail is safe after all {state.step} steps")
+        rule, why = "evidence", f"every guardrail is safe after all {state.step} steps"
+        if policy.ab_test is not None:
+            rule, why = "ab_test", f"the A/B test favoured the candidate: {tested(state, policy)}"
+        return _promote(state, now, rule, why)
     if not doubts:
         return _enter_step(state, state.step + 1, now, policy, f"every guardrail is safe at step {state.step}",
                            rule="evidence")
@@ -271,7 +283,7 @@ def _stay_paused(state: RolloutState, _: Observation, __: datetime, ___: Rollout
 RULES: tuple[Rule, ...] = (
     _finish_abort, _abort_command, _superseded, _cannot_serve, _harm,
     _wait_for_route, _pause_command, _resume_command, _promote_command,
-    _stage, _progress, _finish_promotion, _stay_paused,
+    _stage, _lose, _progress, _finish_promotion, _stay_paused,
 )
 
 

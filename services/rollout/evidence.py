@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from services.rollout import abtest
 from services.rollout.analysis import Counts
 from services.rollout.counts import InconsistentCountersError, Reading, increments
 from services.rollout.guardrails import NoData, bounds_of, counts_requests, name_of
-from services.rollout.state import GuardrailState, Observation, RolloutState, Verdict
+from services.rollout.state import AbTestState, GuardrailState, Observation, RolloutState, Verdict
 from shared.pipeline import Guardrail, RolloutPolicy
 
 
@@ -48,14 +49,41 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
             guardrails[name] = guardrails[name].model_copy(update={"verdict": "no_data"})
         else:
             guardrails[name] = result.model_copy(update={"verdict": _verdict(result, guardrail, policy)})
+    test = _tested(state, seen, policy, blind)
     seconds = state.step_seconds
     if state.phase == "progressing" and not blind and state.looked_at is not None:
         # A controller that was away for an hour has not watched for an hour.
         seconds += min(now - state.looked_at, 2 * policy.interval, key=timedelta.total_seconds).total_seconds()
     return state.model_copy(update={
-        "guardrails": guardrails, "blind": blind, "step_seconds": seconds, "looked_at": now,
+        "guardrails": guardrails, "ab_test": test, "blind": blind, "step_seconds": seconds, "looked_at": now,
         "users": state.users if seen.users is None else seen.users,
     })
+
+
+def _exposed(state: RolloutState) -> bool:
+    return state.weight > 0 and state.phase in ("progressing", "paused")
+
+
+def _tested(
+    state: RolloutState, seen: Observation, policy: RolloutPolicy, blind: dict[str, str]
+) -> AbTestState | None:
+    """The A/B test after this look; why it has no data goes to `blind`."""
+    test, before = policy.ab_test, state.ab_test
+    if test is None or before is None:
+        return before
+    reading = seen.readings.get(test.called)
+    result: AbTestState | NoData
+    if reading is None:
+        result = NoData("unread", "it was not read")
+    elif isinstance(reading, NoData):
+        result = reading
+    else:
+        result = abtest.counted(abtest.timed(before, seen, exposed=_exposed(state)), reading, seen,
+                                exposed=_exposed(state))
+    if isinstance(result, NoData):
+        blind[test.called] = result.reason
+        return before.model_copy(update={"verdict": "no_data"})
+    return result.model_copy(update={"verdict": abtest.verdict(abtest.effect(result, test, policy.alpha), test)})
 
 
 def _counted(
@@ -66,7 +94,7 @@ def _counted(
     except InconsistentCountersError as error:
         return NoData("inconsistent", str(error))
     after = before.model_copy(update={"counters": counters})
-    if state.weight == 0 or state.phase not in ("progressing", "paused"):
+    if not _exposed(state):
         return after
     stable, candidate = counts.get(seen.stable, Counts()), counts.get(seen.candidate, Counts())
     evidence = before.evidence.updated(stable, candidate, bounds_of(guardrail))
@@ -109,8 +137,8 @@ def missing(state: RolloutState) -> list[str]:
     return [f"no data for {' and '.join(names)} because {reason}" for reason, names in reasons.items()]
 
 
-def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
-    """What the current step still lacks before the next may begin, beside data."""
+def unwatched(state: RolloutState, policy: RolloutPolicy) -> list[str]:
+    """What the current step lacks in time and requests."""
     current = policy.steps[state.step - 1]
     lacking = []
     if state.step_seconds < current.min_duration.total_seconds():
@@ -118,11 +146,31 @@ def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     requests = _requests(state, policy)
     if requests < current.min_requests:
         lacking.append(f"{requests} of {current.min_requests} requests")
+    return lacking
+
+
+def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
+    """What the current step still lacks before the next may begin, beside data."""
+    lacking = unwatched(state, policy)
     for name, guardrail in state.guardrails.items():
         if guardrail.verdict == "undecided":
             lacking.append(f"{name} is undecided: {_numbers(guardrail)}, e-value {guardrail.evidence.e_safe:.3g}, "
                            f"safe at {safe_threshold(policy):g}")
+    if policy.ab_test is not None and state.ab_test is not None and state.ab_test.verdict != "candidate":
+        lacking.append(f"the A/B test is undecided: {tested(state, policy)}")
     return lacking
+
+
+def tested(state: RolloutState, policy: RolloutPolicy) -> str:
+    """The A/B test's counts and effect in words; empty where there is none."""
+    test, mine = policy.ab_test, state.ab_test
+    return "" if test is None or mine is None else abtest.numbers(mine, abtest.effect(mine, test, policy.alpha), test)
+
+
+def favours_stable(state: RolloutState, policy: RolloutPolicy) -> bool:
+    """Whether the A/B test has been lost, after all the time and requests that it must have."""
+    lost = state.ab_test is not None and state.ab_test.verdict == "stable"
+    return lost and not missing(state) and not unwatched(state, policy)
 
 
 def _requests(state: RolloutState, policy: RolloutPolicy) -> int:
@@ -137,15 +185,17 @@ def progress(state: RolloutState, policy: RolloutPolicy) -> str:
 
 
 def summary(state: RolloutState, policy: RolloutPolicy) -> dict[str, dict[str, float | str]]:
-    """All numbers of the last look per guardrail, as stored with each decision."""
-    return {
+    """All numbers of the last look per guardrail, and of the A/B test, as stored with each decision."""
+    test, mine = policy.ab_test, state.ab_test
+    compared = {} if test is None or mine is None else {f"A/B {test.called}": abtest.summary(mine, test, policy.alpha)}
+    return compared | {
         name: {
-            "stable_bad": mine.evidence.stable.bad, "stable_total": mine.evidence.stable.total,
-            "candidate_bad": mine.evidence.candidate.bad, "candidate_total": mine.evidence.candidate.total,
-            "e_harm": mine.evidence.e_harm, "harm_threshold": harm_threshold(policy),
-            "e_safe": mine.evidence.e_safe, "safe_threshold": safe_threshold(policy), "verdict": mine.verdict,
+            "stable_bad": guarded.evidence.stable.bad, "stable_total": guarded.evidence.stable.total,
+            "candidate_bad": guarded.evidence.candidate.bad, "candidate_total": guarded.evidence.candidate.total,
+            "e_harm": guarded.evidence.e_harm, "harm_threshold": harm_threshold(policy),
+            "e_safe": guarded.evidence.e_safe, "safe_threshold": safe_threshold(policy), "verdict": guarded.verdict,
         }
-        for name, mine in state.guardrails.items()
+        for name, guarded in state.guardrails.items()
     }
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 from services.rollout.analysis import Bounds
 from services.rollout.counts import Reading
 from shared import gateway_metrics as gateway
-from shared.pipeline import Guardrail
+from shared.pipeline import Counted, Guardrail, RolloutPolicy
 from shared.promql import fill, selectors
 
 
@@ -100,9 +100,16 @@ _STABLE_MAY_LACK = frozenset({"empty", "stale"})
 _OWN_LABELS = frozenset({"job", "instance", "route", "model_version"})
 
 
-def name_of(guardrail: Guardrail) -> str:
+def name_of(guardrail: Counted) -> str:
     """How people and metrics call it: ``errors``, ``latency>0.5s``, or its own name."""
     return guardrail.called
+
+
+def counted_in(policy: RolloutPolicy) -> list[Counted]:
+    """All that a policy wants counted, each once: what decides its A/B test may be guarded as well."""
+    if policy.ab_test is None or policy.ab_test.called in {guardrail.called for guardrail in policy.guardrails}:
+        return [*policy.guardrails]
+    return [*policy.guardrails, policy.ab_test]
 
 
 def bounds_of(guardrail: Guardrail) -> Bounds:
@@ -110,12 +117,12 @@ def bounds_of(guardrail: Guardrail) -> Bounds:
     return Bounds(margin=guardrail.margin, tolerable=guardrail.tolerable_rate)
 
 
-def counts_requests(guardrail: Guardrail) -> bool:
+def counts_requests(guardrail: Counted) -> bool:
     """Whether its total is the version's requests."""
     return guardrail.metric in _OF_REQUESTS
 
 
-def queries_of(guardrail: Guardrail, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
+def queries_of(guardrail: Counted, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
     """What to ask for all that it needs, of both versions."""
     if guardrail.metric == "promql":
         of_stable = _promql(guardrail, route, stable, _STABLE_MAY_LACK)
@@ -126,7 +133,7 @@ def queries_of(guardrail: Guardrail, route: str, stable: str, candidate: str) ->
     return (Query(f'{cells.name}{{route="{route}",{cells.label}=~"{"|".join((*cells.good, *cells.bad))}"}}'),)
 
 
-def _promql(guardrail: Guardrail, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:
+def _promql(guardrail: Counted, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:
     """Of one version. Total first: where it is missing, nothing else is asked."""
     no_bad_yet = frozenset({"empty"} if guardrail.missing_bad_is_zero else ())
     totals = [Query(fill(selector, route=route, version=version), version, "total", may_lack)
@@ -136,7 +143,7 @@ def _promql(guardrail: Guardrail, route: str, version: str, may_lack: frozenset[
     return (*totals, *bads)
 
 
-def readings_of(guardrail: Guardrail, found: Found, candidate: str) -> tuple[Reading, ...] | NoData:
+def readings_of(guardrail: Counted, found: Found, candidate: str) -> tuple[Reading, ...] | NoData:
     """The samples as readings of counters, or why they are no data.
 
     Args:
@@ -181,7 +188,7 @@ def _cells(cells: _Cells, found: Found) -> tuple[Reading, ...]:
     return tuple(readings)
 
 
-def _buckets(guardrail: Guardrail, found: Found) -> tuple[Reading, ...]:
+def _buckets(guardrail: Counted, found: Found) -> tuple[Reading, ...]:
     """All requests, less those within the SLO."""
     slo = guardrail.slo_seconds
     bounds = [(sample, _bound(sample)) for _, samples in found for sample in samples]
@@ -199,7 +206,7 @@ def _buckets(guardrail: Guardrail, found: Found) -> tuple[Reading, ...]:
     )
 
 
-def _summed(guardrail: Guardrail, found: Found) -> tuple[Reading, ...]:
+def _summed(guardrail: Counted, found: Found) -> tuple[Reading, ...]:
     parts: dict[str, set[str]] = {}
     readings = []
     for query, samples in found:

@@ -4,6 +4,7 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge
 
+from services.rollout.abtest import effect
 from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.models import Rollout
 from services.rollout.state import Record, RolloutState
@@ -14,6 +15,7 @@ WEIGHT = Gauge("tuneloop_rollout_weight", "The candidate's share of the route, b
 PHASE = Gauge("tuneloop_rollout_phase", "1 for the phase that the route's newest rollout is in", ["route", "phase"])
 E_VALUE = Gauge("tuneloop_rollout_e_value", "Evidence for harm, and for safety", ["route", "guardrail", "kind"])
 THRESHOLD = Gauge("tuneloop_rollout_threshold", "The e-value that decides", ["route", "guardrail", "kind"])
+AB_EFFECT = Gauge("tuneloop_rollout_ab_effect", "By how much an A/B test's candidate is better", ["route", "bound"])
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
 
 
@@ -29,6 +31,10 @@ def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy) -> None:
         E_VALUE.labels(row.route, name, "safe").set(guardrail.evidence.e_safe)
         THRESHOLD.labels(row.route, name, "harm").set(harm_threshold(policy))
         THRESHOLD.labels(row.route, name, "safe").set(safe_threshold(policy))
+    if policy.ab_test is not None and state.ab_test is not None:
+        found = effect(state.ab_test, policy.ab_test, policy.alpha)
+        for bound, value in (("low", found.low), ("high", found.high), ("estimate", found.estimate or 0.0)):
+            AB_EFFECT.labels(row.route, bound).set(value)
 
 
 def decided(row: Rollout, record: Record) -> None:

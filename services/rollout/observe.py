@@ -12,15 +12,16 @@ from typing import Protocol, cast
 from sqlalchemy import Engine, and_, or_
 from sqlmodel import Session, col, select
 
+from services.rollout.abtest import latency_readings
 from services.rollout.counts import Reading
-from services.rollout.guardrails import NoData, Query, Sample, name_of, queries_of, readings_of
+from services.rollout.guardrails import NoData, Query, Sample, counted_in, name_of, queries_of, readings_of
 from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route
 from services.rollout.state import ACTIVE, Command, Loading, Observation, RolloutState, Verb
 from shared.db import reading
 from shared.errors import TemporaryError
 from shared.events import ModelRef
-from shared.gateway_metrics import UNITS
-from shared.pipeline import Guardrail, RolloutPolicy
+from shared.gateway_metrics import DURATION, UNITS
+from shared.pipeline import Counted, RolloutPolicy
 
 # How the gateway's metrics call the bare base model.
 BASE = "base"
@@ -57,6 +58,7 @@ def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutSt
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
         users=_users(samples, rollout, now) if exposed else None,
+        latencies=_latencies(samples, rollout, now) if exposed and state.ab_test is not None else (),
     )
 
 
@@ -64,28 +66,34 @@ def _readings(
     samples: Samples, rollout: Rollout, stable: str, now: datetime
 ) -> dict[str, tuple[Reading, ...] | NoData]:
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
-    guardrails = RolloutPolicy.model_validate(rollout.policy).guardrails
-    for guardrail in guardrails:
-        found = read(samples, guardrail, now, route=rollout.route, stable=stable, candidate=rollout.model_version)
-        readings[name_of(guardrail)] = found
+    wanted = counted_in(RolloutPolicy.model_validate(rollout.policy))
+    for counted in wanted:
+        found = read(samples, counted, now, route=rollout.route, stable=stable, candidate=rollout.model_version)
+        readings[name_of(counted)] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
             # The next query would only wait as long again.
-            return {**{name_of(other): found for other in guardrails}, **readings}
+            return {**{name_of(other): found for other in wanted}, **readings}
     return readings
 
 
 def read(
-    samples: Samples, guardrail: Guardrail, now: datetime, *, route: str, stable: str, candidate: str
+    samples: Samples, counted: Counted, now: datetime, *, route: str, stable: str, candidate: str
 ) -> tuple[Reading, ...] | NoData:
-    """The counters of one guardrail, or why there are none."""
+    """The counters of a guardrail or of an A/B test, or why there are none."""
     found: list[tuple[Query, Sequence[Sample]]] = []
-    for query in queries_of(guardrail, route, stable, candidate):
+    for query in queries_of(counted, route, stable, candidate):
         answer = samples.newest(query.selector, now)
         if not isinstance(answer, NoData):
             found.append((query, answer))
         elif answer.kind not in query.may_lack:
             return answer
-    return readings_of(guardrail, found, candidate)
+    return readings_of(counted, found, candidate)
+
+
+def _latencies(samples: Samples, rollout: Rollout, now: datetime) -> tuple[Reading, ...]:
+    """Of all versions of the route; nothing where there are none, because nothing hangs on them."""
+    found = samples.newest(f'{DURATION}_bucket{{route="{rollout.route}"}}', now)
+    return () if isinstance(found, NoData) else latency_readings(found)
 
 
 def _users(samples: Samples, rollout: Rollout, now: datetime) -> int | None:

@@ -22,6 +22,7 @@ FULL_WEIGHT = 10_000
 
 Verb = Literal["pause", "resume", "promote", "abort"]
 Verdict = Literal["harmful", "safe", "undecided", "no_data"]
+AbVerdict = Literal["candidate", "stable", "undecided", "no_data"]
 
 
 class _Stored(BaseModel):
@@ -48,6 +49,26 @@ class GuardrailState(_Stored):
         return self.model_copy(update={"in_step": Counts()})
 
 
+class AbTestState(_Stored):
+    """What decides an A/B test.
+
+    Attributes:
+        stable: counts since the test began.
+        candidate: the same of the candidate.
+        counters: the last raw value of each counter series, by target and series.
+        buckets: answers by latency since the test began, by version's role and upper bound; for display only.
+        bucket_counters: the last raw values of those.
+        verdict: whom the last look favoured.
+    """
+
+    stable: Counts = Counts()
+    candidate: Counts = Counts()
+    counters: dict[str, dict[str, float]] = {}
+    buckets: dict[str, dict[str, int]] = {}
+    bucket_counters: dict[str, dict[str, float]] = {}
+    verdict: AbVerdict = "no_data"
+
+
 class RolloutState(_Stored):
     """Everything that a rollout knows about itself.
 
@@ -67,7 +88,8 @@ class RolloutState(_Stored):
         users: distinct units that got the candidate, the last known number; None where never known.
         direct: it is promoted as soon as it is loaded: a version inside the rollback window needs no new analysis.
         fired: the guardrail that ended it.
-        blind: per guardrail, why the last look had no data for it.
+        blind: per guardrail (and A/B test), why the last look had no data for it.
+        ab_test: None where the rollout is none.
     """
 
     phase: Phase = "staging"
@@ -88,6 +110,7 @@ class RolloutState(_Stored):
     fired: str = ""
     blind: dict[str, str] = {}
     guardrails: dict[str, GuardrailState] = {}
+    ab_test: AbTestState | None = None
 
     @property
     def seconds_exposed(self) -> float | None:
@@ -147,6 +170,7 @@ class Observation:
         readings: per guardrail's name, its counters or why there are none; nothing for one that was not read.
         route_free: nobody else holds the route.
         misfit: why the candidate can never be served on this route; empty if it can.
+        latencies: of an A/B test, the buckets of the gateways' latency; what they lack is not shown, and holds nothing.
         successor: a newer version of the same route that waits for it, or that already has it.
         command: the oldest command that is not answered yet.
     """
@@ -154,6 +178,7 @@ class Observation:
     stable: str
     candidate: str
     readings: Mapping[str, tuple[Reading, ...] | NoData] = field(default_factory=dict)
+    latencies: tuple[Reading, ...] = ()
     loading: Loading = Loading()
     route_free: bool = True
     misfit: str = ""

@@ -1,15 +1,17 @@
 """What the API answers with."""
 
+import math
 from datetime import datetime
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from services.rollout.analysis import Counts
+from services.rollout.abtest import effect, quantiles
+from services.rollout.analysis import Counts, Interval
 from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.models import Decision, Rollout, Route
 from services.rollout.routes import targets_of
-from services.rollout.state import TERMINAL, RolloutState, Verdict
+from services.rollout.state import TERMINAL, AbVerdict, RolloutState, Verdict
 from shared.events import Phase, RouteTarget
 from shared.pipeline import RolloutPolicy
 
@@ -34,6 +36,38 @@ class GuardrailView(BaseModel):
     safe_threshold: float
     verdict: Verdict
     no_data: str | None
+
+
+class QuantileView(BaseModel):
+    """A quantile of the latency in seconds, as the histogram's buckets know it; None is beyond the last bucket."""
+
+    level: float
+    low: float
+    high: float | None
+    estimate: float | None
+
+
+class AbTestView(BaseModel):
+    """An A/B test: decided when the interval of the effect is on one side of `min_effect`.
+
+    Attributes:
+        metric: what decides, by name.
+        direction: which share is better.
+        effect: by how much the candidate's share is better than stable's, with its confidence sequence.
+        alpha: bound on the chance that the interval ever misses the truth.
+        latency: quantiles by role, ``stable`` and ``candidate``.
+    """
+
+    metric: str
+    direction: str
+    stable: Counts
+    candidate: Counts
+    effect: Interval
+    min_effect: float
+    alpha: float
+    verdict: AbVerdict
+    no_data: str | None
+    latency: dict[str, list[QuantileView]]
 
 
 class RolloutView(BaseModel):
@@ -65,6 +99,7 @@ class RolloutView(BaseModel):
     finished_at: datetime | None
     deadline_at: datetime | None
     guardrails: list[GuardrailView]
+    ab_test: AbTestView | None
     outcome: Phase | None
     guardrail: str | None
     users_exposed: int | None
@@ -109,6 +144,7 @@ def rollout_view(row: Rollout, now: datetime) -> RolloutView:
         phase=state.phase, step=state.step, steps=len(policy.steps), weight=state.weight, reason=state.reason,
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),
+        ab_test=_ab_test(state, policy),
         outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
         users_exposed=state.users,
         seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,
@@ -125,6 +161,28 @@ def _guardrails(state: RolloutState, policy: RolloutPolicy) -> list[GuardrailVie
         )
         for name, mine in state.guardrails.items()
     ]
+
+
+def _ab_test(state: RolloutState, policy: RolloutPolicy) -> AbTestView | None:
+    test, mine = policy.ab_test, state.ab_test
+    if test is None or mine is None:
+        return None
+    return AbTestView(
+        metric=test.called, direction=test.direction, stable=mine.stable, candidate=mine.candidate,
+        effect=effect(mine, test, policy.alpha), min_effect=test.min_effect, alpha=policy.alpha, verdict=mine.verdict,
+        no_data=state.blind.get(test.called),
+        latency={
+            role: [
+                QuantileView(level=level, low=found.low, high=_finite(found.high), estimate=_finite(found.estimate))
+                for level, found in quantiles(mine, role, policy.alpha).items()
+            ]
+            for role in ("stable", "candidate")
+        },
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else value
 
 
 def decision_view(row: Decision) -> DecisionView:

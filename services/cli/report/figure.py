@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from services.cli import words
-from services.cli.report.series import Guardrail, Line, Mark, Story
+from services.cli.report.series import Effect, Guardrail, Line, Mark, Story
 
 # In units of the picture, which is scaled to the page.
 _WIDTH, _LEFT, _RIGHT, _TOP = 960, 64, 132, 54
@@ -59,10 +59,13 @@ def figure(story: Story) -> str:
     for guardrail in story.guardrails:
         top = panels[-1].top + panels[-1].height + _GAP
         panels.append(_Panel(top, _HEIGHT, _BELOW, _highest(guardrail), end))
-    bottom = panels[-1].top + panels[-1].height
+    effect = _effect_panel(panels[-1], story.effect) if story.effect else None
+    bottom = (effect or panels[-1]).top + (effect or panels[-1]).height
     parts = [*_time_axis(panels[0], bottom), *_weight(panels[0], story)]
     for panel, guardrail in zip(panels[1:], story.guardrails, strict=True):
         parts += _evidence(panel, guardrail)
+    if effect and story.effect:
+        parts += _effect(effect, story.effect)
     parts += _marks(panels[0], bottom, story.marks)
     label = escape(f"Weight and evidence of rollout {story.rollout['id']} over time", quote=True)
     return (
@@ -109,12 +112,38 @@ def _evidence(panel: _Panel, guardrail: Guardrail) -> list[str]:
     return [*parts, *_labels(panel, guardrail)]
 
 
+def _effect_panel(above: _Panel, effect: Effect) -> _Panel:
+    """Its scale leaves out the first looks, when nothing is known: the last interval fills a good part of it."""
+    _, low, _, high = effect.points[-1]
+    reach = min(1.0, 2.0 * max(abs(low), abs(high), 1.5 * effect.decides, 0.001))
+    return _Panel(above.top + above.height + _GAP, _HEIGHT, -reach, reach, above.end)
+
+
+def _effect(panel: _Panel, effect: Effect) -> list[str]:
+    """The interval as a band around the estimate, and the line beyond which the test is decided."""
+    ticks = [(value, f"{100 * value:+.2g}") for value in (panel.low, panel.low / 2, 0.0, panel.high / 2, panel.high)]
+    band = [(at, high) for at, _, _, high in effect.points] + [(at, low) for at, low, _, _ in effect.points[::-1]]
+    estimates = [(at, estimate) for at, _, estimate, _ in effect.points]
+    _, low, estimate, high = effect.points[-1]
+    y = panel.y(effect.decides)
+    right = _LEFT + _PLOT + 8
+    return [
+        *_frame(panel, f"{effect.name}: candidate better by, points", ticks),
+        f'<polygon class="area" points="{panel.path(band)}"/>',
+        f'<polyline class="line weight" points="{panel.path(estimates)}"/>',
+        f'<line class="safe threshold" x1="{_LEFT}" x2="{_LEFT + _PLOT}" y1="{y:.1f}" y2="{y:.1f}"/>',
+        _text(right, panel.y(estimate) - 4, f"{100 * estimate:+.2g}", "name"),
+        _text(right, panel.y(estimate) + 12, f"{100 * low:+.2g} to {100 * high:+.2g}", "faint"),
+        _text(right, y + 4 if abs(y - panel.y(estimate)) > 24 else y + 30, "decides here", "safe"),
+    ]
+
+
 def _labels(panel: _Panel, guardrail: Guardrail) -> list[str]:
     """What each line is, at its end, and its threshold; moved apart where they would cover each other."""
     wanted = []
     for kind, line, acts in (("harm", guardrail.harm, "rolls back"), ("safe", guardrail.safe, "passes")):
         value = line.points[-1][1]
-        wanted.append((panel.y(_log(value)), kind, f"{kind} {value:.3g}"))
+        wanted.append((panel.y(_log(value)), kind, f"{kind} {_short(value)}"))
         wanted.append((panel.y(math.log10(line.threshold)), kind, f"{acts} at {line.threshold:.3g}"))
     parts, least = [], panel.top
     for y, kind, text in sorted(wanted):
@@ -126,6 +155,11 @@ def _labels(panel: _Panel, guardrail: Guardrail) -> list[str]:
 
 def _logs(line: Line) -> list[tuple[float, float]]:
     return [(at, _log(value)) for at, value in line.points]
+
+
+def _short(value: float) -> str:
+    """Beyond a million the number itself says nothing more."""
+    return f"{value:.3g}" if value < 1e6 else "> 10\N{SUPERSCRIPT SIX}"
 
 
 def _log(value: float) -> float:

@@ -32,8 +32,9 @@ _READING = """<h2>How to read this</h2>
 <p>An e-value is what the evidence is worth: 1 says nothing, and while there is <em>no</em> harm the one for harm ever
 reaches 40 with a chance of at most one in forty, however often one looks. <b>harm</b>: at its threshold the candidate
 is rolled back. <b>safe</b>: at its threshold the candidate is surely below the margin, or below what is tolerable; a
-step is passed while every guardrail is. Numbers in circles are the decisions of the table; what changed nothing is in
-the list of all looks only.</p>"""
+step is passed while every guardrail is. <b>A/B</b>: by how many points the candidate's share is better, with an
+interval that holds at all times at once; the test is over when all of it is on one side of the dashed green line.
+Numbers in circles are the decisions of the table; what changed nothing is in the list of all looks only.</p>"""
 
 
 def page(title: str, chapters: Sequence[tuple[str, Item, Sequence[Item]]]) -> str:
@@ -93,14 +94,21 @@ def _rows(mark: Mark) -> str:
     lines = []
     for index, (name, numbers) in enumerate(item["evidence"].items()):
         told = first if index == 0 else [""] * len(first)
-        cells = [*told, name, _counts(numbers, "candidate"), _counts(numbers, "stable"),
-                 f"{numbers['e_harm']:.3g} / {numbers['harm_threshold']:.3g}",
-                 f"{numbers['e_safe']:.3g} / {numbers['safe_threshold']:.3g}"]
+        cells = [*told, name, _counts(numbers, "candidate"), _counts(numbers, "stable"), *_shown(numbers)]
         verdict = numbers["verdict"]
         lines.append("<tr>" + "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
                      + f'<td class="{verdict}">{verdict.replace("_", " ")}</td></tr>')
     why = f'<tr class="why"><td></td><td></td><td class="why" colspan="8">{escape(item["reason"])}</td></tr>'
     return "".join([*lines, why])
+
+
+def _shown(numbers: Item) -> tuple[str, str]:
+    """What the counts show: a guardrail's two e-values, an A/B test's effect and when it decides."""
+    if "effect" in numbers:
+        low, effect, high = (f"{100 * numbers[key]:+.2g}" for key in ("effect_low", "effect", "effect_high"))
+        return f"better by {effect} ({low} to {high})", f"decided beyond {100 * numbers['min_effect']:g}"
+    return (f"{numbers['e_harm']:.3g} / {numbers['harm_threshold']:.3g}",
+            f"{numbers['e_safe']:.3g} / {numbers['safe_threshold']:.3g}")
 
 
 def _counts(numbers: Item, arm: str) -> str:

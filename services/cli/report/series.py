@@ -37,6 +37,15 @@ class Guardrail:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """By how much an A/B test's candidate was better, ``[(seconds, low, estimate, high)]``, and what decides."""
+
+    name: str
+    points: list[tuple[float, float, float, float]]
+    decides: float
+
+
+@dataclass(frozen=True)
 class Story:
     """A rollout over time, in seconds since its first decision.
 
@@ -44,6 +53,7 @@ class Story:
         looks: every stored decision, oldest first.
         marks: those that changed something.
         weights: the candidate's share in percent after each decision.
+        effect: of the A/B test, where it is one.
         end: of the time axis.
     """
 
@@ -52,6 +62,7 @@ class Story:
     marks: list[Mark]
     weights: list[tuple[float, float]]
     guardrails: list[Guardrail]
+    effect: Effect | None
     end: float
 
 
@@ -63,16 +74,28 @@ def story(rollout: Item, decisions: Sequence[Item]) -> Story:
         seconds = (words.instant(item["at"]) - words.instant(ordered[0]["at"])).total_seconds()
         number = 1 + sum(mark.item["action"] != "hold" for mark in looks)
         looks.append(Mark(number, seconds, item))
-    names = list(ordered[-1]["evidence"]) if ordered else []
+    last = ordered[-1]["evidence"] if ordered else {}
+    tested = next((name for name, numbers in last.items() if "effect" in numbers), None)
     return Story(
         rollout=rollout, looks=looks, marks=[mark for mark in looks if mark.item["action"] != "hold"],
         weights=[(mark.seconds, mark.item["weight"] / 100) for mark in looks],
-        guardrails=[_guardrail(name, looks) for name in names], end=looks[-1].seconds if looks else 0.0,
+        guardrails=[_guardrail(name, looks) for name in last if name != tested],
+        effect=_effect(tested, looks) if tested else None, end=looks[-1].seconds if looks else 0.0,
     )
 
 
+def _seen(name: str, looks: Sequence[Mark]) -> list[tuple[float, Item]]:
+    return [(mark.seconds, mark.item["evidence"][name]) for mark in looks if name in mark.item["evidence"]]
+
+
+def _effect(name: str, looks: Sequence[Mark]) -> Effect:
+    seen = _seen(name, looks)
+    return Effect(name, [(at, n["effect_low"], n["effect"], n["effect_high"]) for at, n in seen],
+                  seen[-1][1]["min_effect"])
+
+
 def _guardrail(name: str, looks: Sequence[Mark]) -> Guardrail:
-    seen = [(mark.seconds, mark.item["evidence"][name]) for mark in looks if name in mark.item["evidence"]]
+    seen = _seen(name, looks)
     last = seen[-1][1]
     return Guardrail(
         name=name, last=last,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from services.rollout.guardrails import name_of
+from services.rollout.guardrails import counted_in, name_of
 from services.rollout.plan import summary
 from services.rollout.plan.contract import Answer, Candidate, Plan, Request
 from services.rollout.plan.simulate import Run, simulate, stable_rates
@@ -13,6 +13,8 @@ from shared.errors import InvalidInputError
 
 # A look is what takes time, a quarter of a millisecond. Most rollouts need fewer than this.
 _LOOKS_PER_RUN = 40
+# By so much of stable's share beyond `minEffect` the candidates of an A/B test are better and worse.
+_NOTABLE = 0.2
 # Worse than this is no candidate but a broken one.
 _WORST = 0.95
 
@@ -23,7 +25,7 @@ def plan(request: Request, workers: int) -> Plan:
     Raises:
         InvalidInputError: a guardrail is named that the policy does not have.
     """
-    names = [name_of(guardrail) for guardrail in request.policy.guardrails]
+    names = [name_of(counted) for counted in counted_in(request.policy)]
     asked = {*request.traffic.bad_rates, *(c.guardrail for c in request.candidates if c.guardrail)}
     for unknown in sorted(asked.difference(names)):
         raise InvalidInputError(f"the policy has no guardrail {unknown!r}; it has {', '.join(names)}")
@@ -39,7 +41,8 @@ def plan(request: Request, workers: int) -> Plan:
 def _answer(request: Request, index: int) -> Answer:
     candidate, traffic, deadline = request.candidates[index], request.traffic, request.policy.deadline.total_seconds()
     stable = stable_rates(request.policy, traffic)
-    guardrail = candidate.guardrail or next(iter(stable))
+    test = request.policy.ab_test
+    guardrail = candidate.guardrail or (test.called if test else next(iter(stable)))
     rate = _default_rate(request, candidate, guardrail) if candidate.bad_rate is None else candidate.bad_rate
     runs = _runs(request, {**stable, guardrail: rate}, index)
     users = None if traffic.users is None else summary.spread([
@@ -55,6 +58,11 @@ def _answer(request: Request, index: int) -> Answer:
 
 def _default_rate(request: Request, candidate: Candidate, guardrail: str) -> float:
     stable = stable_rates(request.policy, request.traffic)[guardrail]
+    test = request.policy.ab_test
+    if test is not None and guardrail == test.called:
+        by = test.min_effect + _NOTABLE * stable
+        better = candidate.name == "good"
+        return min(1.0, max(0.0, stable - by if better == (test.direction == "lower") else stable + by))
     if candidate.name == "good":
         return stable
     [tolerable] = [mine.tolerable_rate for mine in request.policy.guardrails if name_of(mine) == guardrail]

@@ -35,8 +35,9 @@ class Candidate(_Part):
 
     Attributes:
         bad_rate: its share of bad events for `guardrail`; as stable for all others. None for stable's where it is good;
-            where it is bad, for ten times stable's and at least twice what is tolerable.
-        guardrail: by name; None for the policy's first.
+            where it is bad, for ten times stable's and at least twice what is tolerable. For what decides an A/B test,
+            None for a fifth of stable's share better or worse, beyond the minimum effect.
+        guardrail: by name; None for what decides the A/B test, else for the policy's first.
     """
 
     name: Literal["good", "bad"]
@@ -79,13 +80,13 @@ class Answer(_Part):
     """What became of one candidate's rollouts. Seconds are from the first weight.
 
     Attributes:
-        guardrail: the one that its bad rate is of.
+        guardrail: the one (or the A/B test) that its bad rate is of.
         runs: simulated rollouts.
         ends: by the deadline.
         seconds: until the decision, of those that were promoted (rolled back) by the deadline.
         requests: answered by the candidate until the decision or the deadline.
         users: distinct ones that it answered; None without `Traffic.users`.
-        fired: how often each guardrail was what rolled back.
+        fired: how often each guardrail, or rule, was what rolled back.
         promoted_90_seconds: a deadline by which nine of ten would be promoted; None where the horizon is too short.
     """
 

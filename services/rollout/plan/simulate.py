@@ -13,7 +13,7 @@ import numpy as np
 
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, step
-from services.rollout.guardrails import name_of
+from services.rollout.guardrails import counted_in, name_of
 from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, Loading, Observation, Record, RolloutState
 from shared.pipeline import RolloutPolicy
@@ -23,6 +23,7 @@ _MOST_LOOKS = 10_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _STABLE, _CANDIDATE = "stable@1", "candidate@2"
 _LOADED = Loading(loaded=1)
+_ENDS = {"promote": "promoted", "rollback": "rolled_back"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Run:
 
     Attributes:
         end: promoted or rolled_back, or undecided where the horizon came first.
-        fired: the guardrail that rolled it back.
+        fired: the guardrail that rolled it back, or the rule that did.
         seconds: from the first weight to the decision.
         requests: answered by the candidate until then, at each look, ``[(seconds, requests)]``.
         weights: when each weight began, ``[(seconds, share)]``.
@@ -87,8 +88,8 @@ class _World:
 
 
 def stable_rates(policy: RolloutPolicy, traffic: Traffic) -> dict[str, float]:
-    """Stable's bad rate by guardrail."""
-    names = [name_of(guardrail) for guardrail in policy.guardrails]
+    """Stable's bad rate by guardrail, and for what decides an A/B test."""
+    names = [name_of(counted) for counted in counted_in(policy)]
     return {name: traffic.bad_rates.get(name, traffic.bad_rate) for name in names}
 
 
@@ -117,12 +118,13 @@ def simulate(
         elapsed += wait
         before, (state, effects) = state, step(state, world.observation(), now, rules)
         requests.append((elapsed, world.total[_CANDIDATE]))
-        actions = {effect.action for effect in effects if isinstance(effect, Record)}
-        end = "promoted" if "promote" in actions else "rolled_back" if state.fired else ""
+        decided = next((effect for effect in effects if isinstance(effect, Record) and effect.action in _ENDS), None)
+        end = _ENDS[decided.action] if decided else ""
         if not end and elapsed >= horizon.total_seconds():
             end = "undecided"
         if end:
-            return Run(end, state.fired, elapsed, requests, weights, len(requests) - 1)
+            fired = state.fired or (decided.rule if decided else "")
+            return Run(end, fired, elapsed, requests, weights, len(requests) - 1)
         if state.weight != before.weight:
             weights.append((elapsed, state.weight / FULL_WEIGHT))
 

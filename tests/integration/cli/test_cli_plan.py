@@ -73,7 +73,7 @@ def test_applying_a_deadline_that_cannot_be_met_warns_with_the_numbers(
     assert result.exit_code == 0
     [warning] = json.loads(result.stdout)["items"][0]["warnings"]
     assert warning.startswith("At 10 requests/min 0 % (0-")
-    assert "promoted by the deadline of 5m; for nine of ten of them" in warning
+    assert "are promoted by the deadline of 5m; for nine of ten of them" in warning
     assert result.stderr == f"warning: {file}: {warning}\n"
     again = run("apply", file, TUNELOOP_REGISTRY_URL=registry.url)
     assert again.stderr == ""

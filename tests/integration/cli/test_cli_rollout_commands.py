@@ -21,15 +21,20 @@ from tests.support.delivery import START, deliver, fact
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def tuneloop(run: Any, rollout: Any) -> Any:
-    spec = parse_pipeline(facts.PIPELINE).spec
+def begin(rollout: Any, text: str = facts.PIPELINE) -> None:
+    """A pipeline and its first version, as the controller hears of them."""
+    spec = parse_pipeline(text).spec
     applied: Payload = PipelineApplied(pipeline="intents", version=1, digest=facts.BASE_DIGEST, spec=spec)
     model = ModelRef(model_version="intents@1", base_model="tiny", artifact=facts.artifact("adapters", 1),
                      dataset=facts.dataset_ref())
     registered = ModelRegistered(model=model, pipeline="intents", pipeline_version=1, run_id="run-1",
                                  evaluation_id="eval-1", base_model_digest=facts.BASE_DIGEST)
     deliver(rollout.engine, handlers, fact(applied), fact(registered))
+
+
+@pytest.fixture
+def tuneloop(run: Any, rollout: Any) -> Any:
+    begin(rollout)
     return partial(run, TUNELOOP_ROLLOUT_URL=rollout.url)
 
 
@@ -138,3 +143,23 @@ def test_a_report_is_one_file_with_picture_and_numbers(tuneloop: Any, rollout: A
     assert refused.exit_code == 1
     assert refused.stderr == "error: nowhere/x.html: cannot be written: No such file or directory\n"
     assert tuneloop("rollouts", "report", "nobody-r1").exit_code == 3
+
+
+def test_an_ab_test_shows_variants_latency_and_effect(run: Any, rollout: Any) -> None:
+    text = facts.PIPELINE.replace(
+        "{baseModel: tiny}", "{baseModel: tiny, rollout: {steps: [{weight: 50}], abTest: {metric: thumbs_down}}}"
+    )
+    begin(rollout, text)
+    change(rollout, phase="progressing", step=1, weight=5000, ab_test={
+        "stable": {"bad": 360, "total": 3600}, "candidate": {"bad": 216, "total": 3600}, "verdict": "candidate",
+        "buckets": {"stable": {"0.25": 200, "0.5": 3400, "1": 3580, "+Inf": 3600}},
+    })
+    shown = run("rollouts", "get", "intents-r1", TUNELOOP_ROLLOUT_URL=rollout.url).stdout
+    for word in ("A/B TEST: THUMBS_DOWN", "360/3600 (10.0 %)", "216/3600 (6.0 %)", "p50 0.25s to 0.5s", "to more",
+                 "the candidate is better by +4 points, surely (95 %, at all times) between +0.",
+                 "decided beyond +0: candidate"):
+        assert word in shown
+    told = json.loads(run("rollouts", "get", "intents-r1", "-o", "json", TUNELOOP_ROLLOUT_URL=rollout.url).stdout)
+    assert told["ab_test"]["effect"]["estimate"] == pytest.approx(0.04)
+    assert told["ab_test"]["latency"]["candidate"] == []
+    assert told["ab_test"]["latency"]["stable"][2]["high"] is None

@@ -1,0 +1,115 @@
+"""What decides an A/B test: the difference of two shares, with a confidence sequence around it. Pure.
+
+The interval of `difference_interval` holds at all times at once with probability 1 - `alpha`, so the test may be looked
+at after each scrape and ended as soon as the interval lies on one side of `minEffect`. Whatever the true difference is,
+the chance that the answer is ever wrong is at most `alpha`.
+
+It takes events as independent. Where users meet many each, they are not, and the interval is too narrow.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+from services.rollout.analysis import Counts, Interval
+from services.rollout.analysis.proportions import bucket_quantile, difference_interval
+from services.rollout.counts import InconsistentCountersError, Reading, increments
+from services.rollout.guardrails import NoData, Sample
+from services.rollout.state import AbTestState, AbVerdict, Observation
+from shared.pipeline import AbTest
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+def counted(before: AbTestState, reading: tuple[Reading, ...], seen: Observation, *, exposed: bool) -> \
+        AbTestState | NoData:
+    """The state with this look's events; while the candidate has no traffic the counters are only remembered."""
+    try:
+        counters, counts = increments(before.counters, reading)
+    except InconsistentCountersError as error:
+        return NoData("inconsistent", str(error))
+    if not exposed:
+        return before.model_copy(update={"counters": counters})
+    return before.model_copy(update={
+        "counters": counters, "stable": before.stable + counts.get(seen.stable, Counts()),
+        "candidate": before.candidate + counts.get(seen.candidate, Counts()),
+    })
+
+
+def timed(before: AbTestState, seen: Observation, *, exposed: bool) -> AbTestState:
+    """The state with this look's latencies; without them where the counters contradict each other."""
+    try:
+        counters, counts = increments(before.bucket_counters, seen.latencies)
+    except InconsistentCountersError:
+        return before
+    if not exposed:
+        return before.model_copy(update={"bucket_counters": counters})
+    buckets = {}
+    for role, version in (("stable", seen.stable), ("candidate", seen.candidate)):
+        so_far = before.buckets.get(role, {})
+        bounds = {reading.cell for reading in seen.latencies} | so_far.keys()
+        buckets[role] = {
+            bound: so_far.get(bound, 0) + counts.get(_cell(version, bound), Counts()).total for bound in bounds
+        }
+    return before.model_copy(update={"bucket_counters": counters, "buckets": buckets})
+
+
+def latency_readings(samples: Sequence[Sample]) -> tuple[Reading, ...]:
+    """All buckets of a histogram, each as a counter of its own."""
+    return tuple(
+        Reading(target=sample.target, version=_cell(sample.labels["model_version"], sample.labels["le"]),
+                cell=sample.labels["le"], value=sample.value, bad=0, total=1)
+        for sample in samples if math.isfinite(sample.value) and {"le", "model_version"} <= sample.labels.keys()
+    )
+
+
+def _cell(version: str, bound: str) -> str:
+    return f"{version} {bound}"
+
+
+def quantiles(state: AbTestState, role: str, alpha: float) -> dict[float, Interval]:
+    """The latency's quantiles in seconds as the buckets know them, with confidence sequences; nothing unseen."""
+    counts = sorted((float(bound), count) for bound, count in state.buckets.get(role, {}).items())
+    if not counts or counts[-1] == (math.inf, 0) or counts[-1][0] != math.inf:
+        return {}
+    bounds, cumulative = zip(*counts, strict=True)
+    return {level: bucket_quantile(bounds, cumulative, level, alpha) for level in QUANTILES}
+
+
+def effect(state: AbTestState, test: AbTest, alpha: float) -> Interval:
+    """By how much the candidate's share is better than stable's; negative where it is worse."""
+    first, second = (state.candidate, state.stable) if test.direction == "lower" else (state.stable, state.candidate)
+    return _difference(first, second, alpha)
+
+
+# A look asks for the same interval some times: to judge it, to say it, to store it and to show it.
+_difference = lru_cache(maxsize=256)(difference_interval)
+
+
+def verdict(found: Interval, test: AbTest) -> AbVerdict:
+    """Which version the interval favours, if it does."""
+    if found.low > test.min_effect:
+        return "candidate"
+    return "stable" if found.high < test.min_effect else "undecided"
+
+
+def numbers(state: AbTestState, found: Interval, test: AbTest) -> str:
+    """The counts and the effect in words."""
+    sides = ", ".join(
+        f"{name} {counts.bad} of {counts.total} ({counts.rate:.1%})"
+        for name, counts in (("candidate", state.candidate), ("stable", state.stable))
+    )
+    estimate = "unknown" if found.estimate is None else f"{100 * found.estimate:+.1f}"
+    return (f"{test.called} (better is {test.direction}): {sides}, better by {estimate} points, surely between "
+            f"{100 * found.low:+.1f} and {100 * found.high:+.1f}; decided beyond {100 * test.min_effect:g}")
+
+
+def summary(state: AbTestState, test: AbTest, alpha: float) -> dict[str, float | str]:
+    """All numbers of the last look, as stored with each decision; differences are in the direction that is better."""
+    found = effect(state, test, alpha)
+    return {
+        "stable_bad": state.stable.bad, "stable_total": state.stable.total,
+        "candidate_bad": state.candidate.bad, "candidate_total": state.candidate.total,
+        "effect": 0.0 if found.estimate is None else found.estimate, "effect_low": found.low,
+        "effect_high": found.high, "min_effect": test.min_effect, "verdict": state.verdict,
+    }

@@ -1,0 +1,227 @@
+"""A/B tests: the reducer in a made-up world, and the bound on wrong answers under continuous looking."""
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.rollout import abtest
+from services.rollout.analysis import Counts
+from services.rollout.evidence import summary
+from services.rollout.guardrails import NoData, Sample, counted_in
+from services.rollout.plan.answer import plan
+from services.rollout.plan.contract import Answer, Candidate, Request, Traffic
+from services.rollout.state import AbTestState, Observation, Record, Shift
+from shared.errors import InvalidInputError
+from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, parse_pipeline
+from tests.support import facts
+from tests.support.rollouts import CANDIDATE, STABLE, World, policy
+
+TEST = AbTest(metric="thumbs_down")
+STEP = RolloutStep(weight=50, min_duration=timedelta(seconds=10), min_requests=10)
+
+
+def rules(**changes: Any) -> RolloutPolicy:
+    return policy(**{"steps": [STEP], "guardrails": [Guardrail(metric="errors")], "ab_test": TEST, **changes})
+
+
+class AbWorld(World):
+    """A world whose gateways count thumbs, too; a test that has its split."""
+
+    def __init__(self, rules_: RolloutPolicy) -> None:
+        super().__init__(rules_)
+        self.to_step(1)
+
+    def serve(self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "") -> None:
+        super().serve(stable, candidate, bad_stable=bad_stable, bad=bad, metric=metric)
+        if self.policy.ab_test is not None and self.policy.ab_test.called not in self.state.guardrails:
+            for version, total, wrong in ((STABLE, stable, bad_stable), (CANDIDATE, candidate, bad)):
+                before = self.counters.get(("thumbs_down", "gw", version), (0, 0))
+                hit = not metric or metric == "thumbs_down"
+                self.counters["thumbs_down", "gw", version] = before[0] + wrong * hit, before[1] + total
+
+    def observation(self, command: Any = None) -> Observation:
+        seen = super().observation(command)
+        return Observation(**{
+            **vars(seen), "readings": {**seen.readings, "thumbs_down": self.no_data or self._readings("thumbs_down")},
+        })
+
+    def thumbs(self, stable: int, bad_stable: int, candidate: int, bad: int) -> list[Any]:
+        """Judgements, of faultless requests."""
+        self.serve(stable, candidate, bad_stable=bad_stable, bad=bad, metric="thumbs_down")
+        return self.look()
+
+
+def test_it_has_its_split_at_once_and_keeps_it() -> None:
+    world = AbWorld(rules())
+    assert (world.state.weight, world.state.step) == (5000, 1)
+    world.thumbs(40, 4, 40, 4)
+    world.thumbs(400, 40, 400, 40)
+    assert (world.state.phase, world.state.weight) == ("progressing", 5000)
+    assert "the A/B test is undecided: thumbs_down (better is lower): candidate 44 of 440 (10.0%)" in world.state.reason
+
+
+def test_the_better_candidate_is_promoted() -> None:
+    world = AbWorld(rules())
+    world.thumbs(500, 100, 500, 10)
+    world.thumbs(500, 100, 500, 10)
+    assert world.state.phase == "promoting"
+    [record] = [effect for effect in world.effects if isinstance(effect, Record)]
+    assert (record.action, record.rule) == ("promote", "ab_test")
+    assert record.reason.startswith("the A/B test favoured the candidate: thumbs_down")
+
+
+def test_the_worse_candidate_is_rolled_back_and_it_says_that_stable_was_favoured() -> None:
+    world = AbWorld(rules())
+    world.thumbs(500, 10, 500, 100)
+    world.thumbs(500, 10, 500, 100)
+    assert (world.state.phase, world.state.ending, world.state.fired) == ("aborting", "rolled_back", "")
+    assert Shift(0) in world.effects
+    assert world.state.reason.startswith("the A/B test favoured stable: thumbs_down")
+
+
+def test_neither_wins_before_its_time_and_requests() -> None:
+    patient = rules(steps=[STEP.model_copy(update={"min_duration": timedelta(seconds=60)})])
+    for bad_stable, bad in ((200, 10), (10, 200)):
+        world = AbWorld(patient)
+        world.thumbs(1000, bad_stable, 1000, bad)
+        assert world.state.phase == "progressing"
+        while world.state.step_seconds < 60:
+            world.look()
+        assert world.state.phase == ("promoting" if bad < bad_stable else "aborting")
+
+
+def test_guardrails_protect_and_an_unsafe_winner_waits() -> None:
+    world = AbWorld(rules())
+    world.serve(1000, 1000, bad_stable=10, bad=300, metric="errors")
+    world.look()
+    assert (world.state.phase, world.state.fired) == ("aborting", "errors")
+    tight = rules(guardrails=[Guardrail(metric="errors", tolerable_rate=0.0001)])
+    world = AbWorld(tight)
+    world.look()
+    world.thumbs(500, 100, 500, 10)
+    world.thumbs(500, 100, 500, 10)
+    assert world.state.ab_test is not None
+    assert world.state.ab_test.verdict == "candidate"
+    assert (world.state.phase, "errors is undecided" in world.state.reason) == ("progressing", True)
+
+
+def test_undecided_at_the_deadline_follows_the_policy() -> None:
+    for choice, phase in (("pause", "paused"), ("rollback", "aborting"), ("extend", "progressing")):
+        world = AbWorld(rules(on_insufficient_evidence=choice, deadline=timedelta(seconds=30)))
+        world.thumbs(200, 20, 200, 20)
+        world.look(31)
+        assert world.state.phase == phase
+        assert "undecided after 30 s" in world.state.reason
+
+
+def test_without_data_it_holds_and_says_so() -> None:
+    world = AbWorld(rules())
+    world.thumbs(500, 100, 500, 10)
+    world.no_data = NoData("unreachable", "Prometheus cannot be reached")
+    world.look()
+    assert world.state.phase == "progressing"
+    assert "no data for errors and thumbs_down because Prometheus cannot be reached" in world.state.reason
+    assert world.state.ab_test is not None
+    assert world.state.ab_test.candidate == Counts(bad=10, total=500)
+
+
+def test_a_test_on_a_guarded_metric_reads_it_once() -> None:
+    guarded = rules(guardrails=[Guardrail(metric="thumbs_down")])
+    assert [counted.called for counted in counted_in(guarded)] == ["thumbs_down"]
+    assert [counted.called for counted in counted_in(rules())] == ["errors", "thumbs_down"]
+
+
+def test_higher_may_be_better_and_a_small_gain_may_not_be_worth_it() -> None:
+    state = AbTestState(stable=Counts(bad=1000, total=10_000), candidate=Counts(bad=1300, total=10_000))
+    for direction, least, expected in (
+        ("higher", 0.0, "candidate"), ("lower", 0.0, "stable"), ("higher", 0.03, "undecided"),
+        ("higher", 0.1, "stable"),
+    ):
+        test = AbTest.model_validate({"metric": "thumbs_down", "direction": direction, "min_effect": least})
+        assert abtest.verdict(abtest.effect(state, test, 0.05), test) == expected
+
+
+def test_a_decision_stores_counts_and_effect_beside_the_guardrails() -> None:
+    world = AbWorld(rules())
+    world.thumbs(500, 100, 500, 10)
+    numbers = summary(world.state, world.policy)
+    assert list(numbers) == ["A/B thumbs_down", "errors"]
+    told = numbers["A/B thumbs_down"]
+    assert (told["candidate_bad"], told["stable_bad"], told["verdict"]) == (10, 100, "candidate")
+    assert told["effect"] == pytest.approx(0.18)
+    assert 0 < float(told["effect_low"]) < 0.18 < float(told["effect_high"])
+
+
+def histogram(version: str, **counts: float) -> list[Sample]:
+    names = {"le0_5": "0.5", "le1": "1", "inf": "+Inf"}
+    return [Sample({"job": "g", "instance": "1", "model_version": version, "le": names[bound]}, float(value), 0.0)
+            for bound, value in counts.items()]
+
+
+def look_at(*samples: Sample) -> Observation:
+    return Observation(stable=STABLE, candidate=CANDIDATE, latencies=abtest.latency_readings(samples))
+
+
+def test_quantiles_come_from_what_was_counted_since_the_test_began() -> None:
+    before = look_at(*histogram(STABLE, le0_5=900, le1=900, inf=900), *histogram(CANDIDATE, le0_5=0, le1=0, inf=0))
+    state = abtest.timed(AbTestState(), before, exposed=False)
+    assert abtest.quantiles(state, "stable", 0.05) == {}
+    after = look_at(*histogram(STABLE, le0_5=900, le1=1900, inf=1900),
+                    *histogram(CANDIDATE, le0_5=900, le1=990, inf=1000))
+    state = abtest.timed(state, after, exposed=True)
+    stable, candidate = (abtest.quantiles(state, role, 0.05) for role in ("stable", "candidate"))
+    assert (stable[0.5].low, stable[0.5].high) == (0.5, 1.0)
+    assert (candidate[0.5].low, candidate[0.5].high) == (0.0, 0.5)
+    assert math.isinf(candidate[0.99].high)
+    # A scrape that lacks a bucket, or all of them, takes nothing away.
+    assert abtest.timed(state, look_at(), exposed=True).buckets == state.buckets
+    less = abtest.timed(state, look_at(*histogram(CANDIDATE, inf=1000)), exposed=True)
+    assert less.buckets == state.buckets
+
+
+def planned(least: float, runs: int, **rates: float) -> list[Answer]:
+    long = rules(interval=timedelta(seconds=60), deadline=timedelta(hours=6),
+                 ab_test=AbTest(metric="thumbs_down", min_effect=least))
+    request = Request(policy=long, traffic=Traffic(requests_per_minute=120, bad_rates={"thumbs_down": 0.2}), runs=runs,
+                      candidates=[Candidate(name="good", bad_rate=rates.get("good")),
+                                  Candidate(name="bad", bad_rate=rates.get("bad"))], horizon=1)
+    return plan(request, workers=1).candidates
+
+
+def test_planned_with_candidates_that_are_a_fifth_better_and_worse() -> None:
+    good, bad = planned(0.01, 20)
+    assert good.guardrail == "thumbs_down"
+    assert good.candidate_bad_rate == pytest.approx(0.15)
+    assert bad.candidate_bad_rate == pytest.approx(0.25)
+    assert good.ends["promoted"].share >= 0.8
+    assert bad.fired.keys() == {"ab_test"}
+
+
+def test_without_a_difference_an_answer_is_rarer_than_alpha() -> None:
+    """Looked at 120 times by the verdict itself, over growing counts."""
+    random, wrong, runs = np.random.default_rng(3), 0, 200
+    for _ in range(runs):
+        stable, candidate = (np.cumsum(random.binomial(60, 0.1, size=120)) for _ in range(2))
+        wrong += any(
+            abtest.verdict(abtest.effect(AbTestState(
+                stable=Counts(bad=int(s), total=60 * look), candidate=Counts(bad=int(c), total=60 * look),
+            ), TEST, 0.05), TEST) != "undecided"
+            for look, (s, c) in enumerate(zip(stable, candidate, strict=True), start=1) if look % 4 == 0
+        )
+    assert wrong / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize(("rollout", "message"), [
+    ("{abTest: {metric: thumbs_down}}", "spec.rollout.steps: an A/B test has one fixed split; give exactly one step"),
+    ("{steps: [{weight: 100}], abTest: {metric: thumbs_down}}", "spec.rollout.steps.0.weight: 100 leaves nobody"),
+    ("{steps: [{weight: 50}], abTest: {metric: latency, sloSeconds: 3}}", "spec.rollout.abTest.sloSeconds: 3 is no"),
+    ("{steps: [{weight: 50}], abTest: {metric: latency}}", "spec.rollout.abTest: sloSeconds is needed"),
+    ("{steps: [{weight: 50}], abTest: {metric: thumbs_down, minEffect: -1}}", "spec.rollout.abTest.minEffect: Input"),
+])
+def test_an_ab_test_that_cannot_work_is_refused_with_the_remedy(rollout: str, message: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        parse_pipeline(facts.PIPELINE.replace("{baseModel: tiny}", f"{{baseModel: tiny, rollout: {rollout}}}"))
+    assert message in str(refused.value)

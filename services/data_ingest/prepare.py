@@ -2,6 +2,7 @@
 
     train.parquet, validation.parquet, test.parquet   columns id, group, messages
     report.json                                       see `services.data_ingest.report`
+    profile.json                                      see `shared.profiles`; what live traffic is compared with
 """
 
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.data_ingest.decide import reasons_to_reject, unreadable
-from services.data_ingest.examples import RowError, parse_row
+from services.data_ingest.examples import Example, RowError, parse_row
 from services.data_ingest.lines import Line, read_lines
 from services.data_ingest.parquet import SplitWriters
 from services.data_ingest.report import Report, Tally
 from services.data_ingest.seen import SeenRows
 from services.data_ingest.split import split_of
 from shared.pipeline import DatasetRules
+from shared.profiles import PROFILE_FILE, ProfileBuilder
 from shared.s3 import sha256_of
 
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -46,49 +48,59 @@ def prepare(
         what = unreadable(file.read(_HEAD_BYTES))
     if what is not None:
         return Prepared(folder, [f"the file cannot be read as JSON lines: {what}"], None)
-    report = _write_splits(source, folder, scratch / "seen.db", rules, on_line)
+    profile = ProfileBuilder()
+    report = _write_splits(source, folder, scratch / "seen.db", rules, profile=profile, on_line=on_line)
     (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    built = profile.build()
+    if built is not None:
+        (folder / PROFILE_FILE).write_text(built.model_dump_json() + "\n", encoding="utf-8")
     return Prepared(folder, reasons_to_reject(report), report)
 
 
 def _write_splits(
-    source: Path, folder: Path, scratch: Path, rules: DatasetRules, on_line: Callable[[], None]
+    source: Path, folder: Path, scratch: Path, rules: DatasetRules, *, profile: ProfileBuilder,
+    on_line: Callable[[], None],
 ) -> Report:
     tally = Tally()
     with source.open("rb") as file, SeenRows(scratch) as seen, SplitWriters(folder) as writers:
         for line in read_lines(file, rules.max_row_bytes):
             on_line()
-            _take(line, rules, tally, seen, writers)
+            example = _take(line, rules, tally, seen, writers)
+            if example is not None:
+                profile.add(example.id, example.messages)
         conflicting = seen.conflicting_prompts()
     return tally.report(
         source_sha256=sha256_of(source), source_bytes=source.stat().st_size, rules=rules, conflicting=conflicting
     )
 
 
-def _take(line: Line, rules: DatasetRules, tally: Tally, seen: SeenRows, writers: SplitWriters) -> None:
-    """Put one line where it belongs."""
+def _take(
+    line: Line, rules: DatasetRules, tally: Tally, seen: SeenRows, writers: SplitWriters
+) -> Example | None:
+    """Put one line where it belongs; the row, where it was kept."""
     data, offset = line.data, line.offset
     if data is not None and offset == 0 and data.startswith(UTF8_BOM):
         data, offset = data[len(UTF8_BOM):], len(UTF8_BOM)
     if data is not None and not data.strip():
         tally.blank += 1
-        return
+        return None
     tally.rows_in += 1
     if data is None:
         tally.reject(
             line.number, "too_large", f"the row has {line.size} bytes, more than the allowed {rules.max_row_bytes} "
             "(spec.dataset.maxRowBytes); shorten it or split it into several rows",
         )
-        return
+        return None
     try:
         example = parse_row(data, offset=offset)
     except RowError as error:
         tally.reject(line.number, error.code, str(error))
-        return
+        return None
     tally.ignore(example.ignored)
     if not seen.add(example):
         tally.duplicates += 1
-        return
+        return None
     split = split_of(example.group, rules)
     writers.write(split, example)
     tally.keep(split, example.messages)
+    return example

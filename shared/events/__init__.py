@@ -3,8 +3,9 @@
 To follow an event: its row in docs/events.md, its class here, and ``@on(ItsClass)`` in a service's handlers.py.
 """
 
-from shared.events.common import ArtifactRef, DatasetRef, Digest, ModelRef, Name, S3Uri
+from shared.events.common import ArtifactRef, DatasetRef, Digest, Distribution, ModelRef, Name, S3Uri
 from shared.events.dataset import DatasetPrepared, DatasetPublished, DatasetRejected
+from shared.events.drift import BucketShare, DriftDetected, DriftEvidence
 from shared.events.envelope import (
     Event,
     MalformedEventError,
@@ -15,7 +16,14 @@ from shared.events.envelope import (
     encode,
     payload_types,
 )
-from shared.events.evaluation import EvaluationCompleted, EvaluationFailed, GateResult, Measurement
+from shared.events.evaluation import (
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationRepeated,
+    GateResult,
+    Measurement,
+    OutputCounts,
+)
 from shared.events.inference import FeedbackReceived, InferenceSampled, SampledMessage
 from shared.events.model import ModelRegistered, ModelStageChanged, Stage
 from shared.events.pipeline import PipelineApplied
@@ -36,13 +44,18 @@ __all__ = [
     "AdapterLoaded",
     "AdapterUnloaded",
     "ArtifactRef",
+    "BucketShare",
     "DatasetPrepared",
     "DatasetPublished",
     "DatasetRef",
     "DatasetRejected",
     "Digest",
+    "Distribution",
+    "DriftDetected",
+    "DriftEvidence",
     "EvaluationCompleted",
     "EvaluationFailed",
+    "EvaluationRepeated",
     "Event",
     "FeedbackReceived",
     "GateResult",
@@ -53,6 +66,7 @@ __all__ = [
     "ModelRegistered",
     "ModelStageChanged",
     "Name",
+    "OutputCounts",
     "Payload",
     "Phase",
     "PipelineApplied",

@@ -1,5 +1,6 @@
 """Value classes that several payloads carry."""
 
+from bisect import bisect_left
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,8 +28,30 @@ class ArtifactRef(Value):
     digest: Digest
 
 
+class Distribution(Value):
+    """Counts in named buckets.
+
+    Attributes:
+        edges: of a number's buckets: bucket i holds what is above ``edges[i - 1]`` and at most ``edges[i]``, and the
+            last one what is above all. Empty where the buckets are categories.
+    """
+
+    labels: list[str]
+    counts: list[int]
+    edges: list[float] = Field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many observations were counted."""
+        return sum(self.counts)
+
+    def place(self, value: float) -> int:
+        """The bucket of a number."""
+        return bisect_left(self.edges, value)
+
+
 class DatasetRef(Value):
-    """A prepared dataset version: `artifact` holds train/validation/test.parquet and report.json."""
+    """A prepared dataset version: `artifact` holds train/validation/test.parquet, report.json and profile.json."""
 
     dataset_id: str
     artifact: ArtifactRef

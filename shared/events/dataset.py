@@ -28,7 +28,7 @@ class DatasetPublished(Payload):
         return self.dataset_id
 
 
-@event("dataset.prepared.v1", Topic.DATASETS, producer="data_ingest", consumers=("registry", "trainer"))
+@event("dataset.prepared.v1", Topic.DATASETS, producer="data_ingest", consumers=("evaluator", "registry", "trainer"))
 class DatasetPrepared(Payload):
     """The rows were validated, deduplicated, split and written as an immutable dataset version."""
 

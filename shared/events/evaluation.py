@@ -4,8 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.events.common import ArtifactRef, DatasetRef, Name, Value
+from shared.events.common import ArtifactRef, DatasetRef, Distribution, Name, Value
 from shared.events.envelope import Payload, Topic, event
+
+
+class OutputCounts(Distribution):
+    """How a model's answers are distributed in one feature of `shared.profiles`."""
+
+    feature: str
 
 
 class Measurement(Value):
@@ -16,12 +22,14 @@ class Measurement(Value):
         on: which rows: the candidate's own held-out split, or the held-out split that production was evaluated on.
         rows: how many.
         metrics: ``exact_match`` in [0, 1], ``perplexity`` >= 1.
+        outputs: what the answers look like; live answers are compared with it.
     """
 
     subject: Literal["candidate", "base", "production"]
     on: Literal["heldout", "production_heldout"]
     rows: int
     metrics: dict[str, float]
+    outputs: list[OutputCounts] = Field(default_factory=list)
 
 
 class GateResult(Value):
@@ -34,7 +42,7 @@ class GateResult(Value):
     reason: str
 
 
-@event("evaluation.completed.v1", Topic.EVALUATIONS, producer="evaluator", consumers=("registry",))
+@event("evaluation.completed.v1", Topic.EVALUATIONS, producer="evaluator", consumers=("drift", "registry"))
 class EvaluationCompleted(Payload):
     """A candidate was measured and judged. Only `passed` ones become model versions."""
 
@@ -64,6 +72,33 @@ class EvaluationFailed(Payload):
     run_id: str
     pipeline: Name
     reason: str
+
+    def subject(self) -> str:
+        return self.evaluation_id
+
+
+@event("evaluation.repeated.v1", Topic.EVALUATIONS, producer="evaluator", consumers=("registry",))
+class EvaluationRepeated(Payload):
+    """What is in production was measured again. It changes no stage and no traffic: it is for people to see.
+
+    Attributes:
+        cause: ``schedule``, or ``drift`` where a drift.detected asked for it.
+        dataset: the newest dataset version of the pipeline; its held-out rows were never trained on.
+        passed: whether every gate that needs no comparison with production still holds.
+    """
+
+    evaluation_id: str
+    run_id: str
+    pipeline: Name
+    pipeline_version: int
+    model_version: str
+    cause: Literal["schedule", "drift"]
+    dataset: DatasetRef
+    adapter: ArtifactRef
+    passed: bool
+    measurements: list[Measurement]
+    gates: list[GateResult]
+    report_uri: str = ""
 
     def subject(self) -> str:
         return self.evaluation_id

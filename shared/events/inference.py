@@ -15,7 +15,7 @@ class SampledMessage(Value):
     content: str
 
 
-@event("inference.sampled.v1", Topic.SAMPLES, producer="gateway", consumers=())
+@event("inference.sampled.v1", Topic.SAMPLES, producer="gateway", consumers=("drift",))
 class InferenceSampled(Payload):
     """A request and its whole answer, drawn by chance from a route's traffic. Said at most once; samples may be lost.
 

@@ -8,7 +8,7 @@ from shared.events.envelope import Payload, Topic, event
 Stage = Literal["candidate", "production", "archived", "rolled_back", "rejected"]
 
 
-@event("model.registered.v1", Topic.MODELS, producer="registry", consumers=("rollout",))
+@event("model.registered.v1", Topic.MODELS, producer="registry", consumers=("drift", "rollout"))
 class ModelRegistered(Payload):
     """An adapter passed its gates and has a version. A rollout may begin."""
 

@@ -6,7 +6,7 @@ from shared.pipeline import PipelineSpec
 
 
 @event("pipeline.applied.v1", Topic.PIPELINES, producer="registry",
-       consumers=("data_ingest", "evaluator", "rollout", "trainer"))
+       consumers=("data_ingest", "drift", "evaluator", "rollout", "trainer"))
 class PipelineApplied(Payload):
     """A pipeline was created or changed. `version` counts up from 1 and is never reused."""
 

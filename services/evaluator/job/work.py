@@ -19,6 +19,7 @@ from services.evaluator.job.subjects import Subjects
 from shared.clock import Clock, monotonic
 from shared.errors import InvalidInputError
 from shared.events import ArtifactRef, DatasetRef, Measurement
+from shared.profiles import output_counts
 from shared.prompts import decode_answer, end_token_id
 from shared.s3 import ArtifactStore
 from shared.telemetry import get_logger
@@ -43,7 +44,10 @@ def run_job(job: JobFile, store: ArtifactStore, cache_dir: Path, clock: Clock) -
     predictions = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in _predictions(scores))
     store.put_bytes(job.output + PREDICTIONS, predictions.encode(), content_type="application/x-ndjson")
     measurements = [
-        Measurement(subject=target.subject, on=target.on, rows=len(rows), metrics=metrics(rows))
+        Measurement(
+            subject=target.subject, on=target.on, rows=len(rows), metrics=metrics(rows),
+            outputs=output_counts([row.predicted for row in rows if not row.note]),
+        )
         for target, rows in scores.items()
     ]
     result = Result(measurements=measurements, seconds=monotonic() - started)
@@ -108,7 +112,7 @@ def _scores(bench: Bench, target: Target, progress: ProgressWriter) -> list[RowS
     progress.start(f"{target.subject} on {target.on}")
     key = cache.cache_key(bench.job, target)
     rows = bench.rows[target.on]
-    known = cache.load(bench.store, key)
+    known = None if bench.job.fresh else cache.load(bench.store, key)
     if known is not None and [row.id for row in known] == [row.id for row in rows]:
         progress.advance(len(rows))
         return known

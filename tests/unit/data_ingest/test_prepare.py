@@ -52,7 +52,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert report.answer_characters is not None
     assert report.answer_characters.p50 == len("label 1")
     assert sorted(path.name for path in done.folder.iterdir()) == [
-        "report.json", "test.parquet", "train.parquet", "validation.parquet"
+        "profile.json", "report.json", "test.parquet", "train.parquet", "validation.parquet"
     ]
 
 

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.evaluator import repeat
 from services.evaluator.api import build_router
 from services.evaluator.handlers import handlers
-from services.evaluator.models import Evaluation
+from services.evaluator.models import Evaluation, Schedule
 from services.evaluator.reconcile import ACTIVE, Reconciler
 from services.evaluator.settings import EvaluatorSettings
 from shared.launchers import launcher_from
@@ -15,17 +16,24 @@ from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[EvaluatorSettings]) -> Sequence[Loop]:
-    """The one loop that launches, watches and judges."""
+    """The loop that launches, watches and judges, and the one that waits for scheduled times."""
     settings = runtime.settings
     reconciler = Reconciler(
         runtime.engine, runtime.store, launcher_from(settings), runtime.clock,
         timeout_seconds=settings.evaluation_timeout_seconds,
     )
-    return [ReconcileLoop(
-        name="evaluations", engine=runtime.engine, model=Evaluation, states=ACTIVE, owner=runtime.instance,
-        clock=runtime.clock, reconcile=reconciler, ttl=settings.lease_ttl_seconds,
-        interval=settings.reconcile_interval_seconds,
-    )]
+    return [
+        ReconcileLoop(
+            name="evaluations", engine=runtime.engine, model=Evaluation, states=ACTIVE, owner=runtime.instance,
+            clock=runtime.clock, reconcile=reconciler, ttl=settings.lease_ttl_seconds,
+            interval=settings.reconcile_interval_seconds,
+        ),
+        ReconcileLoop(
+            name="schedules", engine=runtime.engine, model=Schedule, states=(repeat.ACTIVE,), owner=runtime.instance,
+            clock=runtime.clock, reconcile=repeat.Scheduler(runtime.engine, runtime.clock),
+            ttl=settings.lease_ttl_seconds, interval=settings.reconcile_interval_seconds,
+        ),
+    ]
 
 
 DEFINITION = Definition(

@@ -24,12 +24,15 @@ class EvaluationView(BaseModel):
     Attributes:
         state: pending, running, completed or failed.
         passed: whether every gate held; None until completed.
+        cause: run, schedule or drift; the latter two measure again what is in production, `model_version`.
         production_model_version: what it is compared with; None where nothing was in production.
         reason: why it failed.
         note: why the attempt before the present one ended.
     """
 
     id: str
+    cause: str
+    model_version: str | None
     run_id: str
     pipeline: str
     pipeline_version: int

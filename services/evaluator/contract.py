@@ -49,6 +49,7 @@ class JobFile(File):
         dataset: of the candidate; its test split is ``heldout``.
         production: what is in production; the test split of its dataset is ``production_heldout``.
         output: the S3 folder of this attempt.
+        fresh: measure also what was measured before.
     """
 
     evaluation_id: str
@@ -63,6 +64,7 @@ class JobFile(File):
     max_rows: int
     batch_size: int
     output: str
+    fresh: bool = False
 
 
 class Progress(File):

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
+
+from cronsim import CronSim
 
 from services.evaluator.contract import Target
 from shared.events import GateResult, Measurement
@@ -27,6 +30,22 @@ def plan(gates: Sequence[Gate], *, production: bool) -> list[Target]:
         if any(gate.versus == "base" and gate.on == "production_heldout" for gate in gates):
             targets.append(Target("base", "production_heldout"))
     return targets
+
+
+def missed_tick(cron: str, since: datetime, now: datetime) -> datetime | None:
+    """The last tick of a cron expression after `since` and not after `now`; None where there is none.
+
+    Where several were missed it is the last one: they are made up for once.
+    """
+    # The search finds what is before its start, which has whole seconds.
+    tick: datetime = next(CronSim(cron, now.replace(microsecond=0) + timedelta(seconds=1), reverse=True))
+    return tick if tick > since else None
+
+
+def next_tick(cron: str, now: datetime) -> datetime:
+    """The first tick after `now`."""
+    tick: datetime = next(CronSim(cron, now))
+    return tick
 
 
 def judge(gates: Sequence[Gate], measurements: Sequence[Measurement], *, production: str | None) -> list[GateResult]:

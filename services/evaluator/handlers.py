@@ -1,8 +1,17 @@
 """What the evaluator learns from the others' events. Database only; reconcile.py acts on it."""
 
-from services.evaluator.models import Evaluation, PipelineRules, Production
+from services.evaluator.models import Evaluation, NewestDataset, PipelineRules, Production, Schedule
+from services.evaluator.repeat import ACTIVE, OFF, repeat
 from shared.errors import TemporaryError
-from shared.events import Event, ModelStageChanged, PipelineApplied, TrainingCompleted
+from shared.events import (
+    DatasetPrepared,
+    DriftDetected,
+    Event,
+    ModelStageChanged,
+    PipelineApplied,
+    TrainingCompleted,
+)
+from shared.leases import interrupt
 from shared.messaging import HandlerContext, Handlers
 
 handlers = Handlers("evaluator")
@@ -11,11 +20,47 @@ on = handlers.on
 
 @on(PipelineApplied)
 def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
-    """Remember the rules of this version."""
+    """Remember the rules of this version, and when production is to be measured again."""
     data = event.data
     ctx.session.merge(PipelineRules(
         pipeline=data.pipeline, version=data.version, rules=data.spec.evaluation.model_dump(mode="json"),
     ))
+    again = data.spec.triggers.reevaluate
+    _schedule(ctx, data.pipeline, data.version, again.cron if again else "")
+
+
+def _schedule(ctx: HandlerContext, pipeline: str, version: int, cron: str) -> None:
+    """Take over the expression of a newer version; ticks before this moment are not due."""
+    state, known = ACTIVE if cron else OFF, ctx.session.get(Schedule, pipeline, with_for_update=True)
+    if known is None:
+        ctx.session.add(Schedule(
+            id=pipeline, state=state, pipeline_version=version, cron=cron, since=ctx.clock.now(),
+        ))
+    elif known.pipeline_version < version:
+        since = known.since if known.cron == cron else ctx.clock.now()
+        interrupt(ctx.session, Schedule, pipeline, state=state, pipeline_version=version, cron=cron, since=since)
+
+
+@on(DatasetPrepared)
+def dataset_prepared(ctx: HandlerContext, event: Event[DatasetPrepared]) -> None:
+    """Remember the newest dataset version: production is measured again on its held-out rows."""
+    data = event.data
+    known = ctx.session.get(NewestDataset, data.pipeline, with_for_update=True)
+    if known is None or event.time >= known.prepared_at:
+        ctx.session.merge(NewestDataset(
+            pipeline=data.pipeline, dataset=data.dataset.model_dump(mode="json"), prepared_at=event.time,
+        ))
+
+
+@on(DriftDetected)
+def drift_detected(ctx: HandlerContext, event: Event[DriftDetected]) -> None:
+    """Measure production again, where the pipeline wants that of drift."""
+    data = event.data
+    if data.action == "reevaluate":
+        repeat(
+            ctx.session, data.pipeline, "drift", data.drift_id, now=ctx.clock.now(),
+            correlation_id=event.correlation_id, causation_id=event.id, traceparent=event.traceparent,
+        )
 
 
 @on(ModelStageChanged)

@@ -41,11 +41,38 @@ class Production(Base, table=True):
     since: datetime = Field(sa_type=UtcDateTime)
 
 
+class NewestDataset(Base, table=True):
+    """The DatasetRef of a pipeline's newest dataset version; older news does not count."""
+
+    __tablename__ = "newest_datasets"
+
+    pipeline: str = Field(primary_key=True)
+    dataset: dict[str, Any] = Field(sa_type=JSON)
+    prepared_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Schedule(LeasedRow, Base, table=True):
+    """When a pipeline's production is measured again; `state` is active, or off where the pipeline has no cron.
+
+    Attributes:
+        id: the pipeline.
+        since: the last tick that was acted on, or when the expression was given; later ticks are due.
+    """
+
+    __tablename__ = "schedules"
+
+    pipeline_version: int
+    cron: str
+    since: datetime = Field(sa_type=UtcDateTime)
+
+
 class Evaluation(LeasedRow, Base, table=True):
     """One adapter being measured; `state` is pending, running, completed or failed.
 
     Attributes:
-        run: the TrainingCompleted that asked for it.
+        cause: ``run``; or ``schedule`` or ``drift``, where what is in production is measured again.
+        model_version: that is measured again; None for a run's adapter.
+        run: the TrainingCompleted that asked for it, or that production came from, with the dataset to measure on.
         rules: EvaluationRules, as of the run's pipeline version.
         frozen: whether `production` was decided; from then on it stays, also for later attempts.
         production: ModelRef of the version to compare with; None where there was none.
@@ -58,6 +85,8 @@ class Evaluation(LeasedRow, Base, table=True):
 
     __tablename__ = "evaluations"
 
+    cause: str = "run"
+    model_version: str | None = None
     run_id: str = Field(index=True)
     pipeline: str = Field(index=True)
     pipeline_version: int

@@ -18,7 +18,15 @@ from services.evaluator.models import Evaluation, Production
 from shared.clock import Clock
 from shared.db import transaction
 from shared.errors import NotFoundError, PermanentError
-from shared.events import ArtifactRef, EvaluationCompleted, EvaluationFailed, ModelRef, Payload, TrainingCompleted
+from shared.events import (
+    ArtifactRef,
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationRepeated,
+    ModelRef,
+    Payload,
+    TrainingCompleted,
+)
 from shared.jobs import Complete, GiveUp, JobFailure, Launch, Retry, Wait, next_action
 from shared.launchers import JobSpec, Launcher, job_name
 from shared.leases import Lease, apply
@@ -147,15 +155,7 @@ class Reconciler:
             log.error("evaluation failed", evaluation=row.id, reason=reason)
 
     def _complete(self, row: Evaluation, lease: Lease, result: Result) -> None:
-        run, production = TrainingCompleted.model_validate(row.run), _production(row)
-        version = production.model_version if production else None
-        gates = decide.judge(_rules(row).gates, result.measurements, production=version)
-        completed = EvaluationCompleted(
-            evaluation_id=row.id, run_id=run.run_id, pipeline=run.pipeline, pipeline_version=run.pipeline_version,
-            dataset=run.dataset, base_model=run.base_model, base_model_digest=run.base_model_digest,
-            adapter=run.adapter, passed=decide.passed(gates), measurements=decide.reportable(result.measurements),
-            gates=gates, production_model_version=version, report_uri=self._folder(row) + PREDICTIONS,
-        )
+        completed = _completed(row, result, self._folder(row) + PREDICTIONS)
         facts = completed.model_dump(mode="json", include={"passed", "measurements", "gates", "report_uri"})
         if self._end(row, lease, completed, state="completed", progress=None, **facts):
             EVALUATIONS.labels("passed" if completed.passed else "refused").inc()
@@ -177,6 +177,24 @@ class Reconciler:
         return f"s3://{self._store.bucket}/evaluations/{row.id}/{row.attempt}/"
 
 
+def _completed(row: Evaluation, result: Result, report_uri: str) -> EvaluationCompleted | EvaluationRepeated:
+    """The fact of a finished evaluation: of a run's adapter, or of what is in production, measured again."""
+    run, production = TrainingCompleted.model_validate(row.run), _production(row)
+    version = production.model_version if production else None
+    gates = decide.judge(_rules(row).gates, result.measurements, production=version)
+    told: dict[str, Any] = {
+        "evaluation_id": row.id, "run_id": run.run_id, "pipeline": row.pipeline,
+        "pipeline_version": row.pipeline_version, "dataset": run.dataset, "adapter": run.adapter,
+        "passed": decide.passed(gates), "measurements": decide.reportable(result.measurements), "gates": gates,
+        "report_uri": report_uri,
+    }
+    if row.cause != "run":
+        return EvaluationRepeated.model_validate({**told, "model_version": row.model_version, "cause": row.cause})
+    return EvaluationCompleted(
+        **told, base_model=run.base_model, base_model_digest=run.base_model_digest, production_model_version=version,
+    )
+
+
 def job_file(row: Evaluation, folder: str) -> JobFile:
     """What the present attempt shall measure. `folder` is where it writes, in the bucket that has the base models."""
     run, rules, production = TrainingCompleted.model_validate(row.run), _rules(row), _production(row)
@@ -187,6 +205,7 @@ def job_file(row: Evaluation, folder: str) -> JobFile:
         candidate=run.adapter, dataset=run.dataset, production=production,
         targets=decide.plan(rules.gates, production=production is not None),
         max_new_tokens=rules.max_new_tokens, max_rows=rules.max_rows, batch_size=rules.batch_size, output=folder,
+        fresh=row.cause != "run",
     )
 
 

@@ -14,6 +14,7 @@ from shared.events import (
     DatasetRejected,
     EvaluationCompleted,
     EvaluationFailed,
+    EvaluationRepeated,
     Event,
     RolloutProgressed,
     RolloutPromoted,
@@ -98,6 +99,18 @@ def evaluation_completed(ctx: HandlerContext, event: Event[EvaluationCompleted])
            report_uri=data.report_uri or None, reason=refused or None, finished_at=event.time)
     if data.passed:
         register_model(ctx, event)
+
+
+@on(EvaluationRepeated)
+def evaluation_repeated(ctx: HandlerContext, event: Event[EvaluationRepeated]) -> None:
+    """Recorded, and nothing else: production stays what it is."""
+    data = event.data
+    refused = "; ".join(f"{gate.gate}: {gate.reason}" for gate in data.gates if not gate.passed)
+    record(ctx, Evaluation, data.pipeline, "passed" if data.passed else "refused", run_id=data.run_id,
+           pipeline_version=data.pipeline_version, dataset_id=data.dataset.dataset_id, adapter_uri=data.adapter.uri,
+           adapter_digest=data.adapter.digest, measurements=[item.model_dump() for item in data.measurements],
+           gates=[gate.model_dump() for gate in data.gates], production_model_version=data.model_version,
+           report_uri=data.report_uri or None, reason=refused or None, finished_at=event.time)
 
 
 @on(EvaluationFailed)

@@ -25,6 +25,16 @@ class PipelineRow(Base, table=True):
     spec: dict[str, Any] = Field(sa_type=JSON)
 
 
+class NewestDataset(Base, table=True):
+    """The DatasetRef of a pipeline's newest dataset version, whether it was trained on or not."""
+
+    __tablename__ = "newest_datasets"
+
+    pipeline: str = Field(primary_key=True)
+    dataset: dict[str, Any] = Field(sa_type=JSON)
+    prepared_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class Run(LeasedRow, Base, table=True):
     """A training run. Its id is made of pipeline, pipeline version and dataset, so that no event can start it twice.
 

@@ -17,7 +17,8 @@ PAGE = Path(__file__).with_suffix(".md")
 SERVICES = {
     "data_ingest": "services.data_ingest.settings", "trainer": "services.trainer.settings",
     "evaluator": "services.evaluator.settings", "registry": "services.registry.settings",
-    "rollout": "services.rollout.settings", "gateway": "services.gateway.settings",
+    "rollout": "services.rollout.settings", "drift": "services.drift.settings",
+    "gateway": "services.gateway.settings",
     "serving": "services.serving.settings", "engine": "services.serving.engine.settings",
     "vllm_server": "services.serving.vllm_server.settings", "fault_proxy": "services.serving.fault_proxy.settings",
 }

@@ -15,7 +15,7 @@ PREFIX = "TUNELOOP_"
 # Read by tools around the services (the CLI, the supervisor, the tests), so present in their environment too.
 FOREIGN = frozenset({"TUNELOOP_HOME", "TUNELOOP_STACK_ID", "TUNELOOP_TEST_KAFKA"}) | {
     f"TUNELOOP_{service}_URL"  # where the CLI finds the services
-    for service in ("REGISTRY", "DATA_INGEST", "TRAINER", "EVALUATOR", "ROLLOUT", "SERVING", "GATEWAY")
+    for service in ("REGISTRY", "DATA_INGEST", "TRAINER", "EVALUATOR", "ROLLOUT", "DRIFT", "SERVING", "GATEWAY")
 }
 
 CommaList = Annotated[list[str], NoDecode]

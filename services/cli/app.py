@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from services.cli.commands import (
     apply,
     datasets,
+    drift,
     evaluations,
     inbox,
     keys,
@@ -79,6 +80,6 @@ def build_app() -> typer.Typer:
     demo.register(app)
     for module in (apply, publish):
         module.register(app)
-    for group in (pipelines, datasets, runs, evaluations, models, rollouts, inbox, keys):
+    for group in (pipelines, datasets, runs, evaluations, models, rollouts, drift, inbox, keys):
         group.register(app)
     return app

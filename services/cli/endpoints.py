@@ -9,7 +9,7 @@ from services.cli.errors import CliError, ExitCode
 from services.cli.local.home import Home
 
 # Services that answer /v1/inbox, in the order of the loop.
-INBOX_SERVICES = ("registry", "data_ingest", "trainer", "evaluator", "rollout", "serving")
+INBOX_SERVICES = ("registry", "data_ingest", "trainer", "evaluator", "rollout", "drift", "serving")
 
 
 def _option(service: str) -> Any:
@@ -28,6 +28,7 @@ def variable(service: str) -> str:
 RegistryUrl = Annotated[str | None, _option("registry")]
 DataIngestUrl = Annotated[str | None, _option("data_ingest")]
 RolloutUrl = Annotated[str | None, _option("rollout")]
+DriftUrl = Annotated[str | None, _option("drift")]
 
 
 def resolve(service: str, explicit: str | None = None) -> str:

@@ -16,10 +16,10 @@ from services.cli.local.seed import BUCKET, LOG_BUCKET
 REPLICA = "local-0"
 TINY = "tiny"
 # Every service with an HTTP API, in the order in which a person thinks of the loop.
-SERVICES = ("data_ingest", "trainer", "evaluator", "registry", "rollout", "gateway", "engine", "serving")
+SERVICES = ("data_ingest", "trainer", "evaluator", "registry", "rollout", "drift", "gateway", "engine", "serving")
 PORTS = {
     "gateway": 8700, "registry": 8701, "data_ingest": 8702, "trainer": 8703, "evaluator": 8704, "rollout": 8705,
-    "engine": 8706, "serving": 8707, "vllm": 8708, "prometheus": 8790, "kafka": 8792, "s3": 8793,
+    "engine": 8706, "serving": 8707, "vllm": 8708, "drift": 8709, "prometheus": 8790, "kafka": 8792, "s3": 8793,
     "s3_filer": 8794, "s3_volume": 8795, "s3_master": 8796,
     "s3_filer_grpc": 8797, "s3_volume_grpc": 8798, "s3_master_grpc": 8799, "s3_grpc": 8789,
 }

@@ -122,7 +122,7 @@ def test_an_inbox_of_nobody_is_2() -> None:
     result = run("inbox", "list", "--service", "gateway")
     assert result.exit_code == 2
     assert one_line(result) == ("error: no service 'gateway' with an inbox; use one of registry, data_ingest, trainer, "
-                                "evaluator, rollout, serving")
+                                "evaluator, rollout, drift, serving")
 
 
 def test_help_and_version() -> None:

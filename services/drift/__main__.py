@@ -1,0 +1,37 @@
+"""Runs the drift service: ``python -m services.drift``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.drift.api import build_router
+from services.drift.handlers import handlers
+from services.drift.references import References
+from services.drift.samples import SampleLoop
+from services.drift.settings import DriftSettings
+from shared.service import Definition, Loop, Runtime, run
+
+
+def build_loops(runtime: Runtime[DriftSettings]) -> Sequence[Loop]:
+    """The loop that counts samples."""
+    settings = runtime.settings
+    return [SampleLoop(
+        engine=runtime.engine, references=References(runtime.engine, runtime.store), clock=runtime.clock,
+        bootstrap=settings.kafka_bootstrap, group=f"tuneloop-drift-samples{settings.kafka_group_suffix}",
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+    )]
+
+
+DEFINITION = Definition(
+    settings=DriftSettings, migrations=Path(__file__).parent / "migrations", handlers=handlers, router=build_router,
+    loops=build_loops,
+)
+
+
+def main() -> int:
+    """Run until SIGTERM; the exit code."""
+    return run(DEFINITION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

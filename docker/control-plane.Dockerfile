@@ -6,7 +6,7 @@
 ARG PYTHON_IMAGE=python:3.12-slim
 
 FROM ${PYTHON_IMAGE} AS build
-ARG EXTRAS=data-ingest,trainer,evaluator,registry,rollout,serving,gateway
+ARG EXTRAS=data-ingest,trainer,evaluator,registry,rollout,drift,serving,gateway
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./

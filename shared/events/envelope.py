@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -42,15 +42,6 @@ class Topic(StrEnum):
     def dlq(self) -> str:
         """Where unparseable and dead records of this topic go."""
         return f"{self.value}.dlq"
-
-    @property
-    def retention(self) -> timedelta | None:
-        """How long records are to be kept; None for ever, because a service that is new here reads from the beginning.
-
-        Samples and feedback hold what people wrote, also where personal data was scrubbed: whoever declares the
-        topics in production shall keep them no longer than this.
-        """
-        return {Topic.SAMPLES: timedelta(days=3), Topic.FEEDBACK: timedelta(days=90)}.get(self)
 
 
 class Payload(BaseModel):

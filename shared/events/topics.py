@@ -46,6 +46,7 @@ POLICIES: Mapping[Topic, TopicPolicy] = {
     Topic.EVALUATIONS: TopicPolicy(3),
     Topic.MODELS: TopicPolicy(3),
     Topic.ROLLOUTS: TopicPolicy(3),
+    Topic.DRIFT: TopicPolicy(3),
     # Progress every few seconds; the registry has what lasts.
     Topic.RUNS: TopicPolicy(3, 90 * DAY),
     # What people wrote is kept no longer than it takes to be collected.

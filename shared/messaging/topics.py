@@ -14,12 +14,6 @@ from shared.events import Topic
 from shared.events.topics import declared
 
 
-def topic_configs(topic: Topic) -> dict[str, str]:
-    """Kafka's settings of a topic."""
-    kept = topic.retention
-    return {"retention.ms": "-1" if kept is None else str(int(kept.total_seconds() * 1000))}
-
-
 def create_topics(bootstrap: str, *, partitions: int = 1, topics: Iterable[Topic] = tuple(Topic)) -> None:
     """Create every topic and its dead-letter topic where they do not exist yet.
 
@@ -28,11 +22,9 @@ def create_topics(bootstrap: str, *, partitions: int = 1, topics: Iterable[Topic
     """
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        for name, topic in [(name, each) for each in topics for name in (each.value, each.dlq)]:
+        for name in [name for topic in topics for name in (topic.value, topic.dlq)]:
             try:
-                admin.create_topics([NewTopic(
-                    name, num_partitions=partitions, replication_factor=1, topic_configs=topic_configs(topic),
-                )])
+                admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])
             except TopicAlreadyExistsError:
                 continue
     finally:

@@ -15,14 +15,14 @@ trainer:
   database: true
   s3: true
   launches: true
-  topics: [tuneloop.datasets, tuneloop.pipelines]
+  topics: [tuneloop.datasets, tuneloop.drift, tuneloop.pipelines]
 evaluator:
   name: evaluator
   service: evaluator
   database: true
   s3: true
   launches: true
-  topics: [tuneloop.models, tuneloop.pipelines, tuneloop.runs]
+  topics: [tuneloop.datasets, tuneloop.drift, tuneloop.models, tuneloop.pipelines, tuneloop.runs]
 registry:
   name: registry
   service: registry
@@ -33,6 +33,12 @@ rollout:
   service: rollout
   database: true
   topics: [tuneloop.adapters, tuneloop.models, tuneloop.pipelines]
+drift:
+  name: drift
+  service: drift
+  database: true
+  s3: true
+  topics: [tuneloop.evaluations, tuneloop.models, tuneloop.pipelines]
 gateway:
   name: gateway
   service: gateway

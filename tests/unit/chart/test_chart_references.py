@@ -280,7 +280,8 @@ def test_secrets_and_their_keys_are_those_that_the_documents_name() -> None:
                  for volume in pod.spec.get("volumes", []) if "secret" in volume}
     assert used == {
         ("tuneloop-s3", "access-key"), ("tuneloop-s3", "secret-key"), ("tuneloop-api-keys", "api-keys.yaml"),
-        *(("tuneloop-database", key) for key in ("data-ingest", "trainer", "evaluator", "registry", "rollout")),
+        *(("tuneloop-database", key)
+          for key in ("data-ingest", "trainer", "evaluator", "registry", "rollout", "drift")),
     }
 
 

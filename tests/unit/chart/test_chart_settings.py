@@ -22,7 +22,7 @@ POD = {"metadata.name": "demo-serving-0", "metadata.uid": "6a1e9c0e-8f43-4b51-9a
 SECRETS = {
     "access-key": "AK", "secret-key": "SK",
     **{key: f"postgresql://user:word@db/{key}" for key in
-       ("data-ingest", "trainer", "evaluator", "registry", "rollout")},
+       ("data-ingest", "trainer", "evaluator", "registry", "rollout", "drift")},
 }
 PROCESSES = [
     pytest.param(name, container, id=f"{name}: {container['command'][-1]}")
@@ -165,7 +165,7 @@ def test_consumer_groups_and_topics_are_those_of_the_code() -> None:
     objects = render({"defaults": {"keda": {"enabled": True}}})
     scaled = {item["metadata"]["name"].removeprefix("demo-tuneloop-"): item["spec"]["triggers"]
               for item in objects if item["kind"] == "ScaledObject"}
-    assert set(scaled) == {"data-ingest", "trainer", "evaluator", "registry", "rollout"}
+    assert set(scaled) == {"data-ingest", "trainer", "evaluator", "registry", "rollout", "drift"}
     for name, triggers in scaled.items():
         handlers = importlib.import_module(f"services.{name.replace('-', '_')}.handlers").handlers
         assert {trigger["metadata"]["consumerGroup"] for trigger in triggers} == {f"tuneloop-{handlers.consumer}"}
@@ -193,6 +193,6 @@ def test_each_database_is_migrated_with_the_service_s_own_url(name: str) -> None
                 if item["name"] == "TUNELOOP_DATABASE_URL" and "valueFrom" in item:
                     migrates = "--migrate" in container["command"]
                     urls.setdefault(container["command"][2], {})[migrates] = item["valueFrom"]
-    assert len(urls) == 5
+    assert len(urls) == 6
     for module, both in urls.items():
         assert both[True] == both[False], module

@@ -18,6 +18,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from shared.built_in_policies import BUILT_IN
 from shared.errors import InvalidInputError
 from shared.policy_checks import policy_problems
 from shared.strict_yaml import load_yaml
@@ -216,12 +217,26 @@ class EvaluationRules(SpecPart):
     resources: Resources = Field(default_factory=Resources, description="what the job asks for")
 
 
-class RolloutStep(SpecPart):
+class _Stage(SpecPart):
+    """What any stage of a rollout must have before the next one begins."""
+
+    min_duration: Duration = Field(default=timedelta(seconds=60), description="the step lasts at least this long")
+    min_requests: int = Field(default=20, ge=1, description="requests answered by the candidate in this step")
+    approval: bool = Field(
+        default=False, description="when all is proved, wait for a person: `tuneloop rollouts resume`"
+    )
+
+
+class RolloutStep(_Stage):
     """One step of a canary: the candidate's share of traffic, and the least that it must see there."""
 
     weight: float = Field(gt=0, le=100, description="percent of the route's traffic")
-    min_duration: Duration = Field(default=timedelta(seconds=60), description="the step lasts at least this long")
-    min_requests: int = Field(default=20, ge=1, description="requests answered by the candidate in this step")
+
+
+class ShadowStep(_Stage):
+    """The step before all others: the candidate gets copies of requests, and nobody sees its answers."""
+
+    percent: float = Field(gt=0, le=100, description="of the requests that the stable version answers well")
 
 
 class Counted(SpecPart):
@@ -316,12 +331,20 @@ class ExpectedTraffic(SpecPart):
 class RolloutPolicy(SpecPart):
     """How a registered version gets traffic, and what stops it."""
 
+    policy: Literal["staged"] | None = Field(
+        default=None,
+        description="a built-in policy: canary at 5 %, staging at 10 %, then all traffic (docs/rollouts.md has its "
+        "keys); a key that is given beside it replaces its own",
+    )
     route: Slug | None = Field(
         default=None, description="the model name that clients ask for; the pipeline's name by default"
     )
     steps: list[RolloutStep] = Field(
         default_factory=lambda: [RolloutStep(weight=10), RolloutStep(weight=50)], min_length=1,
         description="weights must rise; after the last step the candidate gets all traffic",
+    )
+    shadow: ShadowStep | None = Field(
+        default=None, description="copies before any traffic; absent: the first step is the first of `steps`"
     )
     interval: Duration = Field(default=timedelta(seconds=10), description="between two looks at the metrics")
     guardrails: list[Guardrail] = Field(
@@ -350,12 +373,23 @@ class RolloutPolicy(SpecPart):
         default=None, description="lets `tuneloop apply` warn of a deadline that cannot be met; it decides nothing"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _built_in(cls, given: Any) -> Any:
+        name = given.get("policy") if isinstance(given, dict) else None
+        return {**BUILT_IN[name], **given} if isinstance(name, str) and name in BUILT_IN else given
+
     @model_validator(mode="after")
     def _rising(self) -> "RolloutPolicy":
         weights = [step.weight for step in self.steps]
         if any(after <= before for before, after in pairwise(weights)):
             raise ValueError(f"steps: weights must rise, but they are {weights}")
         return self
+
+    @property
+    def stages(self) -> "list[ShadowStep | RolloutStep]":
+        """All steps in their order, with that of the copies before the others."""
+        return [*([self.shadow] if self.shadow else []), *self.steps]
 
 
 class CaptureRules(SpecPart):

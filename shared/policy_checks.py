@@ -38,6 +38,8 @@ def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
 def _ab_test(policy: "RolloutPolicy", test: "AbTest") -> Iterator[tuple[str, str]]:
     for key, problem in _counted(test):
         yield f"abTest.{key}", problem
+    if policy.shadow is not None:
+        yield "shadow", "an A/B test compares two groups of users from its first request on; remove shadow"
     if len(policy.steps) != 1:
         yield "steps", ("an A/B test has one fixed split; give exactly one step, such as "
                         "[{weight: 50, minDuration: 1d, minRequests: 1000}]")

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from services.cli import words
 from services.cli.output import pairs, rows
-from shared.pipeline import RolloutPolicy
+from shared.pipeline import RolloutPolicy, RolloutStep, ShadowStep
 
 Item = Mapping[str, Any]
 
@@ -75,9 +75,13 @@ def _test(policy: RolloutPolicy) -> str:
 
 def _steps(policy: RolloutPolicy) -> str:
     return ", ".join(
-        f"{step.weight:g} % for {_time(step.min_duration.total_seconds())} and {step.min_requests} requests"
-        for step in policy.steps
+        f"{_gets(step)} for {_time(step.min_duration.total_seconds())} and {step.min_requests} requests"
+        for step in policy.stages
     )
+
+
+def _gets(step: RolloutStep | ShadowStep) -> str:
+    return f"copies of {step.percent:g} %" if isinstance(step, ShadowStep) else f"{step.weight:g} %"
 
 
 def _runs(candidates: Sequence[Item]) -> str:

@@ -34,7 +34,7 @@ from services.rollout.state import (
     Shift,
     TakeRoute,
 )
-from shared.pipeline import RolloutPolicy
+from shared.pipeline import RolloutPolicy, ShadowStep
 
 # Between taking the last weight from a version and taking the version itself away, so that a gateway that hears of
 # the change a moment later than the others still finds it loaded.
@@ -112,7 +112,7 @@ def _cannot_serve(state: RolloutState, seen: Observation, now: datetime, _: Roll
 
 def _harm(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
     """A paused rollout still has traffic, so harm ends it too."""
-    if state.phase not in ("progressing", "paused") or state.weight == 0:
+    if state.phase not in ("progressing", "paused") or state.step == 0:
         return None
     found = harm(state, policy)
     if found is None:
@@ -124,7 +124,7 @@ def _harm(state: RolloutState, seen: Observation, now: datetime, policy: Rollout
 def _abort(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     """Weight 0 at once; the rest follows when that has settled."""
     aborted = state.model_copy(update={
-        "phase": "aborting", "ending": "rolled_back", "weight": 0, "reason": reason, "since": now,
+        "phase": "aborting", "ending": "rolled_back", "weight": 0, "shadow": 0, "reason": reason, "since": now,
         "exposed_until": now if state.exposed_from else None, "deadline_at": None, "paused_in": None,
     })
     return aborted, [Shift(0), Record("rollback", rule, reason, by), Announce()]
@@ -172,6 +172,7 @@ def _resume_command(state: RolloutState, seen: Observation, now: datetime, polic
     limit = policy.load_deadline if phase == "staging" else policy.deadline
     resumed = state.model_copy(update={
         "phase": phase, "paused_in": None, "since": now, "deadline_at": now + limit, "reason": reason,
+        "approved": max(state.approved, state.awaits_approval),
     })
     return resumed, [Record("resume", "person", reason, seen.command.by), Announce(), Answer(seen.command.id)]
 
@@ -185,7 +186,7 @@ def _promote_command(state: RolloutState, seen: Observation, now: datetime, poli
     if not seen.loading.complete:
         return state, _refuse(seen.command, f"not every replica has loaded it; waiting for {_names(seen)}")
     by, reason = seen.command.by, seen.command.said("promoted")
-    if seen.command.full or state.step == len(policy.steps):
+    if seen.command.full or state.step == len(policy.stages):
         after, effects = _promote(state, now, "person", reason, by=by)
     else:
         after, effects = _enter_step(state, state.step + 1, now, policy, reason, rule="person", by=by)
@@ -221,7 +222,9 @@ def _progress(state: RolloutState, _: Observation, now: datetime, policy: Rollou
     if state.phase != "progressing":
         return None
     doubts = [*missing(state), *unproven(state, policy)]
-    if not doubts and state.step == len(policy.steps):
+    if not doubts and policy.stages[state.step - 1].approval and state.approved < state.step:
+        return _await_approval(state, now, policy)
+    if not doubts and state.step == len(policy.stages):
         rule, why = "evidence", f"every guardrail is safe after all {state.step} steps"
         if policy.ab_test is not None:
             rule, why = "ab_test", f"the A/B test favoured the candidate: {tested(state, policy)}"
@@ -233,6 +236,12 @@ def _progress(state: RolloutState, _: Observation, now: datetime, policy: Rollou
     if state.deadline_at is not None and now >= state.deadline_at:
         return _undecided(held, now, policy, doubts)
     return held, [Record("hold", "evidence" if not missing(state) else "no_data", held.reason)]
+
+
+def _await_approval(state: RolloutState, now: datetime, policy: RolloutPolicy) -> Outcome:
+    reason = f"{progress(state, policy)}: every guardrail is safe; waiting for a person to resume, promote or abort"
+    paused, effects = _pause(state, now, "approval", reason)
+    return paused.model_copy(update={"awaits_approval": state.step}), effects
 
 
 def _undecided(state: RolloutState, now: datetime, policy: RolloutPolicy, doubts: list[str]) -> Outcome:
@@ -249,20 +258,28 @@ def _undecided(state: RolloutState, now: datetime, policy: RolloutPolicy, doubts
 def _enter_step(
     state: RolloutState, number: int, now: datetime, policy: RolloutPolicy, why: str, *, rule: str, by: str = ""
 ) -> Outcome:
-    weight = round(policy.steps[number - 1].weight * 100)
-    reason = f"{why}; step {number} of {len(policy.steps)} gives it {weight / 100:g} %"
-    fresh = {name: guardrail.begin_step() for name, guardrail in state.guardrails.items()}
+    current = policy.stages[number - 1]
+    weight = 0 if isinstance(current, ShadowStep) else round(current.weight * 100)
+    shadow = round(current.percent * 100) if isinstance(current, ShadowStep) else 0
+    gives = f"copies {shadow / 100:g} % of the requests to it" if shadow else f"gives it {weight / 100:g} %"
+    reason = f"{why}; step {number} of {len(policy.stages)} {gives}"
+    first_traffic = state.shadow > 0 and weight > 0
+    fresh = {
+        name: guardrail.begin_traffic() if first_traffic else guardrail.begin_step()
+        for name, guardrail in state.guardrails.items()
+    }
     entered = state.model_copy(update={
-        "phase": "progressing", "step": number, "weight": weight, "reason": reason, "step_seconds": 0.0,
-        "guardrails": fresh, "exposed_from": state.exposed_from or now, "paused_in": None,
+        "phase": "progressing", "step": number, "weight": weight, "shadow": shadow, "reason": reason,
+        "step_seconds": 0.0, "guardrails": fresh, "paused_in": None,
+        "exposed_from": state.exposed_from or (now if weight else None),
         **({} if state.phase == "progressing" else {"since": now, "deadline_at": now + policy.deadline}),
     })
-    return entered, [Shift(weight), Record("advance", rule, reason, by), Announce()]
+    return entered, [Shift(weight, shadow), Record("advance", rule, reason, by), Announce()]
 
 
 def _promote(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     promoting = state.model_copy(update={
-        "phase": "promoting", "weight": FULL_WEIGHT, "since": now, "reason": reason, "deadline_at": None,
+        "phase": "promoting", "weight": FULL_WEIGHT, "shadow": 0, "since": now, "reason": reason, "deadline_at": None,
         "paused_in": None, "exposed_from": state.exposed_from or now,
     })
     return promoting, [Shift(FULL_WEIGHT), Record("promote", rule, reason, by), Announce()]

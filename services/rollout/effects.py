@@ -70,8 +70,8 @@ class Effects:
         match effect:
             case TakeRoute():
                 routes.take(route, self.rollout, self.now, self._emit)
-            case Shift(weight=weight):
-                routes.shift(route, self.rollout, weight, self.now, self._emit)
+            case Shift():
+                routes.shift(route, self.rollout, effect, self.now, self._emit)
             case MakeStable():
                 routes.make_stable(route, self.rollout, self.now, self._emit)
             case LeaveRoute():

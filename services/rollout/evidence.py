@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from services.rollout import abtest
 from services.rollout.analysis import Counts
 from services.rollout.counts import InconsistentCountersError, Reading, increments
-from services.rollout.guardrails import NoData, bounds_of, counts_requests, name_of
+from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies, name_of
 from services.rollout.state import AbTestState, GuardrailState, Observation, RolloutState, Verdict
 from shared.pipeline import Guardrail, RolloutPolicy
 
@@ -21,8 +21,12 @@ class Harm:
 
 
 def harm_threshold(policy: RolloutPolicy) -> float:
-    """The e-value at which a guardrail rolls back: alpha is shared by all of them (Bonferroni)."""
-    return len(policy.guardrails) / policy.alpha
+    """The e-value at which a guardrail rolls back: alpha is shared by all of them (Bonferroni).
+
+    Copies and traffic are judged apart, so a policy with both has twice as many tests.
+    """
+    kinds = 1 if policy.shadow is None else 2
+    return kinds * len(policy.guardrails) / policy.alpha
 
 
 def safe_threshold(policy: RolloutPolicy) -> float:
@@ -33,7 +37,8 @@ def safe_threshold(policy: RolloutPolicy) -> float:
 def absorb(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> RolloutState:
     """The state with this look's increments in its evidence, and its time counted if all data was there.
 
-    While the candidate has no weight the counters are only remembered, as the values to subtract from later.
+    While the candidate gets nothing the counters are only remembered, as the values to subtract from later; so are
+    those of guardrails that copies cannot show, while it gets only copies.
     """
     guardrails = dict(state.guardrails)
     blind: dict[str, str] = {}
@@ -41,10 +46,14 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
         name = name_of(guardrail)
         reading = seen.readings.get(name)
         if reading is None:
-            blind[name] = "it was not read"
+            if _judged(guardrail, state):
+                blind[name] = "it was not read"
             continue
         result = reading if isinstance(reading, NoData) else _counted(guardrails[name], reading, seen, guardrail, state)
-        if isinstance(result, NoData):
+        if not _judged(guardrail, state):
+            if not isinstance(result, NoData):
+                guardrails[name] = result
+        elif isinstance(result, NoData):
             blind[name] = result.reason
             guardrails[name] = guardrails[name].model_copy(update={"verdict": "no_data"})
         else:
@@ -61,7 +70,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
 
 
 def _exposed(state: RolloutState) -> bool:
-    return state.weight > 0 and state.phase in ("progressing", "paused")
+    return (state.weight > 0 or state.shadow > 0) and state.phase in ("progressing", "paused")
 
 
 def _tested(
@@ -94,11 +103,16 @@ def _counted(
     except InconsistentCountersError as error:
         return NoData("inconsistent", str(error))
     after = before.model_copy(update={"counters": counters})
-    if not _exposed(state):
+    if not _exposed(state) or not _judged(guardrail, state):
         return after
     stable, candidate = counts.get(seen.stable, Counts()), counts.get(seen.candidate, Counts())
     evidence = before.evidence.updated(stable, candidate, bounds_of(guardrail))
     return after.model_copy(update={"evidence": evidence, "in_step": before.in_step + candidate})
+
+
+def _judged(guardrail: Guardrail, state: RolloutState) -> bool:
+    """Whether what the candidate gets now can show anything to this guardrail."""
+    return state.shadow == 0 or judges_copies(guardrail)
 
 
 def _verdict(state: GuardrailState, guardrail: Guardrail, policy: RolloutPolicy) -> Verdict:
@@ -139,7 +153,7 @@ def missing(state: RolloutState) -> list[str]:
 
 def unwatched(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     """What the current step lacks in time and requests."""
-    current = policy.steps[state.step - 1]
+    current = policy.stages[state.step - 1]
     lacking = []
     if state.step_seconds < current.min_duration.total_seconds():
         lacking.append(f"{state.step_seconds:.0f} of {current.min_duration.total_seconds():g} s watched")
@@ -152,7 +166,8 @@ def unwatched(state: RolloutState, policy: RolloutPolicy) -> list[str]:
 def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     """What the current step still lacks before the next may begin, beside data."""
     lacking = unwatched(state, policy)
-    for name, guardrail in state.guardrails.items():
+    for name in (name_of(mine) for mine in policy.guardrails if _judged(mine, state)):
+        guardrail = state.guardrails[name]
         if guardrail.verdict == "undecided":
             lacking.append(f"{name} is undecided: {_numbers(guardrail)}, e-value {guardrail.evidence.e_safe:.3g}, "
                            f"safe at {safe_threshold(policy):g}")
@@ -175,13 +190,15 @@ def favours_stable(state: RolloutState, policy: RolloutPolicy) -> bool:
 
 def _requests(state: RolloutState, policy: RolloutPolicy) -> int:
     """The candidate's in this step, by those guardrails that count requests; without any, by all of them."""
-    counting = [guardrail for guardrail in policy.guardrails if counts_requests(guardrail)] or policy.guardrails
+    judged = [guardrail for guardrail in policy.guardrails if _judged(guardrail, state)]
+    counting = [guardrail for guardrail in judged if counts_requests(guardrail)] or judged
     return min(state.guardrails[name_of(guardrail)].in_step.total for guardrail in counting)
 
 
 def progress(state: RolloutState, policy: RolloutPolicy) -> str:
     """Where it stands: ``step 1 of 2 at 20 %``."""
-    return f"step {state.step} of {len(policy.steps)} at {state.weight / 100:g} %"
+    gets = f"with copies of {state.shadow / 100:g} %" if state.shadow else f"at {state.weight / 100:g} %"
+    return f"step {state.step} of {len(policy.stages)} {gets}"
 
 
 def summary(state: RolloutState, policy: RolloutPolicy) -> dict[str, dict[str, float | str]]:

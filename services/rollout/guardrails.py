@@ -10,8 +10,9 @@
                          gaps of one stream are as slow as each other, and would be taken for that much evidence
     promql               two sums of counters (shared/promql.py), read for each version by itself
 
-A rejected request (4xx) is the client's own doing and in none of them. The gateway shows all cells of a version from
-the start, so a cell that is missing is a fault and not a zero.
+In a step with copies (`shadow`) errors and latency are those of the copies, against stable's traffic; the others see
+nothing. A rejected request (4xx) is the client's own doing and in none of them. The gateway shows all cells of a
+version from the start, so a cell that is missing is a fault and not a zero.
 """
 
 import math
@@ -93,6 +94,11 @@ _HISTOGRAMS = {
     "time_to_first_token": gateway.FIRST_TOKEN,
     "inter_token": gateway.MEAN_GAP,
 }
+# What the gateway counts of copies. A copy whose primary went well and that is rejected is the candidate's fault.
+_COPIES: dict[str, _Cells | str] = {
+    "errors": _Cells(gateway.SHADOW, "outcome", ("ok",), ("error", "timeout", "rejected")),
+    "latency": gateway.SHADOW_DURATION,
+}
 # Their totals are a version's requests, which is what `minRequests` means. (Streams or judgements may be few.)
 _OF_REQUESTS = frozenset({"errors", "latency", "refusals"})
 # What stable lacks when it has no traffic and no gateway knows it any more: then only the tolerable rate is tested.
@@ -122,15 +128,34 @@ def counts_requests(guardrail: Counted) -> bool:
     return guardrail.metric in _OF_REQUESTS
 
 
-def queries_of(guardrail: Counted, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
-    """What to ask for all that it needs, of both versions."""
+def judges_copies(guardrail: Counted) -> bool:
+    """Whether it can be judged by copies of requests."""
+    return guardrail.metric in _COPIES
+
+
+def queries_of(
+    guardrail: Counted, route: str, stable: str, candidate: str, *, copies: bool = False
+) -> tuple[Query, ...]:
+    """What to ask for all that it needs, of both versions; with `copies`, also what those of the candidate showed."""
+    asked = _queries(guardrail, route, stable, candidate)
+    if not copies or not judges_copies(guardrail):
+        return asked
+    source = _COPIES[guardrail.metric]
+    selector = f'{source}_bucket{{route="{route}"}}' if isinstance(source, str) else _selector(source, route)
+    return (*asked, Query(selector, candidate))
+
+
+def _queries(guardrail: Counted, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
     if guardrail.metric == "promql":
         of_stable = _promql(guardrail, route, stable, _STABLE_MAY_LACK)
         return (*_promql(guardrail, route, candidate, frozenset()), *of_stable)
     if guardrail.metric in _HISTOGRAMS:
         return (Query(f'{_HISTOGRAMS[guardrail.metric]}_bucket{{route="{route}"}}'),)
-    cells = _COUNTERS[guardrail.metric]
-    return (Query(f'{cells.name}{{route="{route}",{cells.label}=~"{"|".join((*cells.good, *cells.bad))}"}}'),)
+    return (Query(_selector(_COUNTERS[guardrail.metric], route)),)
+
+
+def _selector(cells: _Cells, route: str) -> str:
+    return f'{cells.name}{{route="{route}",{cells.label}=~"{"|".join((*cells.good, *cells.bad))}"}}'
 
 
 def _promql(guardrail: Counted, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:
@@ -156,15 +181,10 @@ def readings_of(guardrail: Counted, found: Found, candidate: str) -> tuple[Readi
             if not math.isfinite(sample.value) or sample.value < 0:
                 return NoData("invalid", f"the counter {sample.labels} has the value {sample.value}")
     try:
-        if guardrail.metric == "promql":
-            readings = _summed(guardrail, found)
-        elif guardrail.metric in _HISTOGRAMS:
-            readings = _buckets(guardrail, found)
-        else:
-            readings = _cells(_COUNTERS[guardrail.metric], found)
+        readings = _summed(guardrail, found) if guardrail.metric == "promql" else _counted(guardrail, found, candidate)
     except _UselessError as error:
         return error.no_data
-    if not any(reading.version == candidate for reading in readings):
+    if not any(reading.version == candidate and (reading.bad or reading.total) for reading in readings):
         return NoData("no_candidate", f"there are no fresh samples of {candidate}")
     return readings
 
@@ -175,23 +195,47 @@ class _UselessError(Exception):
         self.no_data = NoData(kind, reason)
 
 
-def _cells(cells: _Cells, found: Found) -> tuple[Reading, ...]:
+def _counted(guardrail: Counted, found: Found, candidate: str) -> tuple[Reading, ...]:
+    """By the gateways' own metrics. Where copies are judged, the candidate's other counters are only remembered."""
+    source: _Cells | str = _COUNTERS.get(guardrail.metric) or _HISTOGRAMS[guardrail.metric]
+    readings = _read(source, guardrail, [samples for query, samples in found if not query.version])
+    copied = [samples for query, samples in found if query.version]
+    if not copied:
+        return readings
+    theirs = (reading if reading.version != candidate else _remembered(reading) for reading in readings)
+    copies = _read(_COPIES[guardrail.metric], guardrail, copied)
+    return (*theirs, *(
+        reading.model_copy(update={"cell": f"copies {reading.cell}"})
+        for reading in copies if reading.version == candidate
+    ))
+
+
+def _remembered(reading: Reading) -> Reading:
+    return reading.model_copy(update={"bad": 0, "total": 0})
+
+
+def _read(source: _Cells | str, guardrail: Counted, found: Sequence[Sequence[Sample]]) -> tuple[Reading, ...]:
+    samples = [sample for part in found for sample in part]
+    return _cells(source, samples) if isinstance(source, _Cells) else _buckets(guardrail, samples)
+
+
+def _cells(cells: _Cells, samples: Sequence[Sample]) -> tuple[Reading, ...]:
     readings = [
         Reading(
             target=sample.target, version=_label(sample, "model_version"), cell=_cell(sample, cells.label),
             value=sample.value, bad=int(_label(sample, cells.label) in cells.bad), total=1,
         )
-        for _, samples in found for sample in samples
+        for sample in samples
     ]
-    shown = [(sample, _label(sample, cells.label)) for _, samples in found for sample in samples]
+    shown = [(sample, _label(sample, cells.label)) for sample in samples]
     _check_whole(shown, cells.label, {*cells.good, *cells.bad})
     return tuple(readings)
 
 
-def _buckets(guardrail: Counted, found: Found) -> tuple[Reading, ...]:
+def _buckets(guardrail: Counted, samples: Sequence[Sample]) -> tuple[Reading, ...]:
     """All requests, less those within the SLO."""
     slo = guardrail.slo_seconds
-    bounds = [(sample, _bound(sample)) for _, samples in found for sample in samples]
+    bounds = [(sample, _bound(sample)) for sample in samples]
     if slo is None or slo not in {bound for _, bound in bounds}:
         has = ", ".join(f"{bound:g}" for bound in sorted({bound for _, bound in bounds}))
         raise _UselessError("no_bucket", f"the histogram has no bucket le={slo:g}; it has {has}")

@@ -37,6 +37,7 @@ class Route(Base, table=True):
         rollout_id: the only rollout that may change the route; None while it is free.
         candidate: ModelRef of that rollout's version.
         weight: the candidate's share in basis points.
+        shadow: the share of the others' requests that are copied to it, in basis points.
         capture: RouteCapture of the pipeline's newest version; None for none.
     """
 
@@ -52,6 +53,7 @@ class Route(Base, table=True):
     rollout_id: str | None = None
     candidate: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     weight: int = 0
+    shadow: int = 0
     capture: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     updated_at: datetime = Field(sa_type=UtcDateTime)
 

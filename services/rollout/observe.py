@@ -52,7 +52,7 @@ def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutSt
     with reading(engine) as session:
         known = _known(session, rollout)
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
-    readings = {} if urgent else _readings(samples, rollout, known.stable, now)
+    readings = {} if urgent else _readings(samples, rollout, known.stable, now, copies=state.shadow > 0)
     exposed = state.exposed_from is not None and any(not isinstance(found, NoData) for found in readings.values())
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
@@ -63,12 +63,14 @@ def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutSt
 
 
 def _readings(
-    samples: Samples, rollout: Rollout, stable: str, now: datetime
+    samples: Samples, rollout: Rollout, stable: str, now: datetime, *, copies: bool
 ) -> dict[str, tuple[Reading, ...] | NoData]:
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
     wanted = counted_in(RolloutPolicy.model_validate(rollout.policy))
     for counted in wanted:
-        found = read(samples, counted, now, route=rollout.route, stable=stable, candidate=rollout.model_version)
+        found = read(
+            samples, counted, now, route=rollout.route, stable=stable, candidate=rollout.model_version, copies=copies,
+        )
         readings[name_of(counted)] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
             # The next query would only wait as long again.
@@ -77,11 +79,12 @@ def _readings(
 
 
 def read(
-    samples: Samples, counted: Counted, now: datetime, *, route: str, stable: str, candidate: str
+    samples: Samples, counted: Counted, now: datetime, *, route: str, stable: str, candidate: str,
+    copies: bool = False,
 ) -> tuple[Reading, ...] | NoData:
     """The counters of a guardrail or of an A/B test, or why there are none."""
     found: list[tuple[Query, Sequence[Sample]]] = []
-    for query in queries_of(counted, route, stable, candidate):
+    for query in queries_of(counted, route, stable, candidate, copies=copies):
         answer = samples.newest(query.selector, now)
         if not isinstance(answer, NoData):
             found.append((query, answer))

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlmodel import Session
 
 from services.rollout.models import Rollout, Route
-from services.rollout.state import FULL_WEIGHT
+from services.rollout.state import FULL_WEIGHT, Shift
 from shared.errors import TemporaryError
 from shared.events import ModelRef, RouteCapture, RouteTarget, RouteUpdated
 
@@ -43,31 +43,31 @@ def take(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
     """
     if row.rollout_id not in (None, rollout.id):
         raise TemporaryError(f"the route {row.id} is held by {row.rollout_id}")
-    row.rollout_id, row.candidate, row.weight, row.salt = rollout.id, rollout.model, 0, new_salt()
+    row.rollout_id, row.candidate, row.weight, row.shadow, row.salt = rollout.id, rollout.model, 0, 0, new_salt()
     if row.stable is None:
         row.base_model_digest = rollout.base_model_digest
     publish(row, now, emit)
 
 
-def shift(row: Route, rollout: Rollout, weight: int, now: datetime, emit: Emit) -> None:
+def shift(row: Route, rollout: Rollout, share: Shift, now: datetime, emit: Emit) -> None:
     """Give the candidate this share; a share that it has already changes nothing."""
-    if row.rollout_id != rollout.id or row.weight == weight:
+    if row.rollout_id != rollout.id or (row.weight, row.shadow) == (share.weight, share.shadow):
         return
-    row.weight = weight
+    row.weight, row.shadow = share.weight, share.shadow
     publish(row, now, emit)
 
 
 def make_stable(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
     """The candidate replaces stable, with all traffic; the route is free."""
     if row.rollout_id == rollout.id:
-        row.stable, row.candidate, row.weight, row.rollout_id = rollout.model, None, 0, None
+        row.stable, row.candidate, row.weight, row.shadow, row.rollout_id = rollout.model, None, 0, 0, None
         publish(row, now, emit)
 
 
 def leave(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
     """The candidate is gone; the route is free."""
     if row.rollout_id == rollout.id:
-        row.candidate, row.weight, row.rollout_id = None, 0, None
+        row.candidate, row.weight, row.shadow, row.rollout_id = None, 0, 0, None
         publish(row, now, emit)
 
 
@@ -93,5 +93,6 @@ def targets_of(row: Route) -> list[RouteTarget]:
         candidate = ModelRef.model_validate(row.candidate)
         targets.append(RouteTarget(
             model_version=candidate.model_version, adapter=candidate.artifact, role="candidate", weight=row.weight,
+            shadow_share=row.shadow / FULL_WEIGHT,
         ))
     return targets

@@ -48,6 +48,10 @@ class GuardrailState(_Stored):
         """The same with nothing counted in the step yet."""
         return self.model_copy(update={"in_step": Counts()})
 
+    def begin_traffic(self) -> "GuardrailState":
+        """The same without evidence: what copies showed is no evidence about traffic."""
+        return GuardrailState(counters=self.counters)
+
 
 class AbTestState(_Stored):
     """What decides an A/B test.
@@ -75,6 +79,7 @@ class RolloutState(_Stored):
     Attributes:
         step: the current step, from 1; 0 while the candidate has had no traffic.
         weight: the candidate's share in basis points.
+        shadow: the share of requests that are copied to it, in basis points.
         reason: why it is where it is, for people.
         since: when the phase began.
         started_at: when it took the route; None while another rollout holds it.
@@ -86,6 +91,8 @@ class RolloutState(_Stored):
         exposed_from: the candidate's first weight.
         exposed_until: when its last weight was taken away.
         users: distinct units that got the candidate, the last known number; None where never known.
+        awaits_approval: the last step whose proof waited for a person.
+        approved: the last step that a person let pass.
         direct: it is promoted as soon as it is loaded: a version inside the rollback window needs no new analysis.
         fired: the guardrail that ended it.
         blind: per guardrail (and A/B test), why the last look had no data for it.
@@ -95,6 +102,7 @@ class RolloutState(_Stored):
     phase: Phase = "staging"
     step: int = 0
     weight: int = 0
+    shadow: int = 0
     reason: str = ""
     since: datetime
     started_at: datetime | None = None
@@ -106,6 +114,8 @@ class RolloutState(_Stored):
     exposed_from: datetime | None = None
     exposed_until: datetime | None = None
     users: int | None = None
+    awaits_approval: int = 0
+    approved: int = 0
     direct: bool = False
     fired: str = ""
     blind: dict[str, str] = {}
@@ -194,9 +204,10 @@ class TakeRoute:
 
 @dataclass(frozen=True)
 class Shift:
-    """Give the candidate this share of the traffic (basis points), stable the rest."""
+    """Give the candidate this share of the traffic (basis points), stable the rest; and copies of a share."""
 
     weight: int
+    shadow: int = 0
 
 
 @dataclass(frozen=True)

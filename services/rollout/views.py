@@ -77,6 +77,8 @@ class RolloutView(BaseModel):
         step: the current step, counted from 1; 0 before the candidate has traffic.
         steps: how many there are.
         weight: basis points.
+        shadow: the share of requests that are copied to the candidate, basis points.
+        since: when the phase began.
         outcome: how it ended; None while it has not.
         guardrail: the one that fired.
         seconds_exposed: how long the candidate has had traffic, until now or until it was taken away.
@@ -92,7 +94,9 @@ class RolloutView(BaseModel):
     step: int
     steps: int
     weight: int
+    shadow: int
     reason: str
+    since: datetime
     created_at: datetime
     started_at: datetime | None
     updated_at: datetime
@@ -141,7 +145,8 @@ def rollout_view(row: Rollout, now: datetime) -> RolloutView:
     return RolloutView(
         id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
         attempt=row.attempt, stable=row.stable,
-        phase=state.phase, step=state.step, steps=len(policy.steps), weight=state.weight, reason=state.reason,
+        phase=state.phase, step=state.step, steps=len(policy.stages), weight=state.weight, shadow=state.shadow,
+        reason=state.reason, since=state.since,
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),
         ab_test=_ab_test(state, policy),

@@ -12,13 +12,13 @@ from sqlmodel import select
 
 import services.rollout
 from services.rollout.handlers import handlers
-from services.rollout.models import Decision, Rollout, Route
+from services.rollout.models import CommandRow, Decision, Rollout, Route
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.routes import targets_of
 from services.rollout.state import ACTIVE
 from shared.clock import VirtualClock
-from shared.db import reading
+from shared.db import reading, transaction
 from shared.events import (
     AdapterFailed,
     AdapterLoaded,
@@ -29,7 +29,8 @@ from shared.events import (
     PipelineApplied,
     ReplicaReady,
 )
-from shared.gateway_metrics import DURATION, REQUESTS, UNITS
+from shared.gateway_metrics import DURATION, REQUESTS, SHADOW, UNITS
+from shared.leases import interrupt
 from shared.pipeline import PipelineSpec
 from shared.reconcile import ReconcileLoop
 from tests.support.delivery import START, deliver, fact, said
@@ -91,6 +92,7 @@ class Stand:
             reconcile=self.reconciler,
         )
         self.counters: dict[str, list[int]] = {}
+        self.copies: dict[str, list[int]] = {}
         self.bad_share = 0.0
         self._events = 0
 
@@ -118,11 +120,17 @@ class Stand:
             failed = round(mine * self.bad_share) if target.role == "candidate" else 0
             ok_error[0] += mine - failed
             ok_error[1] += failed
+            if target.shadow_share:
+                copied = self.copies.setdefault(target.model_version or "base", [0, 0])
+                many = round(requests * target.shadow_share)
+                failed = round(many * self.bad_share)
+                copied[0] += many - failed
+                copied[1] += failed
         self.publish()
 
     def publish(self) -> None:
         series: dict[str, list[tuple[dict[str, str], str, float]]] = {
-            REQUESTS: [], f"{DURATION}_bucket": [], UNITS: [],
+            REQUESTS: [], f"{DURATION}_bucket": [], UNITS: [], SHADOW: [],
         }
         for version, (ok, error) in self.counters.items():
             labels = {"job": "gateway", "instance": "gw:1", "route": "intents", "model_version": version}
@@ -130,6 +138,10 @@ class Stand:
                                  ({**labels, "outcome": "error"}, str(error), 0.0)]
             series[f"{DURATION}_bucket"] += [({**labels, "le": le}, str(ok), 0.0) for le in ("0.5", "1.0", "+Inf")]
             series[UNITS].append((labels, str(min(ok + error, 12)), 0.0))
+        for version, (ok, error) in self.copies.items():
+            labels = {"job": "gateway", "instance": "gw:1", "route": "intents", "model_version": version}
+            cells = {"ok": ok, "error": error, "timeout": 0, "rejected": 0, "dropped": 4}
+            series[SHADOW] += [({**labels, "outcome": cell}, str(count), 0.0) for cell, count in cells.items()]
         self.prometheus.series = series
 
     def look(self) -> None:
@@ -170,6 +182,12 @@ class Stand:
         with reading(self.engine) as session:
             query = select(Decision).where(Decision.rollout_id == rollout).order_by(Decision.id)  # type: ignore[arg-type]
             return list(session.exec(query))
+
+    def ask(self, verb: str, rollout: str = "intents-r1") -> None:
+        """A person asks for something."""
+        with transaction(self.engine) as session:
+            session.add(CommandRow(rollout_id=rollout, verb=verb, reason="", asked_at=self.clock.now()))
+            interrupt(session, Rollout, rollout)
 
     def row(self) -> Route:
         with reading(self.engine) as session:

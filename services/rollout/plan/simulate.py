@@ -33,7 +33,7 @@ class Run:
     Attributes:
         end: promoted or rolled_back, or undecided where the horizon came first.
         fired: the guardrail that rolled it back, or the rule that did.
-        seconds: from the first weight to the decision.
+        seconds: from the first weight (or copy) to the decision.
         requests: answered by the candidate until then, at each look, ``[(seconds, requests)]``.
         weights: when each weight began, ``[(seconds, share)]``.
         looks: how many it took.
@@ -57,13 +57,16 @@ class _World:
     candidate: Mapping[str, float]
     bad: dict[tuple[str, str], int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=lambda: {_STABLE: 0, _CANDIDATE: 0})
+    exposed: int = 0
 
-    def pass_time(self, seconds: float, weight: int) -> None:
-        """Requests arrive, and some of them are bad."""
+    def pass_time(self, seconds: float, weight: int, shadow: int) -> None:
+        """Requests arrive, some are copied, and some of them are bad."""
         arrived = int(self.random.poisson(self.per_second * seconds))
         canary = int(self.random.binomial(arrived, weight / FULL_WEIGHT))
+        self.exposed += canary
+        copies = int(self.random.binomial(arrived, shadow / FULL_WEIGHT))
         for version, count, rates in (
-            (_STABLE, arrived - canary, self.stable), (_CANDIDATE, canary, self.candidate),
+            (_STABLE, arrived - canary, self.stable), (_CANDIDATE, canary + copies, self.candidate),
         ):
             self.total[version] += count
             for name, rate in rates.items():
@@ -103,8 +106,12 @@ def simulate(
         candidate: its bad rate by guardrail.
         horizon: takes the place of the policy's deadline.
     """
-    # The interval only bounds how much time one look may count; these looks are further apart.
-    rules = policy.model_copy(update={"deadline": horizon, "interval": horizon})
+    # The interval only bounds how much time one look may count; these looks are further apart. Nobody waits for people.
+    alone = {"approval": False}
+    rules = policy.model_copy(update={
+        "deadline": horizon, "interval": horizon, "steps": [each.model_copy(update=alone) for each in policy.steps],
+        "shadow": policy.shadow and policy.shadow.model_copy(update=alone),
+    })
     world = _World(random, traffic.requests_per_minute / 60, stable_rates(policy, traffic), candidate)
     state, now = _begun(rules, world)
     began, requests, weights = now, [(0.0, 0)], [(0.0, state.weight / FULL_WEIGHT)]
@@ -113,11 +120,11 @@ def simulate(
     while True:
         elapsed = (now - began).total_seconds()
         wait = min(max(shortest, _STRIDE * elapsed), horizon.total_seconds() - elapsed)
-        world.pass_time(wait, state.weight)
+        world.pass_time(wait, state.weight, state.shadow)
         now += timedelta(seconds=wait)
         elapsed += wait
         before, (state, effects) = state, step(state, world.observation(), now, rules)
-        requests.append((elapsed, world.total[_CANDIDATE]))
+        requests.append((elapsed, world.exposed))
         decided = next((effect for effect in effects if isinstance(effect, Record) and effect.action in _ENDS), None)
         end = _ENDS[decided.action] if decided else ""
         if not end and elapsed >= horizon.total_seconds():
@@ -132,6 +139,6 @@ def simulate(
 def _begun(policy: RolloutPolicy, world: _World) -> tuple[RolloutState, datetime]:
     """The state with the first weight: the route is free and every replica has loaded the candidate."""
     state = new_state(_START, policy)
-    while state.exposed_from is None:
+    while state.step == 0:
         state, _ = step(state, world.observation(), _START, policy)
     return state, _START

@@ -28,6 +28,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "falling weights": ({"steps": [{"weight": 50}, {"weight": 10}]}, "rollout", "weights must rise"),
     "equal weights": ({"steps": [{"weight": 10}, {"weight": 10}]}, "rollout", "weights must rise"),
     "too much": ({"steps": [{"weight": 101}]}, "rollout.steps.0.weight", "less than or equal to 100"),
+    "copies in an A/B test": (
+        {"shadow": {"percent": 5}, "abTest": {"metric": "errors"}, "steps": [{"weight": 50}]}, "rollout.shadow",
+        "compares two groups of users from its first request on; remove shadow",
+    ),
+    "no copies": ({"shadow": {"percent": 0}}, "rollout.shadow.percent", "greater than 0"),
+    "copies and weight in one": ({"steps": [{"weight": 5, "shadow": 5}]}, "rollout.steps.0.shadow", "unknown key"),
     "no steps": ({"steps": []}, "rollout.steps", "at least 1 item"),
     "no guardrails": ({"guardrails": []}, "rollout.guardrails", "at least 1 item"),
     "alpha 0": ({"alpha": 0}, "rollout.alpha", "greater than 0"),

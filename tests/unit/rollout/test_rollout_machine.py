@@ -4,7 +4,8 @@ The machine keeps a route table of its own, changed only by the effects, by the 
 controllers look at the same rollout; each look is fenced, so of two that began from the same row only one is applied.
 """
 
-from typing import Literal
+from datetime import timedelta
+from typing import Any, Literal
 
 import hypothesis.strategies as st
 from hypothesis import event, settings
@@ -27,19 +28,32 @@ from services.rollout.state import (
     TakeRoute,
     Verb,
 )
+from shared.pipeline import Guardrail, RolloutStep, ShadowStep
 from tests.support.rollouts import LOADED, STABLE, World, policy
 
 FAULTS = [NoData(kind, f"of a fault: {kind}") for kind in ("unreachable", "timeout", "stale", "invalid", "empty")]
 
 
+def gated_steps() -> dict[str, object]:
+    """Copies first, a person behind two steps, and a guardrail that copies cannot show."""
+    short: dict[str, Any] = {"min_duration": timedelta(seconds=10), "min_requests": 10}
+    return {
+        "shadow": ShadowStep(percent=30, approval=True, **short),
+        "steps": [RolloutStep(weight=20, **short), RolloutStep(weight=50, approval=True, **short)],
+        "guardrails": [*policy().guardrails, Guardrail(metric="thumbs_down", tolerable_rate=0.1)],
+    }
+
+
 class RolloutMachine(RuleBasedStateMachine):
     """Random traffic, faults, people, replicas, successors and two controllers."""
 
-    @initialize(choice=st.sampled_from(["extend", "pause", "rollback"]), begun=st.integers(0, 3))
-    def begin(self, choice: Literal["extend", "pause", "rollback"], begun: int) -> None:
-        self.world = World(policy(on_insufficient_evidence=choice))
+    @initialize(
+        choice=st.sampled_from(["extend", "pause", "rollback"]), begun=st.integers(0, 3), gated=st.booleans()
+    )
+    def begin(self, choice: Literal["extend", "pause", "rollback"], begun: int, gated: bool) -> None:
+        self.world = World(policy(on_insufficient_evidence=choice, **(gated_steps() if gated else {})))
         self.holder: str | None = None
-        self.weight = 0
+        self.weight = self.shadow = 0
         self.stable = STABLE
         self.epoch = 0
         self.slow: tuple[int, RolloutState, Observation] | None = None
@@ -58,7 +72,7 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @rule(stable=st.integers(0, 80), candidate=st.integers(0, 80), share=st.sampled_from([0.0, 0.0, 0.0, 0.02, 0.5]))
     def traffic(self, stable: int, candidate: int, share: float) -> None:
-        if self.weight:
+        if self.weight or self.shadow:
             self.world.serve(stable, candidate, bad=round(candidate * share))
 
     @rule(fault=st.sampled_from([None] * 8 + FAULTS))
@@ -101,7 +115,7 @@ class RolloutMachine(RuleBasedStateMachine):
     def a_good_while(self, looks: int, requests: int, bad: int) -> None:
         """What mostly happens: time passes, most requests are well, and somebody looks."""
         for _ in range(looks):
-            if self.weight:
+            if self.weight or self.shadow:
                 self.world.serve(requests, requests, bad=bad)
             self.world.clock.advance(5)
             self.look()
@@ -155,24 +169,30 @@ class RolloutMachine(RuleBasedStateMachine):
         match effect:
             case TakeRoute():
                 assert not mine
-                self.holder, self.weight = "me", 0
-            case Shift(weight=weight) if mine:
+                self.holder, self.weight, self.shadow = "me", 0, 0
+            case Shift(weight=weight, shadow=shadow) if mine:
+                assert not (weight and shadow)
+                if shadow:
+                    assert before.phase != "paused" or asked, "copies began in a pause"
+                    assert seen.loading.complete, "copies before it is loaded"
                 if weight > self.weight:
                     assert before.phase != "paused" or asked, "the weight rose in a pause"
                     assert seen.loading.complete or before.phase != "staging", "traffic before it is loaded"
                     assert asked or not any(isinstance(found, NoData) for found in seen.readings.values()) or (
                         before.phase == "staging"
                     ), "more traffic without data"
-                self.weight = weight
+                self.weight, self.shadow = weight, shadow
             case MakeStable() if mine:
                 least = sum(item.min_requests for item in self.world.policy.steps)
+                gates = [number for number, item in enumerate(self.world.policy.stages, 1) if item.approval]
+                assert self.person_promoted or self.world.state.approved >= max(gates, default=0), "nobody approved"
                 for guardrail in self.world.state.guardrails.values():
                     assert self.person_promoted or guardrail.evidence.candidate.total >= least, "promoted without data"
-                assert self.weight == FULL_WEIGHT
+                assert (self.weight, self.shadow) == (FULL_WEIGHT, 0)
                 self.holder, self.weight, self.stable = None, 0, "candidate"
                 self.ends += 1
             case LeaveRoute() if mine:
-                assert self.weight == 0, "it left the route with weight"
+                assert (self.weight, self.shadow) == (0, 0), "it left the route with weight"
                 self.holder = None
                 self.ends += 1
 
@@ -184,7 +204,7 @@ class RolloutMachine(RuleBasedStateMachine):
         if state.phase == "promoted":
             assert (self.stable, self.holder) == ("candidate", None)
         elif self.holder == "me":
-            assert self.weight == state.weight
+            assert (self.weight, self.shadow) == (state.weight, state.shadow)
         else:
             assert self.weight == 0
             assert self.stable == STABLE

@@ -1,0 +1,58 @@
+"""The chart's Role is what the launcher needs, and nothing else: each request of a job's whole life, as RBAC sees it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.clock import VirtualClock
+from shared.launchers import JobSpec, LauncherSettings
+from shared.launchers.kubernetes.launcher import KubernetesLauncher
+from tests.support.chart import variant
+from tests.support.kubernetes_cluster import Cluster, start_cluster
+
+pytestmark = pytest.mark.integration
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+VERBS = {"POST": "create", "GET": "get", "PATCH": "patch", "DELETE": "delete"}
+Right = tuple[str, str, str]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with start_cluster() as cluster:
+        yield cluster
+
+
+def right(request: Any, method: str) -> Right:
+    """API group, resource and verb of a request, as Kubernetes' authorizer takes them."""
+    assert request.namespace, "a Role is for one namespace"
+    resource = "/".join(filter(None, [request.resource.plural, request.subresource]))
+    verb = "list" if method == "GET" and not request.name else VERBS[method]
+    return request.resource.group, resource, verb
+
+
+def live(cluster: Cluster) -> None:
+    """All that can happen to jobs: started on two nodes, watched, read, cancelled; and one that never starts."""
+    clock = VirtualClock(CREATED)
+    settings = LauncherSettings(launcher="kubernetes", job_image="tuneloop/trainer:1")
+    launcher = KubernetesLauncher(settings, cluster.api(), clock, {})
+    for name in ("train-1", "train-2"):
+        launcher.launch(JobSpec(name=name, module="services.trainer.job", nodes=2))
+    cluster.add_pod("train-1", {"phase": "Running"}, log="step 1\n")
+    assert launcher.observe("train-1").state == "running"
+    assert launcher.logs("train-1") == "step 1\n"
+    launcher.cancel("train-1")
+    clock.advance(timedelta(days=1).total_seconds())
+    assert launcher.observe("train-2").state == "failed"
+
+
+@pytest.mark.parametrize("service", ["trainer", "evaluator"])
+def test_the_role_has_what_a_job_s_life_takes_and_nothing_else(cluster: Cluster, service: str) -> None:
+    live(cluster)
+    used = {right(request, method) for method in VERBS for request in cluster.requests(method)}
+    (role,) = [item for item in variant("defaults")
+               if item["kind"] == "Role" and item["metadata"]["name"].endswith(f"-{service}")]
+    given = {(group, resource, verb) for rule in role["rules"] for group in rule["apiGroups"]
+             for resource in rule["resources"] for verb in rule["verbs"]}
+    assert given == used

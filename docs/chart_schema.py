@@ -6,6 +6,7 @@ So a misspelt value and a misspelt setting are refused by Helm before anything i
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import SecretStr
 from pydantic.alias_generators import to_camel
 
 from docs.chart_values import Entry
@@ -92,12 +93,16 @@ def schema(entries: Iterable[Entry]) -> dict[str, Any]:
 
 
 def settings_schema(service: type[ServiceSettings]) -> dict[str, Any]:
-    """What a service's `settings` may hold: its own, and what every service has, but for what the chart sets."""
+    """What a service's `settings` may hold: its own, and what every service has, but for what the chart sets.
+
+    Secrets neither: whoever sees the values would see them.
+    """
     properties = service.model_json_schema()["properties"]
     return {
         "type": "object", "additionalProperties": False,
         "properties": {
-            to_camel(name): _setting(properties[name]) for name in service.model_fields if name not in MANAGED
+            to_camel(name): _setting(properties[name]) for name, field in service.model_fields.items()
+            if name not in MANAGED and field.annotation is not SecretStr
         },
     }
 

@@ -34,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
     "dataIngest": {"work": {"claim": True, "storageClassName": "fast"}, "settings": {"maxUploadBytes": 1073741824}},
     "trainer": {"serviceAccount": {"create": False, "name": "existing"}, "settings": {"maxConcurrentRuns": 4}},
     "evaluator": {"settings": {"evaluationTimeoutSeconds": 7200, "jobStartSeconds": 60}},
+    "drift": {"settings": {"embeddingsUrl": "https://embeddings.example.com"}},
     "gateway": {"apiKeys": {"existingSecret": "keys"}, "settings": {"maxInFlight": 2000},
                 "autoscaling": {"enabled": True}, "podDisruptionBudget": {"maxUnavailable": "25%"}},
     "serving": {

@@ -1,8 +1,8 @@
 """The custom resources that the chart makes, as closed as can be: an unknown field is an error.
 
-Their operators' own schemas cannot be had from a package registry in a form that Python reads. So these are the fields
-that the chart uses, as the operators' API references have them: monitoring.coreos.com/v1, keda.sh/v1alpha1 with its
-Kafka scaler, gateway.networking.k8s.io/v1.
+No package has their operators' own schemas in a form that Python reads. So these are the fields that the chart uses, as
+the operators' API references have them: monitoring.coreos.com/v1, keda.sh/v1alpha1 with its Kafka scaler,
+gateway.networking.k8s.io/v1. The validators of npm's `@kubernetes-models/…` packages accept what these accept.
 """
 
 from typing import Annotated, Any, Literal

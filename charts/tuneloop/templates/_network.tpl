@@ -48,6 +48,9 @@
 {{- if eq $component.key "rollout" }}
 {{ include "tuneloop.egressTo" $egress.prometheus }}
 {{- end }}
+{{- if dig "embeddingsUrl" "" $component.values.settings }}
+{{ include "tuneloop.egressTo" $egress.embeddings }}
+{{- end }}
 {{- if eq $component.key "gateway" }}
 - ports:
     - {protocol: TCP, port: engine}

@@ -1,4 +1,4 @@
-"""The chart's Role is what the launcher needs, and nothing else: each request of a job's whole life, as RBAC sees it."""
+"""The chart's Role is what the launcher needs, and nothing else: each request of a job's life, as RBAC sees it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from docs.chart_schema import MANAGED, settings_schema
@@ -156,8 +156,15 @@ def test_what_the_chart_sets_itself_cannot_be_set_a_second_time() -> None:
         fixed = {key.removeprefix(PREFIX).lower() for key in told if key.startswith(PREFIX)}
         from_values = {"reconcile_interval_seconds", "max_upload_bytes", "max_concurrent_runs", "max_in_flight",
                        "evaluation_timeout_seconds", "job_start_seconds", "enforce_eager", "max_model_len", "dtype",
-                       "load_stagger_seconds"}
+                       "load_stagger_seconds", "embeddings_url"}
         assert fixed - from_values <= MANAGED
+
+
+def test_no_setting_that_is_a_secret_can_be_given_as_a_value() -> None:
+    secret = {to_camel(name) for cls in MODULES.values() for name, field in cls.model_fields.items()
+              if field.annotation is SecretStr}
+    assert "s3SecretKey" in secret
+    assert not secret & {name for cls in MODULES.values() for name in settings_schema(cls)["properties"]}
 
 
 def test_consumer_groups_and_topics_are_those_of_the_code() -> None:

@@ -82,11 +82,16 @@ def _rollouts(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
             return rollout_view(_find(session, rollout_id), runtime.clock.now())
 
     @router.get("/rollouts/{rollout_id}/decisions", tags=["rollouts"])
-    def list_decisions(rollout_id: str, limit: Limit = 200) -> Page[DecisionView]:
+    def list_decisions(
+        rollout_id: str, limit: Limit = 200,
+        before: Annotated[int | None, Query(description="only older ones than the decision with this id")] = None,
+    ) -> Page[DecisionView]:
         """Decisions, newest first, each with the evidence that it rested on."""
         with reading(runtime.engine) as session:
             row = _find(session, rollout_id)
             query = select(Decision).where(Decision.rollout_id == row.id).order_by(col(Decision.id).desc())
+            if before is not None:
+                query = query.where(col(Decision.id) < before)
             return Page(items=[decision_view(item) for item in session.exec(query.limit(limit))])
 
 

@@ -111,8 +111,12 @@ class RolloutView(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """One decision; `evidence` holds per guardrail the counts, e-values and thresholds that it rested on."""
+    """One decision; `evidence` holds per guardrail the counts, e-values and thresholds that it rested on.
 
+    The `id` grows with each decision of a rollout.
+    """
+
+    id: int
     at: datetime
     verdict: Verdict
     action: str

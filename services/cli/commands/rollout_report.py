@@ -11,8 +11,8 @@ from services.cli.errors import CliError
 from services.cli.output import OutputFormat, OutputOption, emit, pairs
 from services.cli.report.page import page
 
-# The most that the controller gives at once.
-_MOST = 1000
+# The most that the controller gives at once, and how often it is asked: two weeks with a look each minute.
+_PAGE, _PAGES = 1000, 20
 
 
 def report(
@@ -23,7 +23,8 @@ def report(
 ) -> None:
     """Write a rollout's decisions as a page: e-values against their thresholds as a picture, and all the numbers.
 
-    One HTML file without anything from elsewhere. Of more than 1000 decisions it has the newest.
+    One HTML file without anything from elsewhere. Of very many looks it has every so-manieth, and all that changed
+    something.
     """
     with Service("rollout", rollout_url) as service:
         item, decisions = fetch(service, rollout)
@@ -35,8 +36,15 @@ def report(
 
 
 def fetch(service: Service, rollout: str) -> tuple[Json, list[Json]]:
-    """A rollout and its decisions, newest first."""
-    return service.get("rollouts", rollout), service.get("rollouts", rollout, "decisions", limit=_MOST)["items"]
+    """A rollout and its decisions, newest first; of more than 20,000 the newest."""
+    item, found = service.get("rollouts", rollout), list[Json]()
+    for _ in range(_PAGES):
+        before = found[-1]["id"] if found else None
+        more = service.get("rollouts", rollout, "decisions", limit=_PAGE, before=before)["items"]
+        found += more
+        if len(more) < _PAGE:
+            break
+    return item, found
 
 
 def write(target: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.cli import words
 from services.cli.report.figure import figure
-from services.cli.report.series import Mark, story
+from services.cli.report.series import Mark, Story, story
 
 Item = Mapping[str, Any]
 
@@ -59,8 +59,13 @@ def _chapter(heading: str, rollout: Item, decisions: Sequence[Item]) -> str:
         f'<h2>{escape(heading)}: <span class="{phase}">{escape(phase.replace("_", " "))}</span></h2>\n'
         f"<p>{escape(rollout['reason'] or '')}</p>\n{_facts(rollout)}\n{drawn}\n"
         f"<h3>Decisions</h3>\n{_table(told.marks)}\n"
-        f"<details><summary>All {len(told.looks)} stored looks</summary>{_table(told.looks)}</details>"
+        f"<details><summary>{_how_many(told)}</summary>{_table(told.looks)}</details>"
     )
+
+
+def _how_many(told: Story) -> str:
+    shown = len(told.looks)
+    return f"All {shown} stored looks" if shown == told.stored else f"{shown} of {told.stored} stored looks"
 
 
 def _facts(rollout: Item) -> str:

@@ -1,5 +1,6 @@
 """A rollout's decisions as series over time, for drawing."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from services.cli import words
 
 Item = Mapping[str, Any]
+# More looks than this are no finer in a picture, and too much for a page.
+_MOST_LOOKS = 600
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Story:
     """A rollout over time, in seconds since its first decision.
 
     Attributes:
-        looks: every stored decision, oldest first.
+        looks: the stored decisions, oldest first; of very many every so-manieth hold.
+        stored: how many there were.
         marks: those that changed something.
         weights: the candidate's share in percent after each decision.
         effect: of the A/B test, where it is one.
@@ -59,6 +63,7 @@ class Story:
 
     rollout: Item
     looks: list[Mark]
+    stored: int
     marks: list[Mark]
     weights: list[tuple[float, float]]
     guardrails: list[Guardrail]
@@ -70,14 +75,19 @@ def story(rollout: Item, decisions: Sequence[Item]) -> Story:
     """The decisions (in any order) of a rollout as series."""
     ordered = sorted(decisions, key=lambda item: words.instant(item["at"]))
     looks: list[Mark] = []
+    number = 0
     for item in ordered:
         seconds = (words.instant(item["at"]) - words.instant(ordered[0]["at"])).total_seconds()
-        number = 1 + sum(mark.item["action"] != "hold" for mark in looks)
+        number += item["action"] != "hold"
         looks.append(Mark(number, seconds, item))
+    every = max(1, math.ceil(len(looks) / _MOST_LOOKS))
+    looks = [mark for at, mark in enumerate(looks)
+             if mark.item["action"] != "hold" or at % every == 0 or at == len(looks) - 1]
     last = ordered[-1]["evidence"] if ordered else {}
     tested = next((name for name, numbers in last.items() if "effect" in numbers), None)
     return Story(
-        rollout=rollout, looks=looks, marks=[mark for mark in looks if mark.item["action"] != "hold"],
+        rollout=rollout, looks=looks, stored=len(ordered),
+        marks=[mark for mark in looks if mark.item["action"] != "hold"],
         weights=[(mark.seconds, mark.item["weight"] / 100) for mark in looks],
         guardrails=[_guardrail(name, looks) for name in last if name != tested],
         effect=_effect(tested, looks) if tested else None, end=looks[-1].seconds if looks else 0.0,

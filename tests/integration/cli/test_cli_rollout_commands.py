@@ -136,6 +136,7 @@ def test_a_report_is_one_file_with_picture_and_numbers(tuneloop: Any, rollout: A
     html = (tmp_path / "intents-r1.html").read_text()
     for word in ("<svg", "9 of 10 (90.0 %)", "77 / 20", "errors: too many"):
         assert word in html
+    assert html.count("errors: too many") > 1
     assert "http" not in html.replace('xmlns="http://www.w3.org/2000/svg"', "")
     shown = tuneloop("rollouts", "decisions", "intents-r1").stdout
     assert "errors: 9/10 against 1/90, harm 77 / 20, safe 0.001 / 20" in shown
@@ -143,6 +144,17 @@ def test_a_report_is_one_file_with_picture_and_numbers(tuneloop: Any, rollout: A
     assert refused.exit_code == 1
     assert refused.stderr == "error: nowhere/x.html: cannot be written: No such file or directory\n"
     assert tuneloop("rollouts", "report", "nobody-r1").exit_code == 3
+
+
+def test_a_report_has_the_pages_of_all_decisions(
+    tuneloop: Any, rollout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.cli.commands.rollout_report._PAGE", 2)
+    with transaction(rollout.engine) as session:
+        for number in range(5):
+            session.add(Decision(rollout_id="intents-r1", at=START, verdict="undecided", action="extend", step=1,
+                                 rule="deadline", reason=f"the {number}th time", weight=2000, evidence={}))
+    assert json.loads(tuneloop("rollouts", "report", "intents-r1", "-o", "json").stdout)["decisions"] == 5
 
 
 def test_an_ab_test_shows_variants_latency_and_effect(run: Any, rollout: Any) -> None:

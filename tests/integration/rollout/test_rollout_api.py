@@ -68,6 +68,8 @@ def test_lists_are_newest_first_and_filtered(api: httpx.Client, progressing: Sta
     decisions = api.get("/v1/rollouts/intents-r1/decisions").json()["items"]
     assert [item["action"] for item in decisions][-2:] == ["advance", "stage"]
     assert decisions[0]["evidence"]["errors"]["harm_threshold"] == 20
+    older = api.get("/v1/rollouts/intents-r1/decisions", params={"before": decisions[-2]["id"]}).json()["items"]
+    assert older == decisions[-1:]
 
 
 def test_people_pause_resume_and_promote(api: httpx.Client, progressing: Stand) -> None:

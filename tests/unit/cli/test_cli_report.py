@@ -14,8 +14,9 @@ SVG = "{http://www.w3.org/2000/svg}"
 def decision(second: int, action: str, weight: int, e_harm: float = 1.0, e_safe: float = 1.0, **more: Any) -> Any:
     numbers = {"stable_bad": 1, "stable_total": 90, "candidate_bad": 2, "candidate_total": 10, "e_harm": e_harm,
                "harm_threshold": 40.0, "e_safe": e_safe, "safe_threshold": 20.0, "verdict": "undecided"}
-    return {"at": f"2026-01-01T00:00:{second:02d}Z", "action": action, "rule": "evidence", "reason": "because",
-            "step": 1, "weight": weight, "by": "", "verdict": "undecided", "evidence": {"errors": numbers}, **more}
+    return {"id": second, "at": f"2026-01-01T00:00:{second:02d}Z", "action": action, "rule": "evidence",
+            "reason": "because", "step": 1, "weight": weight, "by": "", "verdict": "undecided",
+            "evidence": {"errors": numbers}, **more}
 
 
 def rollout(**changes: Any) -> Any:
@@ -75,6 +76,17 @@ def test_names_and_reasons_are_text_and_never_markup() -> None:
     html = page(evil, [(evil, rollout(reason=evil, id=evil), [item])])
     assert "<script" not in html
     ET.fromstring(re.findall(r"<svg.*</svg>", html, re.DOTALL)[0])  # noqa: S314
+
+
+def test_of_very_many_looks_a_page_has_enough_and_all_that_changed_something() -> None:
+    many = [decision(0, "hold", 5000, at=f"2026-01-0{1 + n // 1440}T{n // 60 % 24:02d}:{n % 60:02d}:00Z")
+            for n in range(4000)]
+    many[1234] = {**many[1234], "action": "extend"}
+    told = story(rollout(), many[::-1])
+    assert len(told.looks) < 700
+    assert [mark.item["action"] for mark in told.marks] == ["extend"]
+    assert told.looks[-1].item == many[-1]
+    assert f"{len(told.looks)} of 4000 stored looks" in page("t", [("c", rollout(), many)])
 
 
 def test_a_rollout_without_decisions_and_one_of_a_single_moment() -> None:

@@ -21,7 +21,7 @@ BUILT_IN = re.compile(r"^(v1|(apps|batch|policy)/v1|networking\.k8s\.io/v1)$")
 SECRETS = {
     "tuneloop-s3": {"access-key", "secret-key"},
     "tuneloop-postgres": {"password"},
-    "tuneloop-database": {"data-ingest", "trainer", "evaluator", "registry", "rollout"},
+    "tuneloop-database": {"data-ingest", "trainer", "evaluator", "registry", "rollout", "drift"},
     "grafana-admin": {"admin-user", "admin-password"},
 }
 

@@ -76,10 +76,12 @@ def _exposed(state: RolloutState) -> bool:
 def _tested(
     state: RolloutState, seen: Observation, policy: RolloutPolicy, blind: dict[str, str]
 ) -> AbTestState | None:
-    """The A/B test after this look; why it has no data goes to `blind`."""
+    """The A/B test after this look; why it has no data goes to `blind`. It begins anew after copies."""
     test, before = policy.ab_test, state.ab_test
     if test is None or before is None:
         return before
+    if state.shadow > 0:
+        return AbTestState()
     reading = seen.readings.get(test.called)
     result: AbTestState | NoData
     if reading is None:
@@ -171,7 +173,8 @@ def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
         if guardrail.verdict == "undecided":
             lacking.append(f"{name} is undecided: {_numbers(guardrail)}, e-value {guardrail.evidence.e_safe:.3g}, "
                            f"safe at {safe_threshold(policy):g}")
-    if policy.ab_test is not None and state.ab_test is not None and state.ab_test.verdict != "candidate":
+    untested = state.ab_test is not None and state.ab_test.verdict != "candidate"
+    if policy.ab_test is not None and untested and state.shadow == 0:
         lacking.append(f"the A/B test is undecided: {tested(state, policy)}")
     return lacking
 

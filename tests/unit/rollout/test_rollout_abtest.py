@@ -15,7 +15,7 @@ from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Answer, Candidate, Request, Traffic
 from services.rollout.state import AbTestState, Observation, Record, Shift
 from shared.errors import InvalidInputError
-from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, parse_pipeline
+from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from tests.support import facts
 from tests.support.rollouts import CANDIDATE, STABLE, World, policy
 
@@ -115,6 +115,21 @@ def test_undecided_at_the_deadline_follows_the_policy() -> None:
         world.look(31)
         assert world.state.phase == phase
         assert "undecided after 30 s" in world.state.reason
+
+
+def test_copies_before_it_are_no_part_of_it() -> None:
+    world = AbWorld(rules(shadow=ShadowStep(percent=100, min_duration=timedelta(seconds=10), min_requests=10)))
+    assert (world.state.step, world.state.shadow, world.state.weight) == (1, 10_000, 0)
+    while world.state.step == 1:
+        world.serve(60, 60, bad_stable=0, bad=6, metric="thumbs_down")
+        world.look()
+    assert (world.state.phase, world.state.weight) == ("progressing", 5000)
+    assert world.state.ab_test is not None
+    world.look()
+    assert world.state.ab_test.candidate == Counts()
+    world.thumbs(500, 100, 500, 10)
+    assert world.state.ab_test.candidate == Counts(bad=10, total=500)
+    assert world.state.phase == "promoting"
 
 
 def test_without_data_it_holds_and_says_so() -> None:

@@ -26,3 +26,11 @@ SERIES = frozenset({
     *(f"{name}_{part}" for name in (DURATION, FIRST_TOKEN, INTER_TOKEN, MEAN_GAP, SHADOW_DURATION)
       for part in ("bucket", "count")),
 })
+
+# Units (users, sessions, or requests that name none) by what they met, each at most once under a route's present salt
+# with whichever version it was: `event` is "new" at first sight, or the name of a guardrail's metric where a unit met
+# its first, fourth or sixteenth bad event of that kind (`times`), for durations longer than `le` seconds.
+UNIT_EVENTS = f"{PREFIX}unit_events_total"
+UNIT_TIMES = (1, 4, 16)
+EVENT_NEW, EVENT_ERRORS = "new", "errors"
+EVENT_LATENCY, EVENT_FIRST_TOKEN, EVENT_INTER_TOKEN = "latency", "time_to_first_token", "inter_token"

@@ -292,10 +292,23 @@ class Guardrail(Counted):
     tolerable_rate: float = Field(
         default=0.05, gt=0, lt=1, description="...or surely below this rate, whatever stable does"
     )
+    count_by: Literal["auto", "unit", "request"] = Field(
+        default="auto",
+        description="what harm is proved by. `unit`: users (or sessions, or requests that name none) that met "
+        "something bad, which holds however bad requests cling to users; for errors and durations. "
+        "`request`: every bad request, taken for independent. `auto`: by unit where gateways count them, else by the "
+        "candidate's share of the bad requests of each look",
+    )
     hard_limit: float | None = Field(
         default=0.5, gt=0, le=1, description="a bad share at which nothing needs proving, after `hardLimitRequests`"
     )
     hard_limit_requests: int = Field(default=20, ge=1, description="the candidate's requests before `hardLimit` acts")
+
+    @model_validator(mode="after")
+    def _units_that_are_counted(self) -> Self:
+        if self.count_by == "unit" and self.metric not in ("errors", "latency", "time_to_first_token", "inter_token"):
+            raise ValueError(f"countBy: unit: gateways do not count users by {self.metric}; use auto or request")
+        return self
 
 
 class AbTest(Counted):

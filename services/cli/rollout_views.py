@@ -130,6 +130,10 @@ def _evidences(item: Item) -> str:
     return "\n".join(_told(name, numbers) for name, numbers in item["evidence"].items())
 
 
+# Below this, the e-value of a split that is not as meant is nothing to speak of.
+_DOUBTFUL_SPLIT = 10
+
+
 def _told(name: str, numbers: Item) -> str:
     """What one guardrail, or the A/B test, had counted and shown when a decision was taken."""
     counts = (f"{name}: {numbers['candidate_bad']:g}/{numbers['candidate_total']:g} against "
@@ -137,9 +141,16 @@ def _told(name: str, numbers: Item) -> str:
     if "effect" in numbers:
         return (f"{counts}, better by {points(numbers['effect'])} points ({points(numbers['effect_low'])} to "
                 f"{points(numbers['effect_high'])}, decided beyond {points(numbers['min_effect'])})")
+    users = "" if "candidate_units" not in numbers else (
+        f", users {numbers['candidate_bad_units']:g}/{numbers['candidate_units']:g} against "
+        f"{numbers['stable_bad_units']:g}/{numbers['stable_units']:g}"
+    )
+    split = "" if numbers.get("e_split", 0) < _DOUBTFUL_SPLIT else (
+        f", split not as meant {_evidence(numbers['e_split'], numbers['split_threshold'])}"
+    )
     return (
-        f"{counts}, harm {_evidence(numbers['e_harm'], numbers['harm_threshold'])}, "
-        f"safe {_evidence(numbers['e_safe'], numbers['safe_threshold'])}"
+        f"{counts}{users}, harm {_evidence(numbers['e_harm'], numbers['harm_threshold'])}, "
+        f"safe {_evidence(numbers['e_safe'], numbers['safe_threshold'])}{split}"
     )
 
 

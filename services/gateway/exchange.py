@@ -161,7 +161,7 @@ class Exchange:
             return
         outcome = outcome_of(status)
         if outcome == "ok":
-            self._metrics.duration.observe(time.perf_counter() - self._begun)
+            self._metrics.answered(self._order.unit, self._begun, time.perf_counter() - self._begun)
             self._use(usage_of(body))
         self._status = status
         self._keep(body)
@@ -179,7 +179,7 @@ class Exchange:
         if gaps:
             self._metrics.inter_token.observe(gap, gaps)
         if begins and meter.first_token is not None:
-            self._metrics.first_token.observe(meter.first_token)
+            self._metrics.first_output(self._order.unit, self._begun, meter.first_token)
         if whole:
             self._keep(whole)
             self._call.write(whole)
@@ -191,9 +191,9 @@ class Exchange:
                         route=self._order.target.route, model=self._order.target.label, reason=meter.error[:500])
             self._end("error", error="in_stream")
         else:
-            self._metrics.duration.observe(time.perf_counter() - self._begun)
+            self._metrics.answered(self._order.unit, self._begun, time.perf_counter() - self._begun)
             if (gap := meter.mean_gap) is not None:
-                self._metrics.mean_gap.observe(gap)
+                self._metrics.paced(self._order.unit, self._begun, gap)
             self._end("ok")
         self._call.end()
 
@@ -225,6 +225,8 @@ class Exchange:
         self._metrics.ended(outcome)
         if outcome == "ok":
             self._metrics.answers.given(refused=self._refused)
+        elif outcome == "error":
+            self._metrics.failed(self._order.unit, self._begun)
         finished, self._finished, self._question = self._finished, _nothing, None
         finished()
         observer, status = self._observer, self._status

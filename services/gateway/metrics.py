@@ -15,7 +15,15 @@ from services.gateway.answer_metrics import AnswerMetrics
 from services.gateway.plan import Plan, RoutePlan
 from services.gateway.series import Counter, Gauge, Histogram
 from services.gateway.sse import token_counts
-from shared.gateway_metrics import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, INTER_TOKEN_BOUNDS
+from services.gateway.unit_events import UnitEvents
+from shared.gateway_metrics import (
+    DURATION_BOUNDS,
+    EVENT_FIRST_TOKEN,
+    EVENT_INTER_TOKEN,
+    EVENT_LATENCY,
+    FIRST_TOKEN_BOUNDS,
+    INTER_TOKEN_BOUNDS,
+)
 
 Outcome = Literal["ok", "error", "rejected"]
 
@@ -32,8 +40,8 @@ RETIRED_KEPT = 8
 class TargetMetrics:
     """The series of one model version of a route."""
 
-    __slots__ = ("_completion", "_outcomes", "_prompt", "_verdicts", "answers", "duration", "first_token",
-                 "inter_token", "mean_gap", "units")
+    __slots__ = ("_completion", "_key", "_outcomes", "_prompt", "_unit_events", "_verdicts", "answers", "duration",
+                 "first_token", "inter_token", "mean_gap", "units")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
@@ -47,6 +55,29 @@ class TargetMetrics:
         self.inter_token = metrics.inter_token.labels(route, label)
         self.mean_gap = metrics.mean_gap.labels(route, label)
         self.units = metrics.units.labels(route, label)
+        self._key = route, label
+        self._unit_events = metrics.unit_events
+
+    # `unit` is the fingerprint of a request's unit, `begun` when the exchange began.
+
+    def failed(self, unit: int, begun: float) -> None:
+        """An exchange ended as an error."""
+        self._unit_events.failed(*self._key, unit, begun)
+
+    def answered(self, unit: int, begun: float, seconds: float) -> None:
+        """A whole answer took so long."""
+        self.duration.observe(seconds)
+        self._unit_events.slow(*self._key, unit, begun, event=EVENT_LATENCY, seconds=seconds)
+
+    def first_output(self, unit: int, begun: float, seconds: float) -> None:
+        """A stream began to answer after so long."""
+        self.first_token.observe(seconds)
+        self._unit_events.slow(*self._key, unit, begun, event=EVENT_FIRST_TOKEN, seconds=seconds)
+
+    def paced(self, unit: int, begun: float, seconds: float) -> None:
+        """A stream took so long between two outputs, on average."""
+        self.mean_gap.observe(seconds)
+        self._unit_events.slow(*self._key, unit, begun, event=EVENT_INTER_TOKEN, seconds=seconds)
 
     def ended(self, outcome: Outcome) -> None:
         """A request ended."""
@@ -78,11 +109,16 @@ class ShadowMetrics:
 
 
 class GatewayMetrics:
-    """All series of one gateway."""
+    """All series of one gateway.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    Args:
+        max_units: units of a route that are known by each kind of event.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, max_units: int = 100_000) -> None:
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.unit_events = UnitEvents(self.registry, max_units)
         self.answers = AnswerMetrics(self.registry)
         target = ["route", "model_version"]
         name = "tuneloop_gateway_"
@@ -157,6 +193,7 @@ class GatewayMetrics:
 
     def use(self, plan: Plan) -> None:
         """Bring the series in line with the routes that are served from now on."""
+        self.unit_events.use(plan)
         weights: set[tuple[str, str, str]] = set()
         for name, route in plan.routes.items():
             self.revision.labels(name).value = route.spec.revision
@@ -183,6 +220,7 @@ class GatewayMetrics:
 
     def _remove(self, route: str, label: str) -> None:
         del self._targets[route, label]
+        self.unit_events.remove(route, label)
         for outcome in _OUTCOMES:
             self.requests.remove(route, label, outcome)
         for kind in ("prompt", "completion"):

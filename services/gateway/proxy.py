@@ -80,7 +80,9 @@ class Proxy:
         mark = fingerprint(chosen.spec.salt, unit_of(fields, request.user, call.identity))
         target = chosen.choose(position(mark))
         body = request.body_for(target.upstream_model)
-        count = self._units.add(request.route, target.label, chosen.spec.salt, mark)
+        count, new = self._units.add(request.route, target.label, chosen.spec.salt, mark)
+        if new:
+            self.metrics.unit_events.new(request.route, target.label)
         self.metrics.target(request.route, target.label).units.value = count
         head = HEAD % call.identity.encode() + passed(fields, self._forwarded)
         return Order(target, mark, call.head.path, raw, body, head)

@@ -54,7 +54,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.plan = Plan()
-        self.metrics = GatewayMetrics()
+        self.metrics = GatewayMetrics(max_units=settings.max_units)
         self.timers = Timers()
         flusher = Flusher()
         silence = settings.read_timeout_seconds

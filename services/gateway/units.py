@@ -10,26 +10,35 @@ class UnitCounter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._sets: dict[tuple[str, str], tuple[str, set[int]]] = {}
+        self._routes: dict[str, tuple[str, dict[str, set[int]]]] = {}
 
-    def add(self, route: str, label: str, salt: str, mark: int) -> int:
-        """Count a unit by its fingerprint; the distinct units of this version under this salt."""
-        seen = self._set(route, label, salt)
-        if len(seen) < self._limit:
-            seen.add(mark)
-        return len(seen)
+    def add(self, route: str, label: str, salt: str, mark: int) -> tuple[int, bool]:
+        """Count a unit by its fingerprint.
+
+        Returns:
+            The distinct units of this version under this salt, and whether no version of the route had served this one.
+        """
+        sets = self._sets(route, salt)
+        seen = sets.setdefault(label, set())
+        if mark in seen or len(seen) >= self._limit:
+            return len(seen), False
+        seen.add(mark)
+        return len(seen), not any(mark in other for other in sets.values() if other is not seen)
 
     def count(self, route: str, label: str, salt: str) -> int:
         """The distinct units so far; 0 under a new salt."""
-        return len(self._set(route, label, salt))
+        return len(self._sets(route, salt).get(label, ()))
 
     def keep_only(self, targets: set[tuple[str, str]]) -> None:
         """Free the sets of versions that no route has any more."""
-        self._sets = {key: value for key, value in self._sets.items() if key in targets}
+        self._routes = {
+            route: (salt, {label: seen for label, seen in sets.items() if (route, label) in targets})
+            for route, (salt, sets) in self._routes.items() if any(route == name for name, _ in targets)
+        }
 
-    def _set(self, route: str, label: str, salt: str) -> set[int]:
-        entry = self._sets.get((route, label))
+    def _sets(self, route: str, salt: str) -> dict[str, set[int]]:
+        entry = self._routes.get(route)
         if entry is None or entry[0] != salt:
-            entry = (salt, set())
-            self._sets[route, label] = entry
+            entry = (salt, {})
+            self._routes[route] = entry
         return entry[1]

@@ -60,17 +60,30 @@ def increments(
     Raises:
         InconsistentCountersError: naming the version; nothing may be concluded from this scrape.
     """
-    values = {target: dict(series) for target, series in last.items()}
+    values, growth, _ = grown(last, readings)
     bad: dict[str, float] = {}
     total: dict[str, float] = {}
+    for reading, more in zip(readings, growth, strict=True):
+        bad[reading.version] = bad.get(reading.version, 0.0) + reading.bad * more
+        total[reading.version] = total.get(reading.version, 0.0) + reading.total * more
+    return values, {version: _counts(version, bad[version], whole) for version, whole in total.items()}
+
+
+def grown(
+    last: Values, readings: Sequence[Reading]
+) -> tuple[dict[str, dict[str, float]], list[float], set[str]]:
+    """The values to remember, by how much each reading has grown since `last`, and the targets that began anew."""
+    values = {target: dict(series) for target, series in last.items()}
+    growth: list[float] = []
+    restarted: set[str] = set()
     for reading in readings:
         unseen = 0.0 if reading.target in last else reading.value
         before = last.get(reading.target, {}).get(reading.series, unseen)
-        grown = reading.value - before if reading.value >= before else reading.value
+        if reading.value < before:
+            restarted.add(reading.target)
+        growth.append(reading.value - before if reading.value >= before else reading.value)
         values.setdefault(reading.target, {})[reading.series] = reading.value
-        bad[reading.version] = bad.get(reading.version, 0.0) + reading.bad * grown
-        total[reading.version] = total.get(reading.version, 0.0) + reading.total * grown
-    return values, {version: _counts(version, bad[version], whole) for version, whole in total.items()}
+    return values, growth, restarted
 
 
 def _counts(version: str, bad: float, total: float) -> Counts:

@@ -15,7 +15,17 @@ effects are carried out in the transaction that stores the new state, so a crash
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from services.rollout.evidence import absorb, favours_stable, harm, missing, progress, tested, unproven
+from services.rollout.analysis import SampleRatio
+from services.rollout.evidence import (
+    absorb,
+    favours_stable,
+    harm,
+    missing,
+    progress,
+    split_mismatch,
+    tested,
+    unproven,
+)
 from services.rollout.guardrails import name_of
 from services.rollout.state import (
     FULL_WEIGHT,
@@ -33,6 +43,7 @@ from services.rollout.state import (
     RolloutState,
     Shift,
     TakeRoute,
+    UnitState,
 )
 from shared.pipeline import RolloutPolicy, ShadowStep
 
@@ -173,6 +184,7 @@ def _resume_command(state: RolloutState, seen: Observation, now: datetime, polic
     resumed = state.model_copy(update={
         "phase": phase, "paused_in": None, "since": now, "deadline_at": now + limit, "reason": reason,
         "approved": max(state.approved, state.awaits_approval),
+        "units": _split_forgotten(state),
     })
     return resumed, [Record("resume", "person", reason, seen.command.by), Announce(), Answer(seen.command.id)]
 
@@ -191,6 +203,17 @@ def _promote_command(state: RolloutState, seen: Observation, now: datetime, poli
     else:
         after, effects = _enter_step(state, state.step + 1, now, policy, reason, rule="person", by=by)
     return after, [*effects, Answer(seen.command.id)]
+
+
+def _invalid_split(state: RolloutState, _: Observation, now: datetime, __: RolloutPolicy) -> Outcome | None:
+    """Whoever is compared was not dealt as meant: what the evidence says is not about the candidate alone."""
+    mismatch = split_mismatch(state) if state.phase == "progressing" else None
+    return _pause(state, now, "sample_ratio", mismatch) if mismatch else None
+
+
+def _split_forgotten(state: RolloutState) -> UnitState:
+    """A person has seen to it: the split is tested from now on."""
+    return state.units.model_copy(update={"split": SampleRatio()})
 
 
 # --- What gives the candidate more ----------------------------------------------------------------
@@ -272,6 +295,7 @@ def _enter_step(
         "phase": "progressing", "step": number, "weight": weight, "shadow": shadow, "reason": reason,
         "step_seconds": 0.0, "guardrails": fresh, "paused_in": None,
         "exposed_from": state.exposed_from or (now if weight else None),
+        "units": _split_forgotten(state) if rule == "person" else state.units,
         **({} if state.phase == "progressing" else {"since": now, "deadline_at": now + policy.deadline}),
     })
     return entered, [Shift(weight, shadow), Record("advance", rule, reason, by), Announce()]
@@ -300,7 +324,7 @@ def _stay_paused(state: RolloutState, _: Observation, __: datetime, ___: Rollout
 RULES: tuple[Rule, ...] = (
     _finish_abort, _abort_command, _superseded, _cannot_serve, _harm,
     _wait_for_route, _pause_command, _resume_command, _promote_command,
-    _stage, _lose, _progress, _finish_promotion, _stay_paused,
+    _invalid_split, _stage, _lose, _progress, _finish_promotion, _stay_paused,
 )
 
 

@@ -5,9 +5,20 @@ from datetime import datetime, timedelta
 
 from services.rollout import abtest
 from services.rollout.analysis import Counts
+from services.rollout.analysis.evidence import CountedBy
+from services.rollout.analysis.sample_ratio import LEVEL
 from services.rollout.counts import InconsistentCountersError, Reading, increments
 from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies, name_of
-from services.rollout.state import AbTestState, GuardrailState, Observation, RolloutState, Verdict
+from services.rollout.state import (
+    FULL_WEIGHT,
+    AbTestState,
+    GuardrailState,
+    Observation,
+    RolloutState,
+    UnitState,
+    Verdict,
+)
+from services.rollout.unit_counts import UnitCounts, UnitReadings, can_count, counted
 from shared.pipeline import Guardrail, RolloutPolicy
 
 
@@ -42,6 +53,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     """
     guardrails = dict(state.guardrails)
     blind: dict[str, str] = {}
+    units, counts = _units(state, seen, now, policy)
     for guardrail in policy.guardrails:
         name = name_of(guardrail)
         reading = seen.readings.get(name)
@@ -49,7 +61,14 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
             if _judged(guardrail, state):
                 blind[name] = "it was not read"
             continue
-        result = reading if isinstance(reading, NoData) else _counted(guardrails[name], reading, seen, guardrail, state)
+        met = _met(guardrail, state, counts, known=bool(units.counters))
+        result: GuardrailState | NoData
+        if isinstance(reading, NoData):
+            result = reading
+        elif isinstance(met, NoData):
+            result = met
+        else:
+            result = _counted(guardrails[name], reading, guardrail, _Look(state, seen, met))
         if not _judged(guardrail, state):
             if not isinstance(result, NoData):
                 guardrails[name] = result
@@ -65,7 +84,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
         seconds += min(now - state.looked_at, 2 * policy.interval, key=timedelta.total_seconds).total_seconds()
     return state.model_copy(update={
         "guardrails": guardrails, "ab_test": test, "blind": blind, "step_seconds": seconds, "looked_at": now,
-        "users": state.users if seen.users is None else seen.users,
+        "users": state.users if seen.users is None else seen.users, "units": units,
     })
 
 
@@ -97,24 +116,96 @@ def _tested(
     return result.model_copy(update={"verdict": abtest.verdict(abtest.effect(result, test, policy.alpha), test)})
 
 
+def _units(
+    state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy
+) -> tuple[UnitState, UnitCounts | NoData | None]:
+    """The counters to remember, and what grew; the split is tested by it once a new weight has settled everywhere."""
+    before = state.units
+    if before.weight != state.weight:
+        before = before.model_copy(update={"weight": state.weight, "since": now})
+    if not isinstance(seen.units, UnitReadings):
+        return before, seen.units
+    if not seen.units.counters:
+        return before, NoData("empty", "the gateways do not count what units meet")
+    values, counts = counted(before.counters, before.restarts, seen.units)
+    split = before.split
+    settled = before.since is not None and now - before.since >= 2 * policy.interval
+    if state.phase == "progressing" and state.weight > 0 and settled and before.counters:
+        weights = _weights(state, seen)
+        split = split.updated({version: counts.new(version) for version in weights}, weights, counts.lives)
+    return before.model_copy(update={
+        "counters": values, "restarts": counts.lives - len(values) if values else 0, "split": split,
+    }), counts
+
+
+def _weights(state: RolloutState, seen: Observation) -> dict[str, float]:
+    """The shares of units that the versions are meant to get."""
+    share = state.weight / FULL_WEIGHT
+    return {seen.stable: 1.0 - share, seen.candidate: share}
+
+
+def _odds(state: RolloutState, seen: Observation) -> float:
+    """The candidate's share over that of who it is compared with; 0 where nobody is left to compare with."""
+    weights = _weights(state, seen)
+    return weights[seen.candidate] / weights[seen.stable] if weights[seen.stable] > 0 else 0.0
+
+
+def _met(
+    guardrail: Guardrail, state: RolloutState, counts: UnitCounts | NoData | None, *, known: bool
+) -> UnitCounts | NoData | None:
+    """By which units a guardrail is judged; None where it is judged by requests.
+
+    Args:
+        known: the gateways have shown counts of units before. Then their absence is a fault and no old gateway.
+    """
+    if not can_count(guardrail) or state.shadow > 0:
+        return None
+    if isinstance(counts, UnitCounts):
+        return counts
+    reason = counts.reason if counts is not None else "the counts of units were not read"
+    if known:
+        return NoData("no_units", reason)
+    if guardrail.count_by == "unit":
+        return NoData("no_units", f"it is counted by unit, and {reason}")
+    return None
+
+
+@dataclass(frozen=True)
+class _Look:
+    state: RolloutState
+    seen: Observation
+    units: UnitCounts | None
+
+
 def _counted(
-    before: GuardrailState, reading: tuple[Reading, ...], seen: Observation, guardrail: Guardrail, state: RolloutState
+    before: GuardrailState, reading: tuple[Reading, ...], guardrail: Guardrail, look: _Look
 ) -> GuardrailState | NoData:
     try:
         counters, counts = increments(before.counters, reading)
     except InconsistentCountersError as error:
         return NoData("inconsistent", str(error))
     after = before.model_copy(update={"counters": counters})
+    state, seen, units = look.state, look.seen, look.units
     if not _exposed(state) or not _judged(guardrail, state):
         return after
     stable, candidate = counts.get(seen.stable, Counts()), counts.get(seen.candidate, Counts())
-    evidence = before.evidence.updated(stable, candidate, bounds_of(guardrail))
+    evidence = before.evidence.model_copy(update={"counted_by": _counted_by(guardrail, look)}).updated(
+        stable, candidate, bounds_of(guardrail), odds=_odds(state, seen),
+        units=units.look(guardrail, seen.stable, seen.candidate) if units else None,
+    )
     return after.model_copy(update={"evidence": evidence, "in_step": before.in_step + candidate})
 
 
 def _judged(guardrail: Guardrail, state: RolloutState) -> bool:
     """Whether what the candidate gets now can show anything to this guardrail."""
     return state.shadow == 0 or judges_copies(guardrail)
+
+
+def _counted_by(guardrail: Guardrail, look: _Look) -> CountedBy:
+    """Copies are not dealt out by the split, so they are what they are: requests."""
+    if guardrail.count_by == "request" or look.state.shadow > 0:
+        return "request"
+    return "unit" if look.units is not None else "interval"
 
 
 def _verdict(state: GuardrailState, guardrail: Guardrail, policy: RolloutPolicy) -> Verdict:
@@ -143,6 +234,15 @@ def harm(state: RolloutState, policy: RolloutPolicy) -> Harm | None:
         return Harm(name, "e_harm", f"{name}: {_numbers(mine)}; e-value {mine.evidence.e_harm:.3g}, "
                                     f"rollback at {harm_threshold(policy):g}")
     return None
+
+
+def split_mismatch(state: RolloutState) -> str | None:
+    """What is wrong with the split, in words; None while nothing is proved."""
+    split = state.units.split
+    if not split.mismatched:
+        return None
+    return (f"invalid: the split is not as meant: {split.words}; e-value {split.e_mismatch:.3g}, mismatch at "
+            f"{1 / LEVEL:g}. Look for a gateway with another route table, or for clients that choose their version")
 
 
 def missing(state: RolloutState) -> list[str]:
@@ -214,12 +314,29 @@ def summary(state: RolloutState, policy: RolloutPolicy) -> dict[str, dict[str, f
             "candidate_bad": guarded.evidence.candidate.bad, "candidate_total": guarded.evidence.candidate.total,
             "e_harm": guarded.evidence.e_harm, "harm_threshold": harm_threshold(policy),
             "e_safe": guarded.evidence.e_safe, "safe_threshold": safe_threshold(policy), "verdict": guarded.verdict,
+            "counted_by": guarded.evidence.counted_by, **_unit_numbers(guarded),
+            "e_split": state.units.split.e_mismatch, "split_threshold": 1 / LEVEL,
         }
         for name, guarded in state.guardrails.items()
     }
 
 
+def _unit_numbers(state: GuardrailState) -> dict[str, float]:
+    evidence = state.evidence
+    if evidence.counted_by != "unit":
+        return {}
+    return {
+        "stable_bad_units": evidence.stable_units.bad, "stable_units": evidence.stable_units.total,
+        "candidate_bad_units": evidence.candidate_units.bad, "candidate_units": evidence.candidate_units.total,
+        "clumping": evidence.clumping,
+    }
+
+
 def _numbers(state: GuardrailState) -> str:
     evidence = state.evidence
-    return (f"candidate {evidence.candidate.bad} bad of {evidence.candidate.total}, "
-            f"stable {evidence.stable.bad} of {evidence.stable.total}")
+    requests = (f"candidate {evidence.candidate.bad} bad of {evidence.candidate.total}, "
+                f"stable {evidence.stable.bad} of {evidence.stable.total}")
+    if evidence.counted_by != "unit":
+        return requests
+    return (f"{requests}; users with a bad one: candidate {evidence.candidate_units.bad} of "
+            f"{evidence.candidate_units.total}, stable {evidence.stable_units.bad} of {evidence.stable_units.total}")

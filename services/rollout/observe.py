@@ -3,7 +3,6 @@
 An abort and a successor do not wait for Prometheus, which may be what is broken: the reducer acts on them without.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,8 @@ from services.rollout.counts import Reading
 from services.rollout.guardrails import NoData, Query, Sample, counted_in, name_of, queries_of, readings_of
 from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route
 from services.rollout.state import ACTIVE, Command, Loading, Observation, RolloutState, Verb
+from services.rollout.unit_counts import UnitReadings, selector_of
+from services.rollout.unit_counts import readings_of as readings_of_units
 from shared.db import reading
 from shared.errors import TemporaryError
 from shared.events import ModelRef
@@ -53,12 +54,15 @@ def observe(engine: Engine, samples: Samples, rollout: Rollout, state: RolloutSt
         known = _known(session, rollout)
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
     readings = {} if urgent else _readings(samples, rollout, known.stable, now, copies=state.shadow > 0)
-    exposed = state.exposed_from is not None and any(not isinstance(found, NoData) for found in readings.values())
+    answered = any(not isinstance(found, NoData) for found in readings.values())
+    exposed = answered and state.exposed_from is not None
+    units = _units(samples, rollout, now) if answered else None
+    users = units.seen.get(rollout.model_version) if isinstance(units, UnitReadings) else None
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
-        users=_users(samples, rollout, now) if exposed else None,
         latencies=_latencies(samples, rollout, now) if exposed and state.ab_test is not None else (),
+        users=users if exposed else None, units=units,
     )
 
 
@@ -99,12 +103,15 @@ def _latencies(samples: Samples, rollout: Rollout, now: datetime) -> tuple[Readi
     return () if isinstance(found, NoData) else latency_readings(found)
 
 
-def _users(samples: Samples, rollout: Rollout, now: datetime) -> int | None:
-    """Distinct units of the candidate, summed over gateways (a unit that met two of them counts twice)."""
-    found = samples.newest(f'{UNITS}{{route="{rollout.route}",model_version="{rollout.model_version}"}}', now)
-    if isinstance(found, NoData) or not all(math.isfinite(sample.value) for sample in found):
-        return None
-    return round(sum(sample.value for sample in found))
+def _units(samples: Samples, rollout: Rollout, now: datetime) -> UnitReadings | NoData:
+    """Units by version, summed over gateways (a unit that met two of them counts twice), and what they met."""
+    seen = samples.newest(f'{UNITS}{{route="{rollout.route}"}}', now)
+    if isinstance(seen, NoData):
+        return seen
+    counters = samples.newest(selector_of(RolloutPolicy.model_validate(rollout.policy), rollout.route), now)
+    if isinstance(counters, NoData) and counters.kind != "empty":
+        return counters
+    return readings_of_units(() if isinstance(counters, NoData) else counters, seen)
 
 
 def _known(session: Session, rollout: Rollout) -> _Known:

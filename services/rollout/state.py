@@ -11,9 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from services.rollout.analysis import Counts, Evidence
+from services.rollout.analysis import Counts, Evidence, SampleRatio
 from services.rollout.counts import Reading
 from services.rollout.guardrails import NoData
+from services.rollout.unit_counts import UnitReadings
 from shared.events import Phase
 
 TERMINAL: frozenset[Phase] = frozenset({"promoted", "rolled_back", "superseded"})
@@ -73,6 +74,24 @@ class AbTestState(_Stored):
     verdict: AbVerdict = "no_data"
 
 
+class UnitState(_Stored):
+    """What is remembered of the gateways' counts of units.
+
+    Attributes:
+        counters: the last raw value of each counter series, by target and series; none before the first were seen.
+        restarts: of gateways, which forget whom they have counted.
+        split: the test of the split.
+        weight: the candidate's weight at the last look.
+        since: the look at which that was first so; units that came before it has settled say nothing of the split.
+    """
+
+    counters: dict[str, dict[str, float]] = {}
+    restarts: int = 0
+    split: SampleRatio = SampleRatio()
+    weight: int = 0
+    since: datetime | None = None
+
+
 class RolloutState(_Stored):
     """Everything that a rollout knows about itself.
 
@@ -97,6 +116,7 @@ class RolloutState(_Stored):
         fired: the guardrail that ended it.
         blind: per guardrail (and A/B test), why the last look had no data for it.
         ab_test: None where the rollout is none.
+        units: what is known of the gateways' units.
     """
 
     phase: Phase = "staging"
@@ -121,6 +141,7 @@ class RolloutState(_Stored):
     blind: dict[str, str] = {}
     guardrails: dict[str, GuardrailState] = {}
     ab_test: AbTestState | None = None
+    units: UnitState = UnitState()
 
     @property
     def seconds_exposed(self) -> float | None:
@@ -182,6 +203,8 @@ class Observation:
         misfit: why the candidate can never be served on this route; empty if it can.
         latencies: of an A/B test, the buckets of the gateways' latency; what they lack is not shown, and holds nothing.
         successor: a newer version of the same route that waits for it, or that already has it.
+        users: distinct units of the candidate; None where not known.
+        units: the counters of units, or why there are none; None where they were not read.
         command: the oldest command that is not answered yet.
     """
 
@@ -195,6 +218,7 @@ class Observation:
     successor: str | None = None
     command: Command | None = None
     users: int | None = None
+    units: UnitReadings | NoData | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from services.rollout.counts import Reading
 from services.rollout.decide import new_state, next_look, step
 from services.rollout.guardrails import NoData, name_of
 from services.rollout.state import Command, Effect, Loading, Observation, RolloutState, Verb
+from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from shared.clock import VirtualClock
+from shared.gateway_metrics import EVENT_NEW
 from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep
 
 LOADED = Loading(loaded=2)
@@ -42,6 +44,8 @@ class World:
         self.misfit = ""
         self.successor: str | None = None
         self.users: int | None = None
+        self.counts_units = True
+        self.new_units = {STABLE: 0, CANDIDATE: 0}
         self.effects: list[Effect] = []
         self._commands = 0
         self.serve(0, 0)
@@ -77,7 +81,23 @@ class World:
         return Observation(
             stable=STABLE, candidate=CANDIDATE, readings=readings, loading=self.loading, route_free=self.route_free,
             misfit=self.misfit, successor=self.successor, command=command, users=self.users,
+            units=self.no_data or self._units() if self.counts_units else None,
         )
+
+    def _units(self) -> UnitReadings:
+        """Each request a unit of its own; units at first sight as `new_units` says."""
+        seen: dict[str, int] = {}
+        counters = [
+            Reading(target="gw", version=version, cell=cell(EVENT_NEW, "", 1), value=new, bad=0, total=1)
+            for version, new in self.new_units.items()
+        ]
+        for guardrail in self.policy.guardrails:
+            for (name, target, version), (bad, total) in self.counters.items():
+                if name == name_of(guardrail):
+                    seen[version] = max(seen.get(version, 0), total)
+                    counters.append(Reading(target=target, version=version, cell=cell_of(guardrail, 1), value=bad,
+                                            bad=0, total=1))
+        return UnitReadings(tuple(counters), seen)
 
     def _readings(self, name: str) -> tuple[Reading, ...]:
         return tuple(

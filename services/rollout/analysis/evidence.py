@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from services.rollout.analysis.ratio import interval_steps, rate_steps, ratio_steps, split_steps
 from services.rollout.analysis.tables import table_steps
 from services.rollout.analysis.values import Bounds, Counts, Floats, e_value, log_mixture
+from shared.gateway_metrics import UNIT_TIMES
 
 # What harm is proved by: units that met a bad event, bad requests, or the share of them within each look.
 CountedBy = Literal["unit", "request", "interval"]
@@ -29,7 +30,6 @@ TABLE_RATE, TABLE_EVENTS = 0.1, 100
 # Units are counted when they meet their first bad event, their fourth and their sixteenth: where bad events are common,
 # nearly all have soon met one, but those of a worse version reach the others earlier. Each counting is an e-process,
 # but not with the others' history in view, so they share alpha (a union bound) instead of being averaged.
-UNIT_TIMES: tuple[int, ...] = (1, 4, 16)
 UNIT_SHARES: tuple[float, ...] = (0.9, 0.06, 0.04)
 # What is assumed of clumps while hardly any bad unit was seen: as if so many had been, each with as many bad requests
 # as units have requests, up to the last number.

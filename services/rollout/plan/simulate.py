@@ -5,7 +5,7 @@ and not thousands. Evidence that may be looked at after every scrape may also be
 later by at most `_STRIDE` of the time that has passed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,8 @@ from services.rollout.decide import new_state, step
 from services.rollout.guardrails import counted_in, name_of
 from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, Loading, Observation, Record, RolloutState
-from shared.pipeline import RolloutPolicy
+from services.rollout.unit_counts import UnitReadings, cell_of
+from shared.pipeline import Guardrail, RolloutPolicy
 
 _STRIDE = 0.04
 _MOST_LOOKS = 10_000
@@ -52,6 +53,7 @@ class _World:
     """Counters of stable and candidate by guardrail: bad events and all."""
 
     random: np.random.Generator
+    guardrails: Sequence[Guardrail]
     per_second: float
     stable: Mapping[str, float]
     candidate: Mapping[str, float]
@@ -76,8 +78,16 @@ class _World:
     def observation(self) -> Observation:
         return Observation(
             stable=_STABLE, candidate=_CANDIDATE, loading=_LOADED,
-            readings={name: tuple(self._readings(name)) for name in self.stable},
+            readings={name: tuple(self._readings(name)) for name in self.stable}, units=self._units(),
         )
+
+    def _units(self) -> UnitReadings:
+        """Each request is a unit of its own."""
+        return UnitReadings(tuple(
+            Reading(target="gateway", version=version, cell=cell_of(guardrail, 1), bad=0, total=1,
+                    value=self.bad.get((name_of(guardrail), version), 0))
+            for guardrail in self.guardrails for version in self.total
+        ), self.total)
 
     def _readings(self, name: str) -> list[Reading]:
         readings = []
@@ -112,7 +122,8 @@ def simulate(
         "deadline": horizon, "interval": horizon, "steps": [each.model_copy(update=alone) for each in policy.steps],
         "shadow": policy.shadow and policy.shadow.model_copy(update=alone),
     })
-    world = _World(random, traffic.requests_per_minute / 60, stable_rates(policy, traffic), candidate)
+    per_second, stable = traffic.requests_per_minute / 60, stable_rates(policy, traffic)
+    world = _World(random, policy.guardrails, per_second, stable, candidate)
     state, now = _begun(rules, world)
     began, requests, weights = now, [(0.0, 0)], [(0.0, state.weight / FULL_WEIGHT)]
     # An interval of nothing would be no end of looks.

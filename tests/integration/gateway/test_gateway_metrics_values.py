@@ -40,6 +40,8 @@ def test_metrics_are_exact(tmp_path: Path) -> None:
                 assert gateway.metric("tokens_total", kind="prompt", **target) == (5 + 5) * n
                 assert gateway.metric("tokens_total", kind="completion", **target) == (3 + 4) * n
                 assert gateway.metric("units_seen", **target) == n
+                assert gateway.metric("unit_events_total", event="new", le="", times="1", **target) == n
+                assert gateway.metric("unit_events_total", event="errors", le="", times="1", **target) == n
             assert gateway.metric("route_weight", route="r", model_version="r@1", role="candidate") == 4_000
             assert gateway.metric("route_weight", route="r", model_version="base", role="stable") == 6_000
             assert gateway.metric("route_revision", route="r") == 9

@@ -83,8 +83,17 @@ def test_all_tried_is_none() -> None:
 
 def test_units_are_exact_up_to_the_limit_and_begin_anew_with_the_salt() -> None:
     units = UnitCounter(limit=3)
-    assert [units.add("r", "base", "s", mark) for mark in (1, 2, 2, 1, 3, 4, 5)] == [1, 2, 2, 2, 3, 3, 3]
+    assert [units.add("r", "base", "s", mark)[0] for mark in (1, 2, 2, 1, 3, 4, 5)] == [1, 2, 2, 2, 3, 3, 3]
     assert units.count("r", "r@1", "s") == 0
-    assert units.add("r", "base", "t", 1) == 1
+    assert units.add("r", "base", "t", 1) == (1, True)
     units.keep_only(set())
     assert units.count("r", "base", "t") == 0
+
+
+def test_a_unit_is_new_to_a_route_once() -> None:
+    units = UnitCounter(limit=3)
+    assert units.add("r", "base", "s", 1) == (1, True)
+    assert units.add("r", "r@1", "s", 1) == (1, False), "it has moved"
+    assert units.add("r", "r@1", "s", 2) == (2, True)
+    assert units.add("other", "r@1", "s", 2) == (1, True)
+    assert units.add("r", "r@1", "t", 1) == (1, True), "a new salt deals anew"

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from services.rollout.analysis import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Bounds, Counts, Evidence, UnitLook
-from services.rollout.analysis.evidence import HARM_WEIGHTS, TABLE_EVENTS, UNIT_SHARES, UNIT_TIMES, clumping, compared
+from services.rollout.analysis.evidence import HARM_WEIGHTS, TABLE_EVENTS, UNIT_SHARES, clumping, compared
 from services.rollout.analysis.ratio import interval_steps, rate_steps, ratio_steps, split_steps
 from services.rollout.analysis.sample_ratio import SampleRatio, split_step
 from services.rollout.analysis.tables import table_steps
+from shared.gateway_metrics import UNIT_TIMES
 
 BOUNDS = Bounds(margin=2.0, tolerable=0.1)
 # Exactly 0, or large enough for scipy's binomial, which overflows near the smallest number of all.

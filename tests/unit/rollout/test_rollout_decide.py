@@ -83,7 +83,9 @@ def test_undecided_evidence_holds_and_says_the_numbers() -> None:
     world.serve(80, 20)
     world.look(10)
     assert world.state.step == 1
-    assert "errors is undecided: candidate 0 bad of 20, stable 0 of 80, e-value 3.65, safe at 20" in world.state.reason
+    users = "users with a bad one: candidate 0 of 20, stable 0 of 80"
+    numbers = f"candidate 0 bad of 20, stable 0 of 80; {users}, e-value 3.65, safe at 20"
+    assert f"errors is undecided: {numbers}" in world.state.reason
     assert rules(world) == [("hold", "evidence")]
 
 
@@ -144,11 +146,11 @@ def test_harm_takes_all_weight_at_once(paused: bool) -> None:
         world.look(command=world.command("pause"))
         assert world.state.phase == "paused"
     world.users = 31
-    world.serve(100, 20, bad_stable=1, bad=8)
+    world.serve(60, 60, bad_stable=1, bad=12)
     world.look()
     assert (world.state.phase, shifts(world), world.state.fired) == ("aborting", [0], "errors")
     assert rules(world) == [("rollback", "e_harm")]
-    assert "candidate 8 bad of" in world.state.reason
+    assert "candidate 12 bad of" in world.state.reason
     assert "rollback at 20" in world.state.reason
     assert world.look(2.0) == [LeaveRoute(), Announce()]
     assert (world.state.phase, world.state.users) == ("rolled_back", 31)

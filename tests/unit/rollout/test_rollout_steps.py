@@ -195,7 +195,7 @@ def test_harm_does_not_wait_for_a_person() -> None:
 def test_approval_is_of_what_is_still_proved() -> None:
     """Between the pause and the person's word some requests failed: not enough for harm, too many to be sure."""
     world = proved()
-    world.serve(60, 60, bad_stable=12, bad=12)
+    world.serve(240, 60, bad_stable=48, bad=12)
     world.look()
     assert world.state.phase == "paused"
     world.look(command=world.command("resume"))

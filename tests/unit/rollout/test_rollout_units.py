@@ -1,0 +1,182 @@
+"""What a rollout makes of the gateways' counts of units: harm by unit, what is done without, and the split's test."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.rollout.decide import step
+from services.rollout.guardrails import NoData, Sample
+from services.rollout.state import Record
+from services.rollout.unit_counts import UnitReadings, can_count, readings_of, selector_of
+from shared.gateway_metrics import EVENT_NEW, UNIT_EVENTS
+from shared.pipeline import Guardrail, RolloutPolicy
+from tests.support.rollouts import CANDIDATE, OUTAGE, STABLE, World, policy
+
+
+def world_of(**guardrail: object) -> World:
+    world = World(policy(guardrails=[Guardrail.model_validate({"metric": "errors", "hardLimit": None, **guardrail})]))
+    world.to_step(1)
+    return world
+
+
+def from_one_user(world: World, requests: int) -> None:
+    """Bad requests of the candidate, all of one user: its counter of units grows by one."""
+    world.serve(4 * requests, requests, bad=requests)
+    seen = world.observation()
+    assert isinstance(seen.units, UnitReadings)
+    counters = tuple(
+        reading.model_copy(update={"value": 1} if (reading.version, reading.cell) == (CANDIDATE, "errors x1") else {})
+        for reading in seen.units.counters
+    )
+    world.clock.advance(5)
+    units = UnitReadings(counters, {STABLE: 80, CANDIDATE: 20})
+    world.state, world.effects = step(world.state, replace(seen, units=units), world.now, world.policy)
+
+
+def test_one_user_with_many_errors_is_one_user() -> None:
+    world = world_of(tolerableRate=0.9)
+    from_one_user(world, 30)
+    evidence = world.state.guardrails["errors"].evidence
+    assert (evidence.counted_by, world.state.phase) == ("unit", "progressing")
+    assert (evidence.candidate.bad, evidence.candidate_units.bad) == (30, 1)
+    assert evidence.e_harm < 5
+    assert evidence.clumping > 5
+
+
+def test_by_request_they_are_thirty_errors() -> None:
+    world = world_of(countBy="request")
+    from_one_user(world, 30)
+    assert world.state.phase == "aborting"
+    assert "users with a bad one" not in world.state.reason
+
+
+def test_without_counts_of_units_each_look_is_one_observation() -> None:
+    world = World(policy(guardrails=[Guardrail(metric="errors", hard_limit=None)]))
+    world.counts_units = False
+    world.to_step(1)
+    world.serve(80, 20, bad=20)
+    world.look()
+    evidence = world.state.guardrails["errors"].evidence
+    assert evidence.counted_by == "interval"
+    assert world.state.phase == "progressing"
+    assert 1 < evidence.e_harm < 5
+    for _ in range(3):
+        world.serve(80, 20, bad=20)
+        world.look()
+    assert world.state.fired == "errors"
+
+
+def test_what_must_be_counted_by_unit_and_cannot_be_is_no_data() -> None:
+    world = World(policy(guardrails=[Guardrail(metric="errors", count_by="unit")]))
+    world.counts_units = False
+    world.look()
+    assert world.state.blind == {"errors": "it is counted by unit, and the counts of units were not read"}
+
+
+def test_counts_of_units_that_fail_are_no_data_and_are_caught_up_with() -> None:
+    world = world_of()
+    world.serve(40, 10, bad=5)
+    seen = replace(world.observation(), units=OUTAGE)
+    state, _ = step(world.state, seen, world.now, world.policy)
+    assert state.blind == {"errors": OUTAGE.reason}
+    assert state.guardrails["errors"].verdict == "no_data"
+    world.state = state
+    world.look()
+    assert world.state.guardrails["errors"].evidence.candidate_units.bad == 5
+
+
+def test_old_gateways_without_counts_are_no_fault() -> None:
+    world = World(policy(guardrails=[Guardrail(metric="errors")]))
+    seen = replace(world.observation(), units=UnitReadings((), {CANDIDATE: 3}))
+    state, _ = step(world.state, seen, world.now, world.policy)
+    assert state.blind == {}
+
+
+def test_a_restarted_gateway_counts_units_again_and_is_discounted() -> None:
+    world = world_of()
+    world.serve(80, 20, bad_stable=4, bad=4)
+    world.look()
+    once = world.state.guardrails["errors"].evidence
+    world.restart_gateway()
+    world.serve(80, 20, bad_stable=3, bad=3)
+    world.look()
+    twice = world.state.guardrails["errors"].evidence
+    assert (once.lives, twice.lives) == (1, 2)
+    assert twice.candidate_units.bad == 7
+    assert twice.e_harm < once.e_harm * 1.3
+
+
+# --- The split --------------------------------------------------------------------------------------------------------
+
+
+def deal(world: World, looks: int, stable: int, candidate: int) -> str:
+    """New units at each look; the phase after the last."""
+    for _ in range(looks):
+        world.new_units = {STABLE: world.new_units[STABLE] + stable, CANDIDATE: world.new_units[CANDIDATE] + candidate}
+        world.look()
+    return world.state.phase
+
+
+def test_a_split_that_is_not_as_meant_pauses_the_rollout() -> None:
+    world = world_of()
+    assert deal(world, 30, 57, 3) == "paused"
+    assert world.state.paused_in == "progressing"
+    assert [effect.rule for effect in world.effects if isinstance(effect, Record)] in (["sample_ratio"], ["paused"])
+    assert "m@2 had" in world.state.reason
+    assert "mismatch at 1000" in world.state.reason
+
+
+def test_a_person_who_resumes_it_begins_the_test_anew() -> None:
+    world = world_of()
+    assert deal(world, 30, 57, 3) == "paused"
+    world.look(command=world.command("resume"))
+    assert deal(world, 3, 48, 12) == "progressing"
+    assert deal(world, 30, 57, 3) == "paused"
+
+
+def test_a_right_split_is_left_alone_and_its_first_looks_are_left_out() -> None:
+    world = world_of()
+    deal(world, 2, 60, 0)  # the gateways have not heard of the new weight yet
+    assert world.state.units.split.log == 0
+    assert deal(world, 30, 48, 12) == "progressing"
+    assert world.state.units.split.seen[CANDIDATE] >= 300
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def sample(value: float, **labels: str) -> Sample:
+    known = {"job": "gw", "instance": "a", "route": "m", "model_version": CANDIDATE}
+    return Sample(labels={**known, **labels}, value=value, at=0.0)
+
+
+def test_the_selector_asks_for_what_the_policy_needs() -> None:
+    rules = RolloutPolicy.model_validate({"guardrails": [
+        {"metric": "errors"}, {"metric": "latency", "sloSeconds": 2.5}, {"metric": "refusals"},
+        {"metric": "time_to_first_token", "sloSeconds": 0.5, "countBy": "request"},
+    ]})
+    assert selector_of(rules, "m") == f'{UNIT_EVENTS}{{route="m",event=~"errors|latency|new",le=~"|2.5"}}'
+    assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, False, False]
+
+
+def test_samples_become_counters_by_version_and_event() -> None:
+    found = readings_of([sample(3, event=EVENT_NEW, times="1"), sample(2, event="latency", le="2.5", times="4")],
+                        [sample(7), sample(5)])
+    assert isinstance(found, UnitReadings)
+    assert [(reading.cell, reading.value) for reading in found.counters] == [("new x1", 3), ("latency>2.5 x4", 2)]
+    assert found.seen == {CANDIDATE: 12}
+
+
+@pytest.mark.parametrize(("bad", "kind"), [
+    (sample(float("nan"), event=EVENT_NEW, times="1"), "invalid"), (sample(-1, event=EVENT_NEW, times="1"), "invalid"),
+    (sample(1, times="1"), "malformed"), (sample(1, event=EVENT_NEW, times="often"), "malformed"),
+])
+def test_what_is_no_count_is_no_data(bad: Sample, kind: str) -> None:
+    found = readings_of([bad], [])
+    assert isinstance(found, NoData)
+    assert found.kind == kind
+
+
+def test_a_policy_that_counts_by_unit_what_has_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="gateways do not count users by refusals; use auto or request"):
+        Guardrail(metric="refusals", count_by="unit")

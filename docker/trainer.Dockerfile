@@ -25,8 +25,9 @@ RUN groupadd --gid 10001 tuneloop \
     && useradd --uid 10001 --gid tuneloop --create-home --shell /usr/sbin/nologin tuneloop \
     && install --directory --owner tuneloop --group tuneloop /cache /jobs /state /work
 COPY --from=build /opt/tuneloop /opt/tuneloop
-# What the NVIDIA container runtime gives to the container: the driver's libraries for computing, and nvidia-smi.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+# The driver's libraries for computing, and nvidia-smi. Which GPUs, the device plugin says: with `all` here, a pod that
+# asked for none would take those of others.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PATH=/opt/tuneloop/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
 USER 10001:10001
 WORKDIR /home/tuneloop

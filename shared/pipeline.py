@@ -145,13 +145,35 @@ class Resources(SpecPart):
         return {"cpu": self.cpu, "memory": memory, "gpu": self.gpu, "hardware": self.hardware}
 
 
+class TrainingResources(Resources):
+    """What a training job asks for, on each node.
+
+    Kubernetes gives it that and no more. On one machine only `cpu` has an effect, as the number of threads: the job
+    may use all the memory there is, and any GPU. With more than one GPU each trains on its part of the rows, and a
+    step of the optimizer has `batchSize` rows on each of them.
+    """
+
+    gpu: int = Field(default=0, ge=0, le=16, description="GPUs; with more than one, torchrun starts a process for each")
+    nodes: int = Field(default=1, ge=1, le=64, description="machines that train together; more than one needs GPUs")
+
+    @model_validator(mode="after")
+    def _gpus_on_nodes(self) -> "TrainingResources":
+        if self.nodes > 1 and self.gpu == 0:
+            raise ValueError("nodes above 1 are for training on GPUs: set gpu as well")
+        return self
+
+    def request(self) -> dict[str, Any]:
+        """The same as a `JobSpec` says it; memory in bytes."""
+        return {**super().request(), "nodes": self.nodes}
+
+
 class TrainingRecipe(SpecPart):
     """How the adapter is trained."""
 
     method: Literal["lora"] = Field(default="lora", description="how the weights are adapted")
     lora: LoraRecipe = Field(default_factory=LoraRecipe, description="the adapter's shape")
     epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
-    batch_size: int = Field(default=16, ge=1, description="rows at once on the device")
+    batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
     gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
     learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
     schedule: Literal["linear", "cosine", "constant"] = Field(
@@ -165,7 +187,7 @@ class TrainingRecipe(SpecPart):
     validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
     early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
     max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
-    resources: Resources = Field(default_factory=Resources, description="what the job asks for")
+    resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
 
 
 class Gate(SpecPart):

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from services.trainer.files import JobInput, checkpoints_of, prefix_of
 from shared.events import ArtifactRef, DatasetRef
-from shared.launchers import LauncherSettings, launcher_from
+from shared.launchers import JobSpec, LauncherSettings, launcher_from
+from shared.launchers.kubernetes.manifest import command
 from shared.pipeline import TrainingRecipe
 from shared.s3 import ArtifactStore
 from shared.settings import S3Settings
@@ -70,11 +71,17 @@ def job_environment(settings: S3Settings, cache: Path) -> dict[str, str]:
     }
 
 
-def start_job(settings: S3Settings, job: JobInput, cache: Path, log: Path) -> subprocess.Popen[bytes]:
-    """The job as the launcher starts it; both of its streams go to `log`."""
+def start_job(
+    settings: S3Settings, job: JobInput, cache: Path, log: Path, *, processes: int = 1
+) -> subprocess.Popen[bytes]:
+    """The job as a launcher starts it, for more than one process by torchrun; all streams go to `log`."""
+    program = [sys.executable, "-m", "services.trainer.job"]
+    if processes > 1:
+        spec = JobSpec(name="job", module="services.trainer.job", gpu=processes)
+        program = [sys.executable, "-m", "torch.distributed.run", *command(spec)[1:]]
     with log.open("ab") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", "services.trainer.job", f"s3://{settings.s3_bucket}/{job.prefix}job.json"],
+            [*program, f"s3://{settings.s3_bucket}/{job.prefix}job.json"],
             env=job_environment(settings, cache), stdout=stream, stderr=stream,
         )
 

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from services.trainer.files import JobInput, Progress
 from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, is_exhausted, losses_of
+from services.trainer.job.team import Team
 from shared.clock import monotonic
 from shared.errors import PermanentError, TemporaryError
 from shared.s3 import ArtifactStore
@@ -25,12 +26,14 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     """Ties the trainer to the job's files in S3.
 
     Args:
-        stop: set when the process was asked to end; it saves a checkpoint at the next step and stops.
+        stop: set when a process was asked to end; all save a checkpoint at the next step and stop.
         best: only used with early stopping.
     """
 
-    def __init__(self, job: JobInput, store: ArtifactStore, stop: threading.Event, best: BestAdapter) -> None:
-        self._job, self._store, self._stop, self._best = job, store, stop, best
+    def __init__(
+        self, job: JobInput, store: ArtifactStore, stop: threading.Event, best: BestAdapter, team: Team
+    ) -> None:
+        self._job, self._store, self._stop, self._best, self._team = job, store, stop, best, team
         self._started = monotonic()
         self._first_step: int | None = None
         self._first_tokens = 0
@@ -58,7 +61,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._stop.is_set():
+        # One that stopped alone would leave the others waiting for its gradients.
+        if self._team.any(self._stop.is_set()):
+            self._stop.set()
             control.should_save = True
             control.should_training_stop = True
         if monotonic() - self._told >= PROGRESS_SECONDS:
@@ -76,6 +81,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
         self._tell(state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not self._team.leads:
+            return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         self._best.save(folder)
         try:
@@ -93,6 +100,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     def _tell(self, state: TrainerState) -> None:
         """Write ``progress.json``, and a line for the log. That S3 does not take it now stops no training."""
         self._told = monotonic()
+        if not self._team.leads:
+            return
         steps = state.global_step - (self._first_step or 0)
         seconds = self._told - self._started
         losses = losses_of(state.log_history)

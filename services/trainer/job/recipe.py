@@ -54,9 +54,13 @@ def sft_config(recipe: TrainingRecipe, output: Path) -> SFTConfig:
         data_seed=recipe.seed,
         # A CPU computes in float32, so that the same rows give the same adapter on every machine. bfloat16 was a fifth
         # faster where the CPU has it, and twenty times slower where it does not.
+        # Said, and not left to be found out: else processes on CPUs would each train alone.
+        use_cpu=not torch.cuda.is_available(),
         bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
         # Trades time for memory: worth it on a GPU that a model barely fits, not on a CPU.
         gradient_checkpointing=torch.cuda.is_available(),
+        # Every adapted weight takes part in every step.
+        ddp_find_unused_parameters=False,
         eval_strategy="steps",
         eval_steps=recipe.validate_every_steps,
         save_strategy="steps",

@@ -16,8 +16,9 @@ from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
 from services.trainer.job.recipe import check_target_modules, lora_config, sft_config
+from services.trainer.job.team import Team
 from shared.clock import monotonic
-from shared.errors import NotFoundError
+from shared.errors import NotFoundError, PermanentError
 from shared.events import ArtifactRef
 from shared.prompts import template_sha256
 from shared.s3 import ArtifactStore
@@ -28,8 +29,13 @@ log = get_logger(__name__)
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threading.Event) -> bool:
+def run_job(
+    job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threading.Event, team: Team | None = None
+) -> bool:
     """Train the adapter of `job` and write its result.
+
+    Args:
+        team: the processes that do so together, each of which calls this.
 
     Returns:
         False if `stop` was set before the end; a checkpoint is in S3 then, and no result.
@@ -37,6 +43,7 @@ def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threadin
     Raises:
         PermanentError: the same job would fail the same way again.
     """
+    team = team or Team()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     started = monotonic()
@@ -53,8 +60,12 @@ def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threadin
         trainer = SFTTrainer(
             model=model, args=sft_config(job.recipe, scratch / "output"),
             train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
-            peft_config=lora_config(job.recipe), callbacks=[JobCallback(job, store, stop, best)],
+            peft_config=lora_config(job.recipe), callbacks=[JobCallback(job, store, stop, best, team)],
         )
+        if trainer.args.world_size != team.size:
+            raise PermanentError(
+                f"{team.size} processes were started to train together, and {trainer.args.world_size} have met"
+            )
         trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         if resumed is not None:
@@ -63,6 +74,8 @@ def run_job(job: JobInput, store: ArtifactStore, cache_dir: Path, stop: threadin
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         if stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
             return False
+        if not team.leads:
+            return True
         best.restore(trainer.model)
         meta = _meta(job, base_digest, tokenizer)
         adapter = _save_adapter(trainer.model, job, store, scratch / "adapter", meta)

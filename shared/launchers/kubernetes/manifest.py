@@ -151,6 +151,9 @@ def _environment(spec: JobSpec, settings: KubernetesSettings, environ: Mapping[s
         "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(max(1, int(threads))), "HOME": SCRATCH, "TMPDIR": SCRATCH,
         "TUNELOOP_CACHE_DIR": CACHE,
         **{name: environ[name] for name in INHERITED if name in environ},
+        **({} if spec.gpu else {"NVIDIA_VISIBLE_DEVICES": "void"}),
+        # torchrun passes SIGTERM on, and must leave its processes as much time as it has itself.
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, settings.job_grace_seconds - 5)),
         **settings.job_env, **spec.env,
     }
     secrets = []

@@ -98,6 +98,15 @@ def test_resources_are_those_of_the_recipe_or_of_the_settings() -> None:
     assert resources["requests"]["cpu"] == "1500m"
 
 
+def test_a_job_without_a_gpu_sees_none() -> None:
+    def visible(**asked: Any) -> set[str]:
+        items = container_of(job_manifest(spec(**asked), settings(), {}))["env"]
+        return {item["value"] for item in items if item["name"] == "NVIDIA_VISIBLE_DEVICES"}
+
+    assert visible() == visible(gpu=0) == {"void"}
+    assert visible(gpu=1) == set()
+
+
 def test_hardware_classes_choose_nodes() -> None:
     pod = pod_of(job_manifest(spec(hardware="a100"), settings(**EVERYTHING), {}))
     assert pod["nodeSelector"] == {"gpu": "a100"}

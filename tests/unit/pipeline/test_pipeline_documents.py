@@ -29,6 +29,7 @@ def parse(spec: str) -> Pipeline:
     ("spec: {baseModel: 2026-13-45}", "p.yaml: not valid YAML: month must be in 1..12"),
     ("spec: {baseModel: tiny}\n---\nkind: Pipeline\n", "at line 5, column 1: but found another document"),
     ("spec: {baseModel: tiny, training: {resources: {memory: lots}}}", "p.yaml: spec.training.resources.memory: "),
+    ("spec: {baseModel: tiny, training: {resources: {nodes: 2}}}", "nodes above 1 are for training on GPUs: set gpu"),
     ("spec: {baseModel: tiny, evaluation: {resources: {gpu: 2}}}", "p.yaml: spec.evaluation.resources.gpu: "),
     ("spec: {baseModel: tiny, evaluation: {gates: [{metric: exact_match}]}}", "give exactly one of min, max"),
 ])

@@ -108,8 +108,9 @@ def rollout_line(item: Item) -> str:
         f"{guardrail['metric']} {guardrail['verdict']} {_counts(guardrail['candidate'])}"
         for guardrail in item["guardrails"]
     )
+    tested = f", A/B {item['ab_test']['metric']} {item['ab_test']['verdict']}" if item.get("ab_test") else ""
     why = f": {item['reason']}" if item["reason"] else ""
-    return f"{item['phase']}, step {step(item)}, weight {words.share(item['weight'])}, {seen}{why}"
+    return f"{item['phase']}, step {step(item)}, weight {words.share(item['weight'])}, {seen}{tested}{why}"
 
 
 def decisions(answer: Item) -> RenderableType:

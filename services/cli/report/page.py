@@ -1,6 +1,7 @@
 """The page around the picture: what happened, each decision in numbers, and how to read them."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from html import escape
 from typing import Any
 
@@ -73,13 +74,19 @@ def _facts(rollout: Item) -> str:
     facts = {
         "rollout": rollout["id"], "candidate": rollout["model_version"],
         "compared with": rollout["stable"] or "base model",
-        "began": rollout["started_at"] or "", "ended": rollout["finished_at"] or "",
+        "began": _moment(rollout["started_at"]), "ended": _moment(rollout["finished_at"]),
         "guardrail that fired": rollout["guardrail"] or "", "users exposed": "" if users is None else str(users),
         "exposed for": "" if exposed is None else words.duration(exposed),
     }
     return "<dl>" + "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value
     ) + "</dl>"
+
+
+def _moment(text: str | None) -> str:
+    """To the second: 2026-11-25 04:27:47 UTC."""
+    then = words.moment(text)
+    return "" if then is None else f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _table(marks: Sequence[Mark]) -> str:
@@ -118,4 +125,6 @@ def _shown(numbers: Item) -> tuple[str, str]:
 
 def _counts(numbers: Item, arm: str) -> str:
     bad, total = numbers[f"{arm}_bad"], numbers[f"{arm}_total"]
-    return f"{bad:g} of {total:g}" + (f" ({100 * bad / total:.1f} %)" if total else "")
+    share = f" ({100 * bad / total:.1f} %)" if total else ""
+    bad_users, users = numbers.get(f"{arm}_bad_units"), numbers.get(f"{arm}_units")
+    return f"{bad:g} of {total:g}{share}" + ("" if users is None else f", {bad_users:g} of {users:g} users")

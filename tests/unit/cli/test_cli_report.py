@@ -62,6 +62,15 @@ def test_decisions_that_changed_something_are_numbered_in_picture_and_table() ->
         assert text in html
 
 
+def test_users_are_told_where_they_are_counted() -> None:
+    item = decision(0, "advance", 2000)
+    item["evidence"]["errors"] |= {"candidate_bad_units": 2, "candidate_units": 8, "stable_bad_units": 1,
+                                   "stable_units": 70}
+    html = page("t", [("c", rollout(), [item])])
+    assert "2 of 10 (20.0 %), 2 of 8 users" in html
+    assert "2026-01-01 00:00:30 UTC" in html
+
+
 def test_evidence_beyond_all_measure_stays_inside_the_picture() -> None:
     extreme = [decision(5, "promote", 10_000, e_harm=0.0, e_safe=1e260), decision(0, "advance", 2000)]
     svg = figure(story(rollout(), extreme))

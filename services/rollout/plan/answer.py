@@ -11,8 +11,8 @@ from services.rollout.plan.contract import Answer, Candidate, Plan, Request
 from services.rollout.plan.simulate import Run, simulate, stable_rates
 from shared.errors import InvalidInputError
 
-# A look is what takes time, a quarter of a millisecond. Most rollouts need fewer than this.
-_LOOKS_PER_RUN = 40
+# Looks are what takes time, half a millisecond each and more. Most rollouts need fewer than this.
+_LOOKS_PER_RUN = 30
 # By so much of stable's share beyond `minEffect` the candidates of an A/B test are better and worse.
 _NOTABLE = 0.2
 # Worse than this is no candidate but a broken one.

@@ -19,7 +19,7 @@ from services.rollout.state import FULL_WEIGHT, Loading, Observation, Record, Ro
 from services.rollout.unit_counts import UnitReadings, cell_of
 from shared.pipeline import Guardrail, RolloutPolicy
 
-_STRIDE = 0.04
+_STRIDE = 0.05
 _MOST_LOOKS = 10_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _STABLE, _CANDIDATE = "stable@1", "candidate@2"

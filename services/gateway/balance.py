@@ -3,7 +3,6 @@
 Pure bookkeeping on one event loop; time comes from outside. The weights of the split never depend on it.
 """
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +31,7 @@ class Balancer:
     def __init__(self, *, failures: int, seconds: float) -> None:
         self._failures = failures
         self._seconds = seconds
-        self._in_flight: Counter[str] = Counter()
+        self._in_flight: dict[str, int] = {}
         self._health: dict[str, _Health] = {}
         self._turn = 0
 
@@ -46,23 +45,23 @@ class Balancer:
         # Among equals take turns, or the first replica of the list would get every request of a quiet route.
         self._turn += 1
         start = self._turn % len(choices)
-        return min([*choices[start:], *choices[:start]], key=lambda endpoint: self._in_flight[endpoint.url])
+        return min([*choices[start:], *choices[:start]], key=lambda endpoint: self._in_flight.get(endpoint.url, 0))
 
     def started(self, url: str, now: float) -> None:
         """A request goes to `url`."""
-        self._in_flight[url] += 1
+        self._in_flight[url] = self._in_flight.get(url, 0) + 1
         health = self._health.get(url)
         if health is not None and health.open_until is not None and now >= health.open_until:
             health.probing = True
 
     def finished(self, url: str) -> None:
         """That request is over, however it ended."""
-        self._in_flight[url] -= 1
-        if self._in_flight[url] <= 0:
-            del self._in_flight[url]
-            if health := self._health.get(url):
-                # A probe that proved nothing, because its client left, makes room for the next one.
-                health.probing = False
+        left = self._in_flight.pop(url) - 1
+        if left:
+            self._in_flight[url] = left
+        elif health := self._health.get(url):
+            # A probe that proved nothing, because its client left, makes room for the next one.
+            health.probing = False
 
     def connected(self, url: str) -> None:
         """`url` took a connection. That alone does not make up for answers that failed."""

@@ -73,14 +73,14 @@ class Definition(Generic[S]):
     loops: Callable[[Runtime[S]], Sequence[Loop]] | None = None
 
 
-def run(definition: Definition[S], arguments: Sequence[str] = ()) -> int:
+def run(definition: Definition[S], arguments: Sequence[str]) -> int:
     """Run a service until SIGTERM or SIGINT; the process's exit code.
 
     Args:
         arguments: of the command line. ``--migrate`` brings the database to the newest schema and ends.
     """
     service = definition.settings.service
-    if arguments not in ([], (), [MIGRATE]):
+    if list(arguments) not in ([], [MIGRATE]):
         sys.stderr.write(f"{service}: unknown arguments {' '.join(arguments)}; {MIGRATE} is the only one there is\n")
         return 2
     settings = load_settings(definition.settings)

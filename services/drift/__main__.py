@@ -30,7 +30,7 @@ DEFINITION = Definition(
 
 def main() -> int:
     """Run until SIGTERM; the exit code."""
-    return run(DEFINITION)
+    return run(DEFINITION, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
+import shared.service
 from services.registry.__main__ import DEFINITION
 from shared.db import connect
 from shared.service import run
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would set up logging for the whole process, which is that of all tests."""
+    monkeypatch.setattr(shared.service, "configure", lambda _: None)
 
 
 @pytest.fixture

@@ -59,7 +59,10 @@ generate: $(INSTALLED) ## Rewrite generated files.
 bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
 	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
 
+bench-rollout: $(INSTALLED) ## 200 rollouts on one controller; ROLLOUTS=200 TICKS=10 DATABASE=sqlite.
+	$(PY) -m benchmarks.rollout --rollouts $(or $(ROLLOUTS),200) --ticks $(or $(TICKS),10) --database $(or $(DATABASE),sqlite)
+
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway clean
+.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway bench-rollout clean

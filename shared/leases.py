@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Update, or_, update
+from sqlalchemy import Update, case, or_, update
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from shared.db import UtcDateTime
@@ -38,6 +38,8 @@ class LeasedRow(SQLModel):
 
 
 Row = TypeVar("Row", bound=LeasedRow)
+# What `apply` may write along with an owner's conclusions when these end its work on the row.
+FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Lease:
     epoch: int
 
 
-def due(model: type[Row], states: Sequence[str], now: datetime) -> Any:
+def due(model: type[Row], states: Sequence[str], now: datetime, limit: int = 1) -> Any:
     """The query for rows to claim, the longest waiting first."""
     return (
         select(model)
@@ -59,7 +61,7 @@ def due(model: type[Row], states: Sequence[str], now: datetime) -> Any:
             or_(col(model.lease_until).is_(None), col(model.lease_until) <= now),
         )
         .order_by(col(model.next_look_at).nulls_first(), col(model.id))
-        .limit(1)
+        .limit(limit)
     )
 
 
@@ -67,12 +69,19 @@ def claim(
     session: Session, model: type[Row], *, states: Sequence[str], owner: str, now: datetime, ttl: timedelta
 ) -> tuple[Row, Lease] | None:
     """Take a row that is due and that nobody holds; None if there is none."""
-    row: Row | None = session.exec(due(model, states, now).with_for_update(skip_locked=True)).first()
-    if row is None:
-        return None
-    row.lease_owner, row.lease_epoch, row.lease_until = owner, row.lease_epoch + 1, now + ttl
+    claimed = claim_many(session, model, states=states, owner=owner, now=now, ttl=ttl, limit=1)
+    return claimed[0] if claimed else None
+
+
+def claim_many(
+    session: Session, model: type[Row], *, states: Sequence[str], owner: str, now: datetime, ttl: timedelta, limit: int
+) -> list[tuple[Row, Lease]]:
+    """Take up to `limit` rows that are due and that nobody holds, the longest waiting first."""
+    rows: list[Row] = list(session.exec(due(model, states, now, limit).with_for_update(skip_locked=True)))
+    for row in rows:
+        row.lease_owner, row.lease_epoch, row.lease_until = owner, row.lease_epoch + 1, now + ttl
     session.flush()
-    return row, Lease(row_id=row.id, owner=owner, epoch=row.lease_epoch)
+    return [(row, Lease(row_id=row.id, owner=owner, epoch=row.lease_epoch)) for row in rows]
 
 
 def renew(session: Session, model: type[LeasedRow], lease: Lease, *, now: datetime, ttl: timedelta) -> bool:
@@ -80,11 +89,21 @@ def renew(session: Session, model: type[LeasedRow], lease: Lease, *, now: dateti
     return _changed(session, _fenced(model, lease).where(_owned(model, lease)).values(lease_until=now + ttl))
 
 
-def release(session: Session, model: type[LeasedRow], lease: Lease) -> bool:
-    """Give the row back; False if it was lost already."""
-    return _changed(
-        session, _fenced(model, lease).where(_owned(model, lease)).values(lease_owner=None, lease_until=None)
-    )
+def release(
+    session: Session, model: type[LeasedRow], lease: Lease, *,
+    unless_moved: tuple[datetime | None, datetime] | None = None,
+) -> bool:
+    """Give the row back; False if it was lost already.
+
+    Args:
+        unless_moved: the `next_look_at` that the row had when claimed, and the one that it gets if it has it still.
+    """
+    values = dict(FREE)
+    if unless_moved is not None:
+        was, later = unless_moved
+        column = col(model.next_look_at)
+        values["next_look_at"] = case((column.is_not_distinct_from(was), later), else_=column)
+    return _changed(session, _fenced(model, lease).where(_owned(model, lease)).values(values))
 
 
 def apply(session: Session, model: type[LeasedRow], lease: Lease, **values: Any) -> bool:
@@ -106,11 +125,11 @@ def interrupt(session: Session, model: type[LeasedRow], row_id: str, **values: A
     result cannot undo this change, and the row is due at once unless `values` say otherwise.
     """
     statement = update(model).where(col(model.id) == row_id)
-    free: dict[str, Any] = {"lease_owner": None, "lease_until": None, "next_look_at": None}
     return _changed(
         session,
         statement.values(
-            **{**free, **values}, lease_epoch=col(model.lease_epoch) + 1, generation=col(model.generation) + 1
+            **{**FREE, "next_look_at": None, **values},
+            lease_epoch=col(model.lease_epoch) + 1, generation=col(model.generation) + 1,
         ),
     )
 

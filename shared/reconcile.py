@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from shared.clock import Clock
 from shared.db import on_commit, reading, transaction
 from shared.errors import TemporaryError
-from shared.leases import Lease, Row, apply, claim, due, release, renew
+from shared.leases import Lease, Row, claim_many, due, release, renew
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -34,9 +34,12 @@ class ReconcileLoop(Generic[Row]):
         states: the states in which there is something to do.
         owner: this replica's name.
         reconcile: gets the row as it was claimed, and the lease to name in `shared.leases.apply`. It may take long:
-            the lease is renewed meanwhile. What it raises is logged, and the row is looked at again later.
+            the lease is renewed meanwhile. What it raises is logged, and the row is looked at again later. It answers
+            True where it has ended the lease itself (`shared.leases.FREE`).
         ttl: seconds after which a silent owner loses the row.
         interval: seconds until the next look where `reconcile` left `next_look_at` as it was.
+        batch: at most this many rows are claimed at once, where looks are short and rows are many.
+        prepare: gets the rows that were claimed at once before the first of them is looked at.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class ReconcileLoop(Generic[Row]):
         states: Sequence[str],
         owner: str,
         clock: Clock,
-        reconcile: Callable[[Row, Lease], None],
+        reconcile: Callable[[Row, Lease], bool | None],
         ttl: float = 30.0,
         interval: float = 1.0,
+        batch: int = 1,
+        prepare: Callable[[Sequence[Row]], None] | None = None,
     ) -> None:
         self.name = name
         self._engine = engine
@@ -63,6 +68,9 @@ class ReconcileLoop(Generic[Row]):
         self._interval = interval
         self._wake = on_commit(engine)
         self._failures: dict[str, int] = {}
+        self._busy = False
+        self._batch = batch
+        self._prepare = prepare
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until `stop`; a database error ends the loop, and with it the process."""
@@ -72,23 +80,33 @@ class ReconcileLoop(Generic[Row]):
                 self._wake.wait(self._interval)
 
     def step(self) -> bool:
-        """Work on one row that is due; False if there was none."""
-        with reading(self._engine) as session:
-            if session.exec(due(self._model, self._states, self._clock.now())).first() is None:
-                return False
+        """Work on one row that is due, or on one batch; False if there was none."""
+        # Claiming takes SQLite's write lock, so an idle loop only reads; after a row there often is another.
+        if not self._busy and not self._any_due():
+            return False
         with transaction(self._engine) as session:
-            claimed = claim(
-                session, self._model, states=self._states, owner=self._owner, now=self._clock.now(), ttl=self._ttl
+            claimed = claim_many(
+                session, self._model, states=self._states, owner=self._owner, now=self._clock.now(), ttl=self._ttl,
+                limit=self._batch,
             )
-        if claimed is not None:
-            self._work(*claimed)
+        self._busy = bool(claimed)
+        if claimed:
+            with self._heartbeat([lease for _, lease in claimed]):
+                if self._prepare is not None:
+                    self._prepare([row for row, _ in claimed])
+                for row, lease in claimed:
+                    self._work(row, lease)
         return True
+
+    def _any_due(self) -> bool:
+        with reading(self._engine) as session:
+            return session.exec(due(self._model, self._states, self._clock.now())).first() is not None
 
     def _work(self, row: Row, lease: Lease) -> None:
         with bound_contextvars(loop=self.name, row=lease.row_id, correlation_id=getattr(row, "correlation_id", None)):
+            freed = None
             try:
-                with self._heartbeat(lease):
-                    self._reconcile(row, lease)
+                freed = self._reconcile(row, lease)
             except Exception as error:
                 # One row's trouble must not stop the others.
                 delay = self._delay_after(lease.row_id, error)
@@ -101,15 +119,14 @@ class ReconcileLoop(Generic[Row]):
                 self._failures.pop(lease.row_id, None)
                 delay = self._interval
                 RECONCILED.labels(self.name, "ok").inc()
-            self._give_back(row, lease, delay)
+            if not freed:
+                self._give_back(row, lease, delay)
 
     def _give_back(self, row: Row, lease: Lease, delay: float) -> None:
         """End the lease; where nobody said when to look again, after `delay`."""
+        later = self._clock.now() + timedelta(seconds=delay)
         with transaction(self._engine) as session:
-            now = session.get(self._model, lease.row_id, with_for_update=True)
-            if now is not None and now.next_look_at == row.next_look_at:
-                apply(session, self._model, lease, next_look_at=self._clock.now() + timedelta(seconds=delay))
-            release(session, self._model, lease)
+            release(session, self._model, lease, unless_moved=(row.next_look_at, later))
 
     def _delay_after(self, row_id: str, error: Exception) -> float:
         count = self._failures[row_id] = self._failures.get(row_id, 0) + 1
@@ -118,10 +135,10 @@ class ReconcileLoop(Generic[Row]):
         return max(delay, asked.total_seconds()) if asked else delay
 
     @contextmanager
-    def _heartbeat(self, lease: Lease) -> Iterator[None]:
-        """Renew the lease in a thread of its own until the block ends or the lease is lost."""
+    def _heartbeat(self, leases: Sequence[Lease]) -> Iterator[None]:
+        """Renew the leases in a thread of its own until the block ends; those that are lost or given back stay so."""
         done = threading.Event()
-        thread = threading.Thread(target=self._renew, args=(lease, done), name=f"{self.name}-heartbeat", daemon=True)
+        thread = threading.Thread(target=self._renew, args=(leases, done), name=f"{self.name}-heartbeat", daemon=True)
         thread.start()
         try:
             yield
@@ -129,15 +146,12 @@ class ReconcileLoop(Generic[Row]):
             done.set()
             thread.join()
 
-    def _renew(self, lease: Lease, done: threading.Event) -> None:
-        while not done.wait(self._ttl.total_seconds() / 3):
+    def _renew(self, leases: Sequence[Lease], done: threading.Event) -> None:
+        while leases and not done.wait(self._ttl.total_seconds() / 3):
             try:
                 with transaction(self._engine) as session:
-                    kept = renew(session, self._model, lease, now=self._clock.now(), ttl=self._ttl)
+                    now = self._clock.now()
+                    leases = [lease for lease in leases if renew(session, self._model, lease, now=now, ttl=self._ttl)]
             except SQLAlchemyError as error:
-                # The epoch protects the row; the next beat may be in time still.
-                log.warning("a heartbeat failed", row=lease.row_id, error=str(error))
-                continue
-            if not kept:
-                log.warning("the lease is lost; the result will be dropped", row=lease.row_id, epoch=lease.epoch)
-                return
+                # The epoch protects the rows; the next beat may be in time still.
+                log.warning("a heartbeat failed", error=str(error))

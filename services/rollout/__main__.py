@@ -6,12 +6,9 @@ from pathlib import Path
 
 from services.rollout.api import build_router
 from services.rollout.handlers import handlers
-from services.rollout.models import Rollout
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.settings import RolloutSettings
-from services.rollout.state import ACTIVE
-from shared.reconcile import ReconcileLoop
 from shared.service import Definition, Loop, Runtime, run
 
 
@@ -22,10 +19,8 @@ def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
         settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
         stale_after=settings.prometheus_stale_seconds,
     )
-    return [ReconcileLoop(
-        name="rollouts", engine=runtime.engine, model=Rollout, states=sorted(ACTIVE), owner=runtime.instance,
-        clock=runtime.clock, reconcile=Reconciler(runtime.engine, prometheus, runtime.clock),
-        ttl=settings.lease_ttl_seconds, interval=settings.reconcile_interval_seconds,
+    return [Reconciler(runtime.engine, prometheus, runtime.clock).loop(
+        owner=runtime.instance, ttl=settings.lease_ttl_seconds, interval=settings.reconcile_interval_seconds
     )]
 
 

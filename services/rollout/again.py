@@ -10,8 +10,8 @@ from sqlmodel import Session, col, func, select
 
 from services.rollout.decide import new_state
 from services.rollout.evidence import summary
+from services.rollout.facts import rivals, successor
 from services.rollout.models import Decision, Pipeline, Rollout, Route
-from services.rollout.observe import successor
 from services.rollout.state import ACTIVE, TERMINAL, RolloutState
 from services.rollout.window import Promotion, outside, previous
 from shared.errors import ConflictError, NotFoundError
@@ -37,7 +37,7 @@ def retry(session: Session, rollout_id: str, *, by: str, reason: str, now: datet
     if row.state == "promoted":
         raise ConflictError(f"{refuse} it was promoted; `tuneloop rollouts undo {row.route} --to {row.model_version}` "
                             "goes back to it")
-    newer = successor(session, row)
+    newer = successor(row, session.exec(rivals([row.route])))
     if newer is not None:
         raise ConflictError(f"{refuse} the route has a newer rollout, {newer.id} ({newer.state})")
     return _again(session, row, verb="retry", by=by, reason=reason, now=now, direct=False,

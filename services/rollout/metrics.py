@@ -1,5 +1,6 @@
 """Prometheus metrics of the controller itself: where each rollout stands, and how near to a threshold."""
 
+from datetime import datetime, timedelta
 from typing import get_args
 
 from prometheus_client import Counter, Gauge
@@ -16,6 +17,10 @@ PHASE = Gauge("tuneloop_rollout_phase", "1 for the phase that the route's newest
 E_VALUE = Gauge("tuneloop_rollout_e_value", "Evidence for harm, and for safety", ["route", "guardrail", "kind"])
 THRESHOLD = Gauge("tuneloop_rollout_threshold", "The e-value that decides", ["route", "guardrail", "kind"])
 AB_EFFECT = Gauge("tuneloop_rollout_ab_effect", "By how much an A/B test's candidate is better", ["route", "bound"])
+TICK_CPU = Gauge(
+    "tuneloop_rollout_tick_cpu_seconds", "CPU time of the last look at each rollout in flight, summed"
+)
+FORGET = timedelta(minutes=5)
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
 
 
@@ -35,6 +40,26 @@ def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy) -> None:
         found = effect(state.ab_test, policy.ab_test, policy.alpha)
         for bound, value in (("low", found.low), ("high", found.high), ("estimate", found.estimate or 0.0)):
             AB_EFFECT.labels(row.route, bound).set(value)
+
+
+class TickCpu:
+    """What one look at each rollout costs, which is what a controller must afford in each interval.
+
+    Looks that are long ago do not count: their rollouts have ended, or another controller has them.
+    """
+
+    def __init__(self) -> None:
+        self._looks: dict[str, tuple[datetime, float]] = {}
+        self._prepared = 0.0
+
+    def prepared(self, rollouts: int, seconds: float, now: datetime) -> None:
+        """What was read for several looks is shared by them."""
+        self._prepared = seconds / rollouts
+        self._looks = {row: look for row, look in self._looks.items() if now - look[0] < FORGET}
+
+    def looked(self, rollout: str, seconds: float, now: datetime) -> None:
+        self._looks[rollout] = now, seconds + self._prepared
+        TICK_CPU.set(sum(cpu for _, cpu in self._looks.values()))
 
 
 def decided(row: Rollout, record: Record) -> None:

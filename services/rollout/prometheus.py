@@ -59,11 +59,18 @@ class Prometheus:
             return NoData("stale", f"the newest sample of {selector} is {age:.0f} s old, over {self._stale_after:g} s")
         return fresh
 
-    def _samples(self, selector: str, now: datetime) -> list[Sample]:
+    def fresh(self, selector: str, now: datetime) -> Sequence[Sample] | NoData:
+        """As `newest`, but it may answer nothing; cheaper where many series match, because no old samples are sent."""
+        try:
+            return self._samples(selector, now, self._stale_after)
+        except _FaultError as fault:
+            return fault.no_data
+
+    def _samples(self, selector: str, now: datetime, lookback: float = _LOOKBACK_SECONDS) -> list[Sample]:
         try:
             answer = self._http.post(
                 "/api/v1/query",
-                data={"query": f"{selector}[{_LOOKBACK_SECONDS}s]", "time": f"{now.timestamp():.3f}"},
+                data={"query": f"{selector}[{lookback * 1000:.0f}ms]", "time": f"{now.timestamp():.3f}"},
             )
         except httpx.TimeoutException as error:
             raise self._fault("timeout", f"did not answer within {self._timeout:g} s") from error

@@ -45,17 +45,20 @@ class SpeakingPrometheus:
             self.ended.wait(30)
         if isinstance(self.fault, tuple):
             return self.fault
-        match = re.fullmatch(r"(\w+)\{(.*)\}\[300s\]", query)
+        match = re.fullmatch(r"(\w+)\{(.*)\}\[(\d+)ms\]", query)
         assert match, query
-        wanted = [(name, operator, label) for name, operator, label in re.findall(r'(\w+)(=~|=)"([^"]*)"', match[2])]
+        wanted = re.findall(r'(\w+)(=~?)"([^"]*)"', match[2])
         result: list[dict[str, Any]] = [
             {"metric": {"__name__": match[1], **labels}, "values": [[at - age - 5, "0"], [at - age, value]]}
             for labels, value, age in self.series.get(match[1], [])
-            if all(re.fullmatch(label if operator == "=~" else re.escape(label), labels.get(name, ""))
-                   for name, operator, label in wanted)
+            if age * 1000 < int(match[3]) and all(_matches(labels.get(name, ""), *how) for name, *how in wanted)
         ]
         body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
         return 200, json.dumps(body | ({"warnings": self.warnings} if self.warnings else {}))
+
+
+def _matches(label: str, operator: str, wanted: str) -> bool:
+    return label == wanted if operator == "=" else re.fullmatch(wanted, label) is not None
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from services.rollout.models import CommandRow, Decision, Rollout, Route
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.routes import targets_of
-from services.rollout.state import ACTIVE
 from shared.clock import VirtualClock
 from shared.db import reading, transaction
 from shared.events import (
@@ -32,7 +31,6 @@ from shared.events import (
 from shared.gateway_metrics import DURATION, REQUESTS, SHADOW, UNITS
 from shared.leases import interrupt
 from shared.pipeline import PipelineSpec
-from shared.reconcile import ReconcileLoop
 from tests.support.delivery import START, deliver, fact, said
 from tests.support.facts import artifact, dataset_ref
 from tests.support.prometheus import SpeakingPrometheus, speak_prometheus
@@ -87,10 +85,7 @@ class Stand:
         self.engine, self.prometheus, self.clock = engine, prometheus, clock
         self.client = Prometheus(prometheus.url, timeout=2.0, stale_after=15)
         self.reconciler = Reconciler(engine, self.client, clock)
-        self.loop = ReconcileLoop(
-            name="rollouts", engine=engine, model=Rollout, states=sorted(ACTIVE), owner=owner, clock=clock,
-            reconcile=self.reconciler,
-        )
+        self.loop = self.reconciler.loop(owner=owner)
         self.counters: dict[str, list[int]] = {}
         self.copies: dict[str, list[int]] = {}
         self.bad_share = 0.0

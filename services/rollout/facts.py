@@ -1,0 +1,145 @@
+"""What the controller's own database says about rollouts, read for many of them at once.
+
+A fact that changes later ends the lease of whoever concluded from the older one (`shared.leases.interrupt`), so facts
+may be read once for all rows that were claimed together.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy.orm import load_only
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route
+from services.rollout.state import ACTIVE, Command, Loading, Verb
+from shared.errors import TemporaryError
+from shared.events import ModelRef
+
+# How the gateway's metrics call the bare base model.
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Known:
+    """All of it about one rollout, as the reducer sees it: `services.rollout.state.Observation`."""
+
+    stable: str
+    loading: Loading
+    route_free: bool
+    misfit: str
+    successor: str | None
+    command: Command | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The rows that bear on some rollouts.
+
+    Attributes:
+        routes: by name.
+        rollouts: those in flight or promoted, by route.
+        replicas: by base model, in the order of their names.
+        adapters: by model version.
+        commands: the oldest that is not answered yet, by rollout.
+    """
+
+    routes: Mapping[str, Route]
+    rollouts: Mapping[str, Sequence[Rollout]]
+    replicas: Mapping[str, Sequence[Replica]]
+    adapters: Mapping[str, Sequence[AdapterOnReplica]]
+    commands: Mapping[str, CommandRow]
+
+    def about(self, rollout: Rollout) -> Known:
+        """What bears on one of them.
+
+        Raises:
+            TemporaryError: its route is not there yet.
+        """
+        route = self.routes.get(rollout.route)
+        if route is None:
+            raise TemporaryError(f"{rollout.id}: the route {rollout.route} is not in the database")
+        newer = successor(rollout, self.rollouts.get(rollout.route, ()))
+        return Known(
+            stable=ModelRef.model_validate(route.stable).model_version if route.stable else BASE,
+            loading=self._loading(rollout, route.base_model),
+            route_free=route.rollout_id in (None, rollout.id),
+            misfit=_misfit(route, rollout),
+            successor=newer.model_version if newer else None,
+            command=_command(self.commands.get(rollout.id)),
+        )
+
+    def _loading(self, rollout: Rollout, base_model: str) -> Loading:
+        """What a replica had loaded before it last became ready is gone; what it can never load stays so."""
+        digest = ModelRef.model_validate(rollout.model).artifact.digest
+        facts = {fact.replica: fact for fact in self.adapters.get(rollout.model_version, ()) if fact.digest == digest}
+        replicas = self.replicas.get(base_model, ())
+        waiting = []
+        for replica in replicas:
+            fact = facts.get(replica.id)
+            if fact is not None and fact.state == "failed" and fact.permanent:
+                return Loading(failure=f"replica {replica.id} cannot load it: {fact.reason}")
+            if fact is None or fact.state != "loaded" or fact.at < replica.ready_at:
+                waiting.append(replica.id)
+        return Loading(waiting=tuple(waiting), loaded=len(replicas) - len(waiting))
+
+
+def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
+    """Read all that bears on some rollouts; five queries, however many there are."""
+    rows = list(rollouts)
+    routes = {row.route for row in rows}
+    by_route, replicas, adapters = defaultdict(list), defaultdict(list), defaultdict(list)
+    for rival in session.exec(rivals(routes)):
+        by_route[rival.route].append(rival)
+    for replica in session.exec(select(Replica).order_by(Replica.id)):
+        replicas[replica.base_model].append(replica)
+    for fact in session.exec(
+        select(AdapterOnReplica).where(col(AdapterOnReplica.model_version).in_([row.model_version for row in rows]))
+    ):
+        adapters[fact.model_version].append(fact)
+    commands: dict[str, CommandRow] = {}
+    for command in session.exec(
+        select(CommandRow)
+        .where(col(CommandRow.rollout_id).in_([row.id for row in rows]), col(CommandRow.answered_at).is_(None))
+        .order_by(col(CommandRow.id))
+    ):
+        commands.setdefault(command.rollout_id, command)
+    found = session.exec(select(Route).where(col(Route.id).in_(routes)))
+    return Facts({route.id: route for route in found}, by_route, replicas, adapters, commands)
+
+
+def rivals(routes: Iterable[str]) -> SelectOfScalar[Rollout]:
+    """The query for the rollouts of some routes that are in flight or were promoted, without their large evidence."""
+    needed: list[Any] = [Rollout.route, Rollout.state, Rollout.number, Rollout.created_at, Rollout.model_version]
+    return select(Rollout).options(load_only(*needed)).where(
+        col(Rollout.route).in_(routes), col(Rollout.state).in_([*ACTIVE, "promoted"])
+    )
+
+
+def successor(rollout: Rollout, others: Iterable[Rollout]) -> Rollout | None:
+    """The newest of `others` that comes after a rollout; they are in flight or promoted, on the same route."""
+    newest = max(others, key=_place, default=None)
+    return newest if newest is not None and _place(newest) > _place(rollout) else None
+
+
+def _place(rollout: Rollout) -> tuple[int, float]:
+    return rollout.number, rollout.created_at.timestamp()
+
+
+def _misfit(route: Route, rollout: Rollout) -> str:
+    """Why an adapter for another base can never be served beside the route's stable one."""
+    base = ModelRef.model_validate(rollout.model).base_model
+    if base != route.base_model:
+        return f"the adapter was trained on {base}, but the route {route.id} serves {route.base_model}"
+    if route.stable and route.base_model_digest != rollout.base_model_digest:
+        return (f"the adapter was trained on {base} with digest {rollout.base_model_digest}, but the route {route.id} "
+                f"serves {route.base_model_digest}")
+    return ""
+
+
+def _command(row: CommandRow | None) -> Command | None:
+    if row is None or row.id is None:
+        return None
+    return Command(id=row.id, verb=cast(Verb, row.verb), reason=row.reason, by=row.by, full=row.full)

@@ -1,0 +1,26 @@
+"""The rollout controller's loop as a process of its own, for tests that kill and stop it.
+
+    rollout_controller.py DATABASE_URL PROMETHEUS_URL OWNER LEASE_SECONDS
+"""
+
+import signal
+import sys
+import threading
+
+from services.rollout.prometheus import Prometheus
+from services.rollout.reconcile import Reconciler
+from shared.clock import SystemClock
+from shared.db import connect
+
+
+def main(database_url: str, prometheus_url: str, owner: str, lease_seconds: str) -> None:
+    """Run until SIGTERM."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    prometheus = Prometheus(prometheus_url, timeout=5, stale_after=15)
+    reconciler = Reconciler(connect(database_url), prometheus, SystemClock())
+    reconciler.loop(owner=owner, ttl=float(lease_seconds), interval=0.1).run(stop)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -35,7 +35,7 @@ def series(answer: Item, now: datetime) -> RenderableType:
 
 def _most(features: Sequence[Item]) -> str:
     best = max((i for i in features if i["watched"]), key=lambda i: i["evidence"], default=None)
-    return "-" if best is None else f"{best['feature']} {_evidence(best)}"
+    return f"{best['feature']} {_evidence(best)}" if best and best["evidence"] else "-"
 
 
 def route(name: str, answer: Item, now: datetime) -> RenderableType:

@@ -4,21 +4,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.drift import embed
 from services.drift.api import build_router
+from services.drift.embedder import Embedder
 from services.drift.handlers import handlers
+from services.drift.models import EmbeddingWindow
 from services.drift.references import References
 from services.drift.samples import SampleLoop
 from services.drift.settings import DriftSettings
+from shared.reconcile import ReconcileLoop
 from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[DriftSettings]) -> Sequence[Loop]:
-    """The loop that counts samples."""
-    settings = runtime.settings
-    return [SampleLoop(
+    """The loop that counts samples, and, where an embedder is configured, the one that compares embeddings."""
+    settings, embeds = runtime.settings, bool(runtime.settings.embeddings_url)
+    samples = SampleLoop(
         engine=runtime.engine, references=References(runtime.engine, runtime.store), clock=runtime.clock,
         bootstrap=settings.kafka_bootstrap, group=f"tuneloop-drift-samples{settings.kafka_group_suffix}",
-        session_timeout_ms=settings.kafka_session_timeout_ms,
+        session_timeout_ms=settings.kafka_session_timeout_ms, on_full=embed.enqueue if embeds else None,
+    )
+    if not embeds:
+        return [samples]
+    reconciler = embed.EmbedReconciler(
+        runtime.engine, References(runtime.engine, runtime.store), Embedder(settings), runtime.clock
+    )
+    return [samples, ReconcileLoop(
+        name="embeddings", engine=runtime.engine, model=EmbeddingWindow, states=(embed.PENDING,),
+        owner=runtime.instance, clock=runtime.clock, reconcile=reconciler, ttl=settings.lease_ttl_seconds,
+        interval=settings.reconcile_interval_seconds,
     )]
 
 

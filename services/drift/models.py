@@ -8,6 +8,7 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from shared.db import UtcDateTime
+from shared.leases import LeasedRow
 
 # SQLite numbers rows by itself only where the type is exactly INTEGER.
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
@@ -63,6 +64,21 @@ class Series(Base, table=True):
     data: dict[str, Any] = Field(sa_type=JSON)
     problem: str = ""
     updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class EmbeddingWindow(LeasedRow, Base, table=True):
+    """A full window that waits for its embeddings; it is gone when they were compared.
+
+    Attributes:
+        number: of the window in its series.
+        window: Window, with the questions.
+    """
+
+    __tablename__ = "embedding_windows"
+
+    model_version: str = Field(index=True)
+    number: int
+    window: dict[str, Any] = Field(sa_type=JSON)
 
 
 class SeenSample(Base, table=True):

@@ -37,8 +37,7 @@ class Reference:
 
     def place(self, sample: InferenceSampled) -> dict[str, int]:
         """The sample's bucket for each feature."""
-        asked = [(message.role, message.content) for message in sample.messages]
-        return self.profile.place(asked) | place_answer(sample.answer, self.features)
+        return self.profile.place(sample.asked) | place_answer(sample.answer, self.features)
 
 
 class NoReferenceError(Exception):

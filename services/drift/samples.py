@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Engine
 from sqlmodel import Session, col, delete, func, select
@@ -35,6 +35,7 @@ from shared.messaging import emit
 from shared.messaging.broker import KafkaSource, Link, Record, RecordSource
 from shared.messaging.inbox import dead_letter_unreadable, insert_new
 from shared.pipeline import OnDrift
+from shared.profiles import last_question
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -42,6 +43,7 @@ log = get_logger(__name__)
 CONSUMER = "drift"
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 1.0
+OnFull: TypeAlias = Callable[[Session, Series, int, window.Window], None]
 # Far more than a consumer reads at once, and so more than can be delivered again.
 _REMEMBERED = 20_000
 
@@ -50,6 +52,7 @@ class SampleLoop:
     """Reads `tuneloop.samples`.
 
     Args:
+        on_full: what else shall happen to a full window, in the same transaction. With it, windows hold their texts.
         open_source: makes the source; Kafka by default.
     """
 
@@ -57,11 +60,13 @@ class SampleLoop:
 
     def __init__(
         self, *, engine: Engine, references: References, clock: Clock, bootstrap: str, group: str,
-        session_timeout_ms: int = 10_000, open_source: Callable[[], RecordSource] | None = None,
+        session_timeout_ms: int = 10_000, on_full: OnFull | None = None,
+        open_source: Callable[[], RecordSource] | None = None,
     ) -> None:
         self._engine = engine
         self._references = references
         self._clock = clock
+        self._on_full = on_full
         self._link = Link(self.name)
         self._open = open_source or (
             lambda: KafkaSource(bootstrap, [Topic.SAMPLES.value], group=group, session_timeout_ms=session_timeout_ms)
@@ -95,7 +100,7 @@ class SampleLoop:
             for record, error in unreadable:
                 dead_letter_unreadable(session, CONSUMER, record, error, self._clock.now())
             new = _new(session, [event.id for event in events])
-            batch = _Batch(session, self._clock, references, problems)
+            batch = _Batch(session, self._clock, references, problems, on_full=self._on_full)
             for event in events:
                 outcomes.append((event.data.route, batch.count(event) if event.id in new else "duplicate"))
                 new.discard(event.id)
@@ -132,10 +137,11 @@ class _Batch:
     """One transaction's samples: each series is read once and written once."""
 
     def __init__(
-        self, session: Session, clock: Clock, references: Mapping[str, Reference], problems: Mapping[str, str]
+        self, session: Session, clock: Clock, references: Mapping[str, Reference], problems: Mapping[str, str], *,
+        on_full: OnFull | None,
     ) -> None:
         self._session, self._clock = session, clock
-        self._references, self._problems = references, problems
+        self._references, self._problems, self._on_full = references, problems, on_full
         self._series: dict[str, _Open] = {}
         self._alarms: list[tuple[str, str]] = []
 
@@ -152,9 +158,11 @@ class _Batch:
             return "unknown_version"
         series = self._open(sample)
         series.row.problem = ""
-        series.state = window.take(
-            series.state, Sample(sample.request_id, event.time, reference.place(sample)), reference.features
+        taken = Sample(
+            sample.request_id, event.time, reference.place(sample),
+            text=last_question(sample.asked) if self._on_full else None,
         )
+        series.state = window.take(series.state, taken, reference.features)
         if window.is_full(series.state, series.policy):
             self._close(series, reference)
         return "counted"
@@ -164,6 +172,8 @@ class _Batch:
         state = window.close(series.state, reference.features, now)
         series.state, evidence = window.alarm(state, series.policy, now)
         series.windows += 1
+        if self._on_full is not None:
+            self._on_full(self._session, series.row, state.windows, full)
         if evidence:
             said = detected(series.row, series.state, series.policy, reference, evidence=evidence, full=full)
             raise_alarm(self._session, self._clock, said)

@@ -24,7 +24,7 @@ MIN_REFERENCE = 50
 REFERENCE_RISK = 0.01
 # Below five expected, chi-squared is no approximation any more.
 _EXPECTED = 5.0
-_SHOWN_QUANTILE = 0.99
+SHOWN_QUANTILE = 0.99
 _LARGEST = 3
 _SMOOTHING = 0.5
 
@@ -93,7 +93,7 @@ def _psi(q: np.ndarray, p: np.ndarray) -> float:
 
 
 def _threshold(groups: int, n: float, m: float) -> float:
-    return float(special.chdtri(max(1, groups - 1), 1 - _SHOWN_QUANTILE) * (1 / n + 1 / m))
+    return float(special.chdtri(max(1, groups - 1), 1 - SHOWN_QUANTILE) * (1 / n + 1 / m))
 
 
 def _p_value(q: np.ndarray, p: np.ndarray, rare_q: float, rare_p: float, has_rare: bool) -> float:

@@ -17,6 +17,8 @@ from shared.pipeline import OnDrift
 from shared.profiles import OUTPUT_FEATURES
 
 EXAMPLES = 20
+# Of a window; more make the comparison of embeddings hardly sharper, and each has to be embedded.
+TEXTS = 200
 
 
 class State(BaseModel):
@@ -44,11 +46,17 @@ class Measured(State):
 
 
 class Window(State):
-    """What was counted since the last comparison."""
+    """What was counted since the last comparison.
+
+    Attributes:
+        examples: ids of the first requests.
+        texts: the users' last messages, where embeddings are compared; else empty.
+    """
 
     samples: int = 0
     counts: dict[str, list[int]] = Field(default_factory=dict)
     examples: list[str] = Field(default_factory=list)
+    texts: list[str] = Field(default_factory=list)
     began: datetime | None = None
     ended: datetime | None = None
 
@@ -65,11 +73,12 @@ class SeriesState(State):
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample in its buckets, by feature."""
+    """One sample in its buckets, by feature; with its text where embeddings are compared."""
 
     request_id: str
     at: datetime
     places: Mapping[str, int]
+    text: str | None = None
 
 
 def take(state: SeriesState, sample: Sample, reference: Mapping[str, Distribution]) -> SeriesState:
@@ -86,8 +95,10 @@ def take(state: SeriesState, sample: Sample, reference: Mapping[str, Distributio
     times = [time for time in (window.began, window.ended, sample.at) if time is not None]
     return state.model_copy(update={
         "samples": state.samples + 1,
-        "window": Window(samples=window.samples + 1, counts=counts, examples=examples,
-                         began=min(times), ended=max(times)),
+        "window": Window(
+            samples=window.samples + 1, counts=counts, examples=examples, began=min(times), ended=max(times),
+            texts=window.texts if sample.text is None else [*window.texts, sample.text][:TEXTS],
+        ),
     })
 
 

@@ -42,6 +42,11 @@ class InferenceSampled(Payload):
     completion_tokens: int | None = None
     redacted: dict[str, int] | None = None
 
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Role and content of each message."""
+        return [(message.role, message.content) for message in self.messages]
+
     def subject(self) -> str:
         return self.request_id
 

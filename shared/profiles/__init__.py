@@ -6,7 +6,7 @@ because a profile is part of a content-addressed artifact.
 """
 
 from shared.profiles.output import OUTPUT_FEATURES, output_counts, place_answer
-from shared.profiles.reference import INPUT_FEATURES, PROFILE_FILE, ProfileBuilder, ReferenceProfile
+from shared.profiles.reference import INPUT_FEATURES, PROFILE_FILE, ProfileBuilder, ReferenceProfile, last_question
 
 __all__ = [
     "INPUT_FEATURES",
@@ -14,6 +14,7 @@ __all__ = [
     "PROFILE_FILE",
     "ProfileBuilder",
     "ReferenceProfile",
+    "last_question",
     "output_counts",
     "place_answer",
 ]

@@ -8,7 +8,7 @@ from sqlmodel import select
 
 from services.drift.models import AlarmRow, Series
 from services.drift.references import Reference
-from services.drift.samples import SampleLoop
+from services.drift.samples import OnFull, SampleLoop
 from services.drift.window import SeriesState
 from shared.clock import VirtualClock
 from shared.db import reading
@@ -41,6 +41,7 @@ class Stand:
     engine: Engine
     references: Known = field(default_factory=Known)
     broker: MemoryBroker = field(default_factory=lambda: MemoryBroker(partitions=1))
+    on_full: OnFull | None = None
 
     def write(self, *events: Event[Any]) -> None:
         for event in events:
@@ -50,7 +51,7 @@ class Stand:
         """Everything that is there, as a process that has just started."""
         loop = SampleLoop(
             engine=self.engine, references=self.references,  # type: ignore[arg-type]
-            clock=VirtualClock(START), bootstrap="", group="g",
+            clock=VirtualClock(START), bootstrap="", group="g", on_full=self.on_full,
         )
         source = self.broker.source([Topic.SAMPLES.value], group="g")
         while loop.step(source):

@@ -184,6 +184,9 @@ def service_settings(plan: Plan, name: str) -> dict[str, str]:
         "trainer": jobs,
         "evaluator": jobs,
         "rollout": {"TUNELOOP_PROMETHEUS_URL": plan.url("prometheus")},
+        # vLLM has embeddings only of models that are made for them.
+        "drift": {"TUNELOOP_EMBEDDINGS_URL": plan.url("engine"), "TUNELOOP_EMBEDDINGS_MODEL": base}
+                 if plan.options.engine == "small" else {},
         "gateway": {"TUNELOOP_STATE_DIR": str(plan.home.data / "gateway")},
         "engine": {
             "TUNELOOP_BASE_MODEL": base, "TUNELOOP_CACHE_DIR": cache,

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from jinja2 import TemplateError
 
 from services.serving.engine.adapters import Adapters
+from services.serving.engine.embeddings import add_embedding_routes
 from services.serving.engine.errors import ApiError, bad_request, internal
 from services.serving.engine.formats import DONE, Answer, Kind, Usage, sse
 from services.serving.engine.generation import Delta, Generation
@@ -59,6 +60,7 @@ def build_app(engine: Engine) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_error)
     _add_model_routes(app, engine)
     _add_generation_routes(app, engine)
+    add_embedding_routes(app, engine)
     return app
 
 

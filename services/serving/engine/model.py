@@ -84,6 +84,16 @@ class Model:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
+    @torch.inference_mode()
+    def embed(self, ids: list[int]) -> list[float]:
+        """The base model's last hidden state, averaged over the tokens."""
+        self._rows = [_BASE]
+        output = self._base(
+            input_ids=torch.tensor([ids]), use_cache=False, output_hidden_states=True, logits_to_keep=1
+        )
+        mean: list[float] = output.hidden_states[-1][0].float().mean(dim=0).tolist()
+        return mean
+
     def load_adapter(self, key: str, files: AdapterFiles) -> None:
         """Add an adapter under `key`.
 

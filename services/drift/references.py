@@ -37,7 +37,9 @@ class Reference:
 
     def place(self, sample: InferenceSampled) -> dict[str, int]:
         """The sample's bucket for each feature."""
-        return self.profile.place(sample.asked) | place_answer(sample.answer, self.features)
+        return self.profile.place(sample.asked) | place_answer(
+            sample.answer, sample.surprisal, self.features
+        )
 
 
 class NoReferenceError(Exception):

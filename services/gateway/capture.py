@@ -122,4 +122,5 @@ def _payload(record: Record, said: Conversation) -> InferenceSampled:
         api=said.api, messages=list(said.messages), answer=said.answer, finish_reason=said.finish_reason,
         unit=f"{record.unit:016x}", streamed=said.streamed, latency_seconds=record.seconds,
         prompt_tokens=prompt or None, completion_tokens=completion or None, redacted=said.redacted,
+        surprisal=said.surprisal,
     )

@@ -6,10 +6,11 @@ is bad data to evaluate or to train on.
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from services.gateway.sse import EventCutter
+from services.gateway.surprisal import mean_nats, token_nats
 from shared.events import SampledMessage
 from shared.redact import redact
 
@@ -32,6 +33,7 @@ class Conversation:
 
     Attributes:
         redacted: how much of each kind was scrubbed; None where it was not scrubbed.
+        surprisal: mean negative log-probability of the answer's tokens, in nats; None where it does not say.
     """
 
     api: Api
@@ -40,6 +42,16 @@ class Conversation:
     finish_reason: str | None
     streamed: bool
     redacted: dict[str, int] | None = None
+    surprisal: float | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The first choice of an answer."""
+
+    text: str
+    finish_reason: str | None
+    nats: list[float]
 
 
 def conversation(request: bytes, response: bytes) -> Conversation:
@@ -52,8 +64,10 @@ def conversation(request: bytes, response: bytes) -> Conversation:
     api, messages = _question(asked)
     # By what came, and not by what was asked for: not every model server can stream everything.
     streamed = not response.lstrip().startswith(b"{")
-    answer, finish_reason = _streamed(response) if streamed else _whole(_object(response))
-    return Conversation(api, messages, answer, finish_reason, streamed)
+    answer = _streamed(response) if streamed else _whole(_object(response))
+    return Conversation(
+        api, messages, answer.text, answer.finish_reason, streamed, surprisal=mean_nats(answer.nats)
+    )
 
 
 def scrub(said: Conversation) -> Conversation:
@@ -67,7 +81,7 @@ def scrub(said: Conversation) -> Conversation:
 
     messages = tuple(SampledMessage(role=message.role, content=clean(message.content)) for message in said.messages)
     answer = clean(said.answer)
-    return Conversation(said.api, messages, answer, said.finish_reason, said.streamed, dict(found))
+    return replace(said, messages=messages, answer=answer, redacted=dict(found))
 
 
 def _question(asked: dict[str, Any]) -> tuple[Api, tuple[SampledMessage, ...]]:
@@ -101,25 +115,27 @@ def _text_part(part: Any) -> str:
     raise NotSampledError("not_text")
 
 
-def _whole(answered: dict[str, Any]) -> tuple[str, str | None]:
+def _whole(answered: dict[str, Any]) -> _Answer:
     choice = _first_choice(answered)
     if choice is None:
         raise NotSampledError("unreadable")
-    return _said(choice, "message"), _reason(choice)
+    return _Answer(_said(choice, "message"), _reason(choice), token_nats(choice))
 
 
-def _streamed(response: bytes) -> tuple[str, str | None]:
+def _streamed(response: bytes) -> _Answer:
     _, payloads = EventCutter(limit=len(response)).feed(response)
     parts: list[str] = []
+    nats: list[float] = []
     finish_reason = None
     for payload in payloads:
         choice = None if payload == b"[DONE]" else _first_choice(_object(payload))
         if choice is not None:
             parts.append(_said(choice, "delta"))
+            nats += token_nats(choice)
             finish_reason = _reason(choice) or finish_reason
     if not payloads or payloads[-1] != b"[DONE]":
         raise NotSampledError("unreadable")
-    return "".join(parts), finish_reason
+    return _Answer("".join(parts), finish_reason, nats)
 
 
 def _first_choice(document: dict[str, Any]) -> dict[str, Any] | None:

@@ -26,6 +26,8 @@ class InferenceSampled(Payload):
         latency_seconds: from the whole request to the last byte of the answer.
         prompt_tokens: by the answer's `usage`; None where it had none. So `completion_tokens`.
         redacted: how often each kind of personal data was scrubbed; None where the route does not scrub.
+        surprisal: mean negative log-probability of the answer's tokens, in nats; None where the client did not ask for
+            log-probabilities.
     """
 
     request_id: str
@@ -41,6 +43,7 @@ class InferenceSampled(Payload):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     redacted: dict[str, int] | None = None
+    surprisal: float | None = Field(default=None, ge=0)
 
     @property
     def asked(self) -> list[tuple[str, str]]:

@@ -1,13 +1,13 @@
-"""What answers look like: how long they are, and whether they refuse. Pure."""
+"""What answers look like: how long they are, whether they refuse, and how sure the model was. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from shared.events.common import Distribution
 from shared.events.evaluation import OutputCounts
-from shared.profiles.lengths import length_distribution
+from shared.profiles.lengths import length_distribution, value_distribution
 
-OUTPUT_FEATURES = ("answer_length", "refusals")
+OUTPUT_FEATURES = ("answer_length", "refusals", "surprisal")
 _REFUSAL_LABELS = ["answered", "refused"]
 # Refusals begin with one; further on, the same words are often a part of a real answer.
 _HEAD_CHARACTERS = 200
@@ -26,8 +26,12 @@ def refuses(answer: str) -> bool:
     return _REFUSAL.search(answer[:_HEAD_CHARACTERS].replace("\u2019", "'")) is not None
 
 
-def output_counts(answers: Sequence[str]) -> list[OutputCounts]:
-    """The reference that an evaluation gives: a model's answers to held-out rows; empty where there are none."""
+def output_counts(answers: Sequence[str], surprisals: Sequence[float] = ()) -> list[OutputCounts]:
+    """The reference that an evaluation gives: a model's answers to held-out rows; empty where there are none.
+
+    Args:
+        surprisals: mean negative log-probability of each answer's tokens, in nats; may be missing.
+    """
     if not answers:
         return []
     refused = sum(refuses(answer) for answer in answers)
@@ -35,14 +39,17 @@ def output_counts(answers: Sequence[str]) -> list[OutputCounts]:
     return [
         OutputCounts(feature="answer_length", **lengths.model_dump()),
         OutputCounts(feature="refusals", labels=_REFUSAL_LABELS, counts=[len(answers) - refused, refused]),
+        *([OutputCounts(feature="surprisal", **value_distribution(surprisals).model_dump())] if surprisals else []),
     ]
 
 
-def place_answer(answer: str, reference: Mapping[str, Distribution]) -> dict[str, int]:
-    """The bucket of an answer for each output feature that the reference has."""
+def place_answer(answer: str, surprisal: float | None, reference: Mapping[str, Distribution]) -> dict[str, int]:
+    """The bucket of an answer for each output feature that it and the reference have."""
     places = {}
     if "answer_length" in reference:
         places["answer_length"] = reference["answer_length"].place(len(answer))
     if "refusals" in reference:
         places["refusals"] = int(refuses(answer))
+    if "surprisal" in reference and surprisal is not None:
+        places["surprisal"] = reference["surprisal"].place(surprisal)
     return places

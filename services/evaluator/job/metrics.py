@@ -12,6 +12,7 @@ class RowScore(BaseModel):
     Attributes:
         predicted: the greedy answer, decoded without the prompt, stripped of surrounding white space.
         nats: negative log-likelihood of the expected answer and its end token, summed over `tokens`.
+        surprisal: mean negative log-probability of the greedy answer's tokens, in nats.
         note: why the model was not asked; such a row is no match, and counts for no perplexity.
     """
 
@@ -22,6 +23,7 @@ class RowScore(BaseModel):
     predicted: str
     nats: float
     tokens: int
+    surprisal: float = 0.0
     note: str = ""
 
     @property

@@ -6,6 +6,7 @@ generation would have written exactly the expected answer. Where it departs, gen
 key-value cache, with the expected tokens after that place masked. A good model is thus scored in one pass a batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,13 @@ class Scored:
         generated: tokens of the greedy answer, with its end token where it came to one.
         nats: negative log-likelihood of the expected answer and its end token, summed over tokens.
         tokens: how many tokens `nats` is over.
+        surprisal: mean negative log-probability of the generated tokens, in nats.
     """
 
     generated: list[int]
     nats: float
     tokens: int
+    surprisal: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class _Draft:
 
     row: int
     tokens: list[int]
+    nats: list[float]
 
     def ended(self, limits: Limits) -> bool:
         return self.tokens[-1] == limits.end or len(self.tokens) >= limits.max_new_tokens
@@ -86,15 +90,21 @@ def _score_batch(model: Any, batch: Sequence[Example], limits: Limits) -> list[S
         float(torch.nn.functional.cross_entropy(row[: len(answer)], torch.tensor(answer), reduction="sum"))
         for row, answer in zip(logits, answers, strict=True)
     ]
-    likeliest = logits.argmax(dim=-1).tolist()
-    drafts = [
-        _Draft(row, _agreed(answer, likeliest[row], limits.end)[: limits.max_new_tokens])
-        for row, answer in enumerate(answers)
-    ]
+    likeliest, sure = logits.argmax(dim=-1).tolist(), _nats_of_likeliest(logits).tolist()
+    drafts = []
+    for row, answer in enumerate(answers):
+        agreed = _agreed(answer, likeliest[row], limits.end)[: limits.max_new_tokens]
+        drafts.append(_Draft(row, agreed, sure[row][: len(agreed)]))
     _continue(model, drafts, mask, cache, limits, prompt_width=ids.shape[1] - width + 1)
     return [
-        Scored(draft.tokens, nats[draft.row], len(answer)) for draft, answer in zip(drafts, answers, strict=True)
+        Scored(draft.tokens, nats[draft.row], len(answer), math.fsum(draft.nats) / len(draft.nats))
+        for draft, answer in zip(drafts, answers, strict=True)
     ]
+
+
+def _nats_of_likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """Negative log-probability of the likeliest token at each place."""
+    return logits.logsumexp(dim=-1) - logits.amax(dim=-1)
 
 
 def _pad(batch: Sequence[Example], width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,5 +152,9 @@ def _continue(
             input_ids=torch.tensor([[draft.tokens[-1]] for draft in alive]), attention_mask=mask,
             position_ids=_positions(mask)[:, -1:], cache=cache, use_cache=True, logits_to_keep=1,
         ).logits
-        for draft, token in zip(alive, logits[:, -1].argmax(dim=-1).tolist(), strict=True):
+        last = logits[:, -1].float()
+        for draft, token, nats in zip(
+            alive, last.argmax(dim=-1).tolist(), _nats_of_likeliest(last).tolist(), strict=True
+        ):
             draft.tokens.append(token)
+            draft.nats.append(nats)

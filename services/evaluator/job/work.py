@@ -1,6 +1,7 @@
 """The evaluation job's work, from ``job.json`` to ``result.json``."""
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,7 +19,7 @@ from services.evaluator.job.scoring import Limits, score
 from services.evaluator.job.subjects import Subjects
 from shared.clock import Clock, monotonic
 from shared.errors import InvalidInputError
-from shared.events import ArtifactRef, DatasetRef, Measurement
+from shared.events import ArtifactRef, DatasetRef, Measurement, OutputCounts
 from shared.profiles import output_counts
 from shared.prompts import decode_answer, end_token_id
 from shared.s3 import ArtifactStore
@@ -46,7 +47,7 @@ def run_job(job: JobFile, store: ArtifactStore, cache_dir: Path, clock: Clock) -
     measurements = [
         Measurement(
             subject=target.subject, on=target.on, rows=len(rows), metrics=metrics(rows),
-            outputs=output_counts([row.predicted for row in rows if not row.note]),
+            outputs=_outputs([row for row in rows if not row.note]),
         )
         for target, rows in scores.items()
     ]
@@ -131,9 +132,17 @@ def _ask(model: Any, bench: Bench, rows: Sequence[Row], progress: ProgressWriter
             predicted=decode_answer(bench.tokenizer, scored[row.id].generated) if row.id in scored else "",
             nats=scored[row.id].nats if row.id in scored else 0.0,
             tokens=scored[row.id].tokens if row.id in scored else 0,
+            surprisal=scored[row.id].surprisal if row.id in scored else 0.0,
         )
         for row in rows
     ]
+
+
+def _outputs(answered: Sequence[RowScore]) -> list[OutputCounts]:
+    """What the answers look like. A model that is broken may have no finite surprisal: then there is none at all."""
+    surprisals = [row.surprisal for row in answered]
+    finite = all(math.isfinite(value) for value in surprisals)
+    return output_counts([row.predicted for row in answered], surprisals if finite else ())
 
 
 def _predictions(scores: Mapping[Target, Sequence[RowScore]]) -> list[dict[str, Any]]:

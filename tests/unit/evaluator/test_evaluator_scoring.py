@@ -47,6 +47,17 @@ def nats(model: Any, example: Example) -> float:
     )
 
 
+@torch.inference_mode()
+def surprisal(model: Any, example: Example, limit: int) -> float:
+    """The greedy answer's mean negative log-probability from its definition."""
+    prompt = example.input_ids[: example.prompt_length]
+    written = greedy(model, prompt, limit)
+    logits = model(input_ids=torch.tensor([[*prompt, *written]]), use_cache=False).logits[0].double()
+    return -sum(
+        float(torch.log_softmax(logits[len(prompt) - 1 + place], dim=-1)[token]) for place, token in enumerate(written)
+    ) / len(written)
+
+
 def examples(model: Any) -> list[Example]:
     """Prompts of many lengths; answers that the model would give wholly, in part, and not at all."""
     draw = random.Random(11)
@@ -64,7 +75,7 @@ def expected(model: Any, rows: Sequence[Example], limit: int) -> list[Scored]:
     return [
         Scored(
             generated=greedy(model, row.input_ids[: row.prompt_length], limit), nats=nats(model, row),
-            tokens=len(row.input_ids) - row.prompt_length,
+            tokens=len(row.input_ids) - row.prompt_length, surprisal=surprisal(model, row, limit),
         )
         for row in rows
     ]
@@ -78,6 +89,7 @@ def test_batches_give_what_one_row_at_a_time_gives(model: Any, batch_size: int, 
     plain = expected(model, rows, max_new_tokens)
     assert [item.generated for item in scored] == [item.generated for item in plain]
     assert [item.tokens for item in scored] == [item.tokens for item in plain]
+    assert [item.surprisal for item in scored] == pytest.approx([item.surprisal for item in plain], rel=1e-4, abs=1e-4)
     assert [item.nats for item in scored] == pytest.approx([item.nats for item in plain], rel=1e-4, abs=1e-4)
 
 

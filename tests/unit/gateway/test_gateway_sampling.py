@@ -111,3 +111,33 @@ def test_scrubbing_reaches_every_text() -> None:
     assert [m.content for m in said.messages] == ["you: [EMAIL]", "from [IP], [EMAIL]"]
     assert (said.answer, said.redacted) == ("call [PHONE]", {"EMAIL": 2, "IP": 1, "PHONE": 1})
     assert scrub(conversation(chat(HELLO), whole("hi"))).redacted == {}
+
+
+def with_logprobs(logprobs: Any, key: str = "message") -> dict[str, Any]:
+    return {"choices": [{"index": 0, key: {"content": "ab"}, "logprobs": logprobs, "finish_reason": "stop"}]}
+
+
+def test_how_surprising_an_answer_was_is_the_mean_over_its_tokens() -> None:
+    content = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]}
+    assert conversation(chat(HELLO), json.dumps(with_logprobs(content)).encode()).surprisal == 1.0
+    pieces = [{"content": [{"token": "a", "logprob": -0.5}]}, None, {"content": [{"token": "b", "logprob": -2.5}]}]
+    events = "".join(f"data: {json.dumps(with_logprobs(piece, 'delta'))}\n\n" for piece in pieces)
+    assert conversation(chat(HELLO, stream=True), f"{events}data: [DONE]\n\n".encode()).surprisal == 1.5
+    plain = {"choices": [{"index": 0, "text": "ab", "logprobs": {"token_logprobs": [None, -2, -4]}}]}
+    asked = json.dumps({"model": "r", "prompt": "hello"}).encode()
+    assert conversation(asked, json.dumps(plain).encode()).surprisal == 3.0
+
+
+@pytest.mark.parametrize("logprobs", [
+    None, [], "x", {}, {"content": None}, {"content": 5}, {"content": [5, None, {}, {"logprob": "x"}]},
+    {"content": [{"logprob": True}]}, {"token_logprobs": {"a": 1}},
+])
+def test_without_log_probabilities_it_is_not_known(logprobs: Any) -> None:
+    assert conversation(chat(HELLO), json.dumps(with_logprobs(logprobs)).encode()).surprisal is None
+
+
+def test_impossible_is_bounded_and_scrubbing_changes_nothing_of_it() -> None:
+    content = {"content": [{"logprob": -9999.0}, {"logprob": 0.0}, {"logprob": 3}]}
+    said = conversation(chat(HELLO), json.dumps(with_logprobs(content)).encode())
+    assert said.surprisal == pytest.approx(100 / 3)
+    assert scrub(said).surprisal == said.surprisal

@@ -115,7 +115,17 @@ def test_refusals(answer: str, refused: bool) -> None:
 def test_answers_have_the_buckets_of_their_reference() -> None:
     reference = {counts.feature: counts for counts in output_counts(["yes", "no", "I cannot help you with that."])}
     assert reference["refusals"].counts == [2, 1]
-    assert place_answer("I can't assist you.", reference)["refusals"] == 1
-    assert place_answer("x" * 1000, reference)["answer_length"] == len(reference["answer_length"].counts) - 1
-    assert place_answer("x", {}) == {}
+    assert place_answer("I can't assist you.", None, reference)["refusals"] == 1
+    assert place_answer("x" * 1000, None, reference)["answer_length"] == len(reference["answer_length"].counts) - 1
+    assert place_answer("x", 0.5, {}) == {}
     assert output_counts([]) == []
+
+
+def test_how_sure_a_model_was_is_compared_where_both_sides_say_it() -> None:
+    counts = output_counts(["a"] * 100, [number / 100 for number in range(100)])
+    reference = {item.feature: item for item in counts}
+    assert reference["surprisal"].counts == [10] * 10 + [0]
+    assert place_answer("a", 0.005, reference)["surprisal"] == 0
+    assert place_answer("a", 7.5, reference)["surprisal"] == 10
+    assert "surprisal" not in place_answer("a", None, reference)
+    assert "surprisal" not in {item.feature: item for item in output_counts(["a"])}

@@ -15,7 +15,7 @@ def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None
     known = ctx.session.get(Pipeline, data.pipeline)
     if known is None or known.version < data.version:
         ctx.session.merge(Pipeline(
-            id=data.pipeline, version=data.version, route=data.spec.rollout.route or data.pipeline,
+            id=data.pipeline, version=data.version, route=data.route,
             policy=data.spec.triggers.on_drift.model_dump(mode="json"),
         ))
 

@@ -91,12 +91,7 @@ def training_failed(ctx: HandlerContext, event: Event[TrainingFailed]) -> None:
 @on(EvaluationCompleted)
 def evaluation_completed(ctx: HandlerContext, event: Event[EvaluationCompleted]) -> None:
     data = event.data
-    refused = "; ".join(f"{gate.gate}: {gate.reason}" for gate in data.gates if not gate.passed)
-    record(ctx, Evaluation, data.pipeline, "passed" if data.passed else "refused", run_id=data.run_id,
-           pipeline_version=data.pipeline_version, dataset_id=data.dataset.dataset_id, adapter_uri=data.adapter.uri,
-           adapter_digest=data.adapter.digest, measurements=[item.model_dump() for item in data.measurements],
-           gates=[gate.model_dump() for gate in data.gates], production_model_version=data.production_model_version,
-           report_uri=data.report_uri or None, reason=refused or None, finished_at=event.time)
+    _measured(ctx, data, data.production_model_version)
     if data.passed:
         register_model(ctx, event)
 
@@ -104,13 +99,19 @@ def evaluation_completed(ctx: HandlerContext, event: Event[EvaluationCompleted])
 @on(EvaluationRepeated)
 def evaluation_repeated(ctx: HandlerContext, event: Event[EvaluationRepeated]) -> None:
     """Recorded, and nothing else: production stays what it is."""
-    data = event.data
+    _measured(ctx, event.data, event.data.model_version)
+
+
+def _measured(
+    ctx: HandlerContext, data: EvaluationCompleted | EvaluationRepeated, production: str | None
+) -> None:
+    """Record what was measured and judged while `production` was in production."""
     refused = "; ".join(f"{gate.gate}: {gate.reason}" for gate in data.gates if not gate.passed)
     record(ctx, Evaluation, data.pipeline, "passed" if data.passed else "refused", run_id=data.run_id,
            pipeline_version=data.pipeline_version, dataset_id=data.dataset.dataset_id, adapter_uri=data.adapter.uri,
            adapter_digest=data.adapter.digest, measurements=[item.model_dump() for item in data.measurements],
-           gates=[gate.model_dump() for gate in data.gates], production_model_version=data.model_version,
-           report_uri=data.report_uri or None, reason=refused or None, finished_at=event.time)
+           gates=[gate.model_dump() for gate in data.gates], production_model_version=production,
+           report_uri=data.report_uri or None, reason=refused or None, finished_at=ctx.event.time)
 
 
 @on(EvaluationFailed)

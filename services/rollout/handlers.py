@@ -32,7 +32,7 @@ on = handlers.on
 def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
     """Remember the policy, and give the route to the bare base model on first sight, so that it serves at once."""
     data = event.data
-    route = data.spec.rollout.route or data.pipeline
+    route = data.route
     known = ctx.session.get(Pipeline, data.pipeline, with_for_update=True)
     if known is not None and known.version >= data.version:
         return

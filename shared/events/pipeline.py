@@ -15,5 +15,10 @@ class PipelineApplied(Payload):
     digest: Digest
     spec: PipelineSpec
 
+    @property
+    def route(self) -> str:
+        """The model name that clients ask the gateway for."""
+        return self.spec.rollout.route or self.pipeline
+
     def subject(self) -> str:
         return self.pipeline

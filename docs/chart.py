@@ -14,6 +14,7 @@ import yaml
 
 from docs.chart_schema import schema
 from docs.chart_values import Entry, read_values
+from shared.docs.generated import write_or_check
 
 CHART = Path(__file__).parent.parent / "charts" / "tuneloop"
 INTRO = """# The tuneloop chart
@@ -89,21 +90,9 @@ def outputs(chart: Path) -> dict[Path, str]:
     }
 
 
-def stale(files: Iterable[tuple[Path, str]]) -> list[Path]:
-    """Those files that hold something else."""
-    return [path for path, text in files if not path.exists() or path.read_text() != text]
-
-
 def main(arguments: list[str]) -> int:
     """Write or check the files; the exit code."""
-    old = stale(outputs(CHART).items())
-    if "--check" in arguments:
-        for path in old:
-            sys.stderr.write(f"stale: {path.relative_to(CHART.parent.parent)}; run `make generate`\n")
-        return int(bool(old))
-    for path in old:
-        path.write_text(outputs(CHART)[path])
-    return 0
+    return write_or_check(outputs(CHART), arguments)
 
 
 if __name__ == "__main__":

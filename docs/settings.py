@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from shared.docs.generated import write_or_check
 from shared.settings import PREFIX, ServiceSettings
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -68,13 +69,7 @@ def _default(value: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write or check the page; the exit code."""
-    current = PAGE.read_text() if PAGE.exists() else ""
-    if "--check" in arguments:
-        if current != page():
-            sys.stderr.write("stale: docs/settings.md; run `make generate`\n")
-        return int(current != page())
-    PAGE.write_text(page())
-    return 0
+    return write_or_check({PAGE: page()}, arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typer.cli import get_docs_for_click
 
 from services.cli.app import INTERRUPTED, build_app
 from services.cli.errors import MEANING
+from shared.docs.generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "cli.md"
@@ -58,14 +59,7 @@ def _keep_summaries_whole(command: Any) -> None:
 
 def main(arguments: list[str]) -> int:
     """Write or check the page; the exit code."""
-    text = page()
-    stale = not PAGE.exists() or PAGE.read_text() != text
-    if "--check" in arguments:
-        if stale:
-            sys.stderr.write(f"stale: {PAGE.relative_to(ROOT)}; run `python -m services.cli.docs`\n")
-        return int(stale)
-    PAGE.write_text(text)
-    return 0
+    return write_or_check({PAGE: page()}, arguments, remedy="python -m services.cli.docs")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from shared.docs.generated import write_or_check
 from shared.pipeline import Pipeline, SpecPart, format_duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,14 +130,7 @@ def _bounds(schema: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write or check the page; the exit code."""
-    text = page()
-    stale = not PAGE.exists() or PAGE.read_text() != text
-    if "--check" in arguments:
-        if stale:
-            sys.stderr.write(f"stale: {PAGE.relative_to(ROOT)}; run `python -m shared.docs.pipeline`\n")
-        return int(stale)
-    PAGE.write_text(text)
-    return 0
+    return write_or_check({PAGE: page()}, arguments, remedy="python -m shared.docs.pipeline")
 
 
 if __name__ == "__main__":

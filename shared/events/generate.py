@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from shared.docs.generated import write_or_check
 from shared.events import Topic, payload_types
 from shared.events.compat import incompatibilities
 from shared.events.envelope import Payload
@@ -149,15 +150,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"incompatible: {problem}; give the event a new version instead\n")
     if broken:
         return 1
-    stale = [path for path, content in files.items() if not path.exists() or path.read_text() != content]
-    if "--check" in arguments:
-        for path in stale:
-            sys.stderr.write(f"stale: {path.relative_to(ROOT)}; run `make generate`\n")
-        return 1 if stale else 0
-    for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(files[path])
-    return 0
+    return write_or_check(files, arguments)
 
 
 if __name__ == "__main__":

@@ -20,27 +20,25 @@ def create_topics(bootstrap: str, *, partitions: int = 1, topics: Iterable[Topic
     Args:
         partitions: of each topic; order is kept per key at any number.
     """
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        for name in [name for topic in topics for name in (topic.value, topic.dlq)]:
-            try:
-                admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])
-            except TopicAlreadyExistsError:
-                continue
-    finally:
-        admin.close()
+    _create(bootstrap, [NewTopic(name, num_partitions=partitions, replication_factor=1)
+                        for topic in topics for name in (topic.value, topic.dlq)])
 
 
 def create_declared_topics(bootstrap: str) -> list[str]:
     """Create the topics that do not exist yet, each as `shared.events.topics` declares it; their names."""
+    return _create(bootstrap, [NewTopic(name, policy.partitions, 1, topic_configs=policy.config())
+                               for name, policy in declared().items()])
+
+
+def _create(bootstrap: str, topics: Iterable[NewTopic]) -> list[str]:
+    """Create the topics that do not exist yet; their names."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     made = []
     try:
-        for name, policy in declared().items():
-            topic = NewTopic(name, policy.partitions, 1, topic_configs=policy.config())
+        for topic in topics:
             try:
                 admin.create_topics([topic])
-                made.append(name)
+                made.append(topic.name)
             except TopicAlreadyExistsError:
                 continue
     finally:

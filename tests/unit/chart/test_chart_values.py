@@ -5,9 +5,10 @@ from typing import Any
 import helm_python
 import pytest
 
-from docs.chart import CHART, outputs, stale
+from docs.chart import CHART, outputs
 from docs.chart_schema import schema
 from docs.chart_values import UndescribedError, read_values
+from shared.docs.generated import stale
 from tests.support.chart import VARIANTS, render, values_of
 
 

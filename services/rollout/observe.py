@@ -27,31 +27,34 @@ class Samples(Protocol):
         ...
 
 
-def observe(known: Known, samples: Samples, rollout: Rollout, state: RolloutState, now: datetime) -> Observation:
+def observe(
+    known: Known, samples: Samples, rollout: Rollout, state: RolloutState, *, policy: RolloutPolicy, now: datetime
+) -> Observation:
     """Everything that the reducer may base its next step on.
 
     Args:
         known: what the database says.
+        state, policy: the rollout's own.
     """
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
-    readings = {} if urgent else _readings(samples, rollout, known.stable, now, copies=state.shadow > 0)
+    readings = {} if urgent else _readings(samples, rollout, policy, known.stable, now, copies=state.shadow > 0)
     answered = any(not isinstance(found, NoData) for found in readings.values())
     exposed = answered and state.exposed_from is not None
-    units = _units(samples, rollout, now) if answered else None
+    units = _units(samples, rollout.route, policy, now) if answered else None
     users = units.seen.get(rollout.model_version) if isinstance(units, UnitReadings) else None
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
-        latencies=_latencies(samples, rollout, now) if exposed and state.ab_test is not None else (),
+        latencies=_latencies(samples, rollout.route, now) if exposed and state.ab_test is not None else (),
         users=users if exposed else None, units=units,
     )
 
 
 def _readings(
-    samples: Samples, rollout: Rollout, stable: str, now: datetime, *, copies: bool
+    samples: Samples, rollout: Rollout, policy: RolloutPolicy, stable: str, now: datetime, *, copies: bool
 ) -> dict[str, tuple[Reading, ...] | NoData]:
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
-    wanted = counted_in(RolloutPolicy.model_validate(rollout.policy))
+    wanted = counted_in(policy)
     for counted in wanted:
         found = read(
             samples, counted, now, route=rollout.route, stable=stable, candidate=rollout.model_version, copies=copies,
@@ -78,18 +81,18 @@ def read(
     return readings_of(counted, found, candidate)
 
 
-def _latencies(samples: Samples, rollout: Rollout, now: datetime) -> tuple[Reading, ...]:
+def _latencies(samples: Samples, route: str, now: datetime) -> tuple[Reading, ...]:
     """Of all versions of the route; nothing where there are none, because nothing hangs on them."""
-    found = samples.newest(f'{DURATION}_bucket{{route="{rollout.route}"}}', now)
+    found = samples.newest(f'{DURATION}_bucket{{route="{route}"}}', now)
     return () if isinstance(found, NoData) else latency_readings(found)
 
 
-def _units(samples: Samples, rollout: Rollout, now: datetime) -> UnitReadings | NoData:
+def _units(samples: Samples, route: str, policy: RolloutPolicy, now: datetime) -> UnitReadings | NoData:
     """Units by version, summed over gateways (a unit that met two of them counts twice), and what they met."""
-    seen = samples.newest(f'{UNITS}{{route="{rollout.route}"}}', now)
+    seen = samples.newest(f'{UNITS}{{route="{route}"}}', now)
     if isinstance(seen, NoData):
         return seen
-    counters = samples.newest(selector_of(RolloutPolicy.model_validate(rollout.policy), rollout.route), now)
+    counters = samples.newest(selector_of(policy, route), now)
     if isinstance(counters, NoData) and counters.kind != "empty":
         return counters
     return readings_of_units(() if isinstance(counters, NoData) else counters, seen)

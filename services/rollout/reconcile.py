@@ -75,7 +75,8 @@ class Reconciler:
         samples = self._samples.after(before.looked_at)
         if row.id not in self._facts:
             self.prepare([row])
-        seen = observe(self._facts.pop(row.id).about(row), samples, row, before, self._clock.now())
+        known = self._facts.pop(row.id).about(row)
+        seen = observe(known, samples, row, before, policy=policy, now=self._clock.now())
         # A slow Prometheus must not make the decision older than it is.
         now = self._clock.now()
         after, wanted = step(before, seen, now, policy)

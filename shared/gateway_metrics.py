@@ -8,6 +8,7 @@ REQUESTS = f"{PREFIX}requests_total"
 ANSWERS = f"{PREFIX}answers_total"
 STRUCTURED = f"{PREFIX}structured_answers_total"
 FEEDBACK = f"{PREFIX}feedback_total"
+TOKENS = f"{PREFIX}tokens_total"
 SHADOW = f"{PREFIX}shadow_total"
 DURATION = f"{PREFIX}request_duration_seconds"
 FIRST_TOKEN = f"{PREFIX}time_to_first_token_seconds"
@@ -22,7 +23,7 @@ INTER_TOKEN_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 # The counters that have a model version, by the names that PromQL knows them by.
 SERIES = frozenset({
-    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, SHADOW, f"{PREFIX}tokens_total",
+    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, SHADOW, TOKENS,
     *(f"{name}_{part}" for name in (DURATION, FIRST_TOKEN, INTER_TOKEN, MEAN_GAP, SHADOW_DURATION)
       for part in ("bucket", "count")),
 })
@@ -34,3 +35,9 @@ UNIT_EVENTS = f"{PREFIX}unit_events_total"
 UNIT_TIMES = (1, 4, 16)
 EVENT_NEW, EVENT_ERRORS = "new", "errors"
 EVENT_LATENCY, EVENT_FIRST_TOKEN, EVENT_INTER_TOKEN = "latency", "time_to_first_token", "inter_token"
+
+# Guardrails' metrics that are durations, with what their SLO may be, and all that units are counted by.
+SLO_BOUNDS = {
+    EVENT_LATENCY: DURATION_BOUNDS, EVENT_FIRST_TOKEN: FIRST_TOKEN_BOUNDS, EVENT_INTER_TOKEN: INTER_TOKEN_BOUNDS,
+}
+COUNTED_BY_UNIT = (EVENT_ERRORS, *SLO_BOUNDS)

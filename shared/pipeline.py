@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from shared.built_in_policies import BUILT_IN
 from shared.errors import InvalidInputError
+from shared.gateway_metrics import COUNTED_BY_UNIT, SLO_BOUNDS
 from shared.policy_checks import policy_problems
 from shared.strict_yaml import load_yaml
 
@@ -285,8 +286,7 @@ class Counted(SpecPart):
 
     @model_validator(mode="after")
     def _what_the_metric_needs(self) -> Self:
-        timed = self.metric in ("latency", "time_to_first_token", "inter_token")
-        if timed != (self.slo_seconds is not None):
+        if (self.metric in SLO_BOUNDS) != (self.slo_seconds is not None):
             raise ValueError("sloSeconds is needed for latency, time_to_first_token and inter_token, and only there")
         queried = [("name", self.name), ("bad", self.bad), ("total", self.total)]
         if self.metric == "promql":
@@ -328,7 +328,7 @@ class Guardrail(Counted):
 
     @model_validator(mode="after")
     def _units_that_are_counted(self) -> Self:
-        if self.count_by == "unit" and self.metric not in ("errors", "latency", "time_to_first_token", "inter_token"):
+        if self.count_by == "unit" and self.metric not in COUNTED_BY_UNIT:
             raise ValueError(f"countBy: unit: gateways do not count users by {self.metric}; use auto or request")
         return self
 

@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared import gateway_metrics as gateway
+from shared.gateway_metrics import SLO_BOUNDS
 from shared.promql import selectors
 
 if TYPE_CHECKING:
     from shared.pipeline import AbTest, Counted, Guardrail, RolloutPolicy
 
-_BOUNDS = {
-    "latency": gateway.DURATION_BOUNDS, "time_to_first_token": gateway.FIRST_TOKEN_BOUNDS,
-    "inter_token": gateway.INTER_TOKEN_BOUNDS,
-}
 _SHORTEST_INTERVAL = timedelta(seconds=1)
 
 
@@ -65,7 +61,7 @@ def _guardrail(guardrail: "Guardrail") -> Iterator[tuple[str, str]]:
 
 
 def _counted(what: "Counted") -> Iterator[tuple[str, str]]:
-    bounds = _BOUNDS.get(what.metric, ())
+    bounds = SLO_BOUNDS.get(what.metric, ())
     if bounds and what.slo_seconds not in bounds:
         yield "sloSeconds", (
             f"{what.slo_seconds:g} is no bucket of the gateway's histogram, so nobody counts what is slower; "

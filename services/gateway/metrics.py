@@ -16,6 +16,7 @@ from services.gateway.plan import Plan, RoutePlan
 from services.gateway.series import Counter, Gauge, Histogram
 from services.gateway.sse import token_counts
 from services.gateway.unit_events import UnitEvents
+from shared import gateway_metrics as names
 from shared.gateway_metrics import (
     DURATION_BOUNDS,
     EVENT_FIRST_TOKEN,
@@ -121,57 +122,56 @@ class GatewayMetrics:
         self.unit_events = UnitEvents(self.registry, max_units)
         self.answers = AnswerMetrics(self.registry)
         target = ["route", "model_version"]
-        name = "tuneloop_gateway_"
         self.requests = Counter(
-            f"{name}requests_total", "Requests by outcome: ok, error (not the client's fault), rejected (the client's)",
+            names.REQUESTS, "Requests by outcome: ok, error (not the client's fault), rejected (the client's)",
             [*target, "outcome"], registry=self.registry,
         )
         self.duration = Histogram(
-            f"{name}request_duration_seconds", "From the whole request to the last byte, successful requests", target,
+            names.DURATION, "From the whole request to the last byte, successful requests", target,
             buckets=DURATION_BOUNDS, registry=self.registry,
         )
         self.first_token = Histogram(
-            f"{name}time_to_first_token_seconds", "From the whole request to the first output of a stream", target,
+            names.FIRST_TOKEN, "From the whole request to the first output of a stream", target,
             buckets=FIRST_TOKEN_BOUNDS, registry=self.registry,
         )
         self.inter_token = Histogram(
-            f"{name}inter_token_seconds", "Between two output events of a stream", target,
+            names.INTER_TOKEN, "Between two output events of a stream", target,
             buckets=INTER_TOKEN_BOUNDS, registry=self.registry,
         )
         self.mean_gap = Histogram(
-            f"{name}request_inter_token_seconds", "The same on average over a whole stream, one for each", target,
+            names.MEAN_GAP, "The same on average over a whole stream, one for each", target,
             buckets=INTER_TOKEN_BOUNDS, registry=self.registry,
         )
         self.tokens = Counter(
-            f"{name}tokens_total", "Tokens that answers' usage reports", [*target, "kind"], registry=self.registry
+            names.TOKENS, "Tokens that answers' usage reports", [*target, "kind"], registry=self.registry
         )
         self.feedback = Counter(
-            f"{name}feedback_total", "Answers by what was thought of them first: good, neutral, bad",
+            names.FEEDBACK, "Answers by what was thought of them first: good, neutral, bad",
             [*target, "verdict"], registry=self.registry,
         )
         self.shadowed = Counter(
-            f"{name}shadow_total", "Copies of requests to a shadow: ok, error, rejected, timeout, dropped",
+            names.SHADOW, "Copies of requests to a shadow: ok, error, rejected, timeout, dropped",
             [*target, "outcome"], registry=self.registry,
         )
         self.shadow_duration = Histogram(
-            f"{name}shadow_duration_seconds", "From sending a copy to the last byte of its answer, outcome ok", target,
+            names.SHADOW_DURATION, "From sending a copy to the last byte of its answer, outcome ok", target,
             buckets=DURATION_BOUNDS, registry=self.registry,
         )
         self.units = Gauge(
-            f"{name}units_seen", "Distinct units (users) under the route's present salt", target, registry=self.registry
+            names.UNITS, "Distinct units (users) under the route's present salt", target, registry=self.registry
         )
         self.weight = Gauge(
-            f"{name}route_weight", "Share of the route in effect, basis points", [*target, "role"],
+            f"{names.PREFIX}route_weight", "Share of the route in effect, basis points", [*target, "role"],
             registry=self.registry,
         )
         self.revision = Gauge(
-            f"{name}route_revision", "Revision of the route in effect", ["route"], registry=self.registry
+            f"{names.PREFIX}route_revision", "Revision of the route in effect", ["route"], registry=self.registry
         )
         self.unrouted = Counter(
-            f"{name}unrouted_total", "Requests refused before a model version was chosen", ["code"],
+            f"{names.PREFIX}unrouted_total", "Requests refused before a model version was chosen", ["code"],
             registry=self.registry,
         )
-        self.in_flight = PlainGauge(f"{name}in_flight", "Requests in flight", registry=self.registry)
+        self.in_flight = PlainGauge(f"{names.PREFIX}in_flight", "Requests in flight", registry=self.registry)
         self._targets: dict[tuple[str, str], TargetMetrics] = {}
         self._shadows: dict[tuple[str, str], ShadowMetrics] = {}
         self._weights: set[tuple[str, str, str]] = set()

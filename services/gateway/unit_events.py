@@ -13,26 +13,12 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from services.gateway.plan import Plan
-from shared.gateway_metrics import (
-    DURATION_BOUNDS,
-    EVENT_ERRORS,
-    EVENT_FIRST_TOKEN,
-    EVENT_INTER_TOKEN,
-    EVENT_LATENCY,
-    EVENT_NEW,
-    FIRST_TOKEN_BOUNDS,
-    INTER_TOKEN_BOUNDS,
-    UNIT_EVENTS,
-    UNIT_TIMES,
-)
+from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_ERRORS, EVENT_NEW, SLO_BOUNDS, UNIT_EVENTS, UNIT_TIMES
 
 # Event, `le`, and `times`, as the series' labels have them.
 Cell = tuple[str, str, str]
 _MOST = UNIT_TIMES[-1]
-_BOUNDS: dict[str, Sequence[float]] = {
-    EVENT_ERRORS: (), EVENT_LATENCY: DURATION_BOUNDS, EVENT_FIRST_TOKEN: FIRST_TOKEN_BOUNDS,
-    EVENT_INTER_TOKEN: INTER_TOKEN_BOUNDS,
-}
+_BOUNDS: dict[str, Sequence[float]] = {event: SLO_BOUNDS.get(event, ()) for event in COUNTED_BY_UNIT}
 _TIMES = {times: str(times) for times in UNIT_TIMES}
 
 

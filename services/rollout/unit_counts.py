@@ -11,18 +11,8 @@ from dataclasses import dataclass, field
 from services.rollout.analysis import UnitLook
 from services.rollout.counts import Reading, Values, grown
 from services.rollout.guardrails import NoData, Sample
-from shared.gateway_metrics import (
-    EVENT_ERRORS,
-    EVENT_FIRST_TOKEN,
-    EVENT_INTER_TOKEN,
-    EVENT_LATENCY,
-    EVENT_NEW,
-    UNIT_EVENTS,
-    UNIT_TIMES,
-)
+from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_NEW, UNIT_EVENTS, UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy
-
-_BY_UNIT = (EVENT_ERRORS, EVENT_LATENCY, EVENT_FIRST_TOKEN, EVENT_INTER_TOKEN)
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ class UnitCounts:
 
 def can_count(guardrail: Guardrail) -> bool:
     """Whether the gateways count units by what this guardrail calls bad, and it does not ask for requests."""
-    return guardrail.metric in _BY_UNIT and guardrail.count_by != "request"
+    return guardrail.metric in COUNTED_BY_UNIT and guardrail.count_by != "request"
 
 
 def selector_of(policy: RolloutPolicy, route: str) -> str:

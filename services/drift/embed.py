@@ -91,10 +91,11 @@ class EmbedReconciler:
             state, evidence = window.alarm(state, policy, now)
             series.data = state.model_dump(mode="json")
             if evidence:
-                said = detected(series, state, policy, reference, evidence=evidence, full=full)
-                # The series may have closed further windows meanwhile, and said drift of its own for one of them.
-                own = f"{row.model_version.replace('@', '-')}-e{row.number}"
-                raise_alarm(session, self._clock, said.model_copy(update={"drift_id": own}))
+                # By an "e": the same window may have raised an alarm by what was counted in it.
+                said = detected(
+                    series, policy, reference, source=f"e{row.number}", evidence=evidence, full=full
+                )
+                raise_alarm(session, self._clock, said)
         metrics.publish(series.route, series.id, state, policy)
 
     def _reference(self, reference: Reference) -> Matrix:

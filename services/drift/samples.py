@@ -175,7 +175,9 @@ class _Batch:
         if self._on_full is not None:
             self._on_full(self._session, series.row, state.windows, full)
         if evidence:
-            said = detected(series.row, series.state, series.policy, reference, evidence=evidence, full=full)
+            said = detected(
+                series.row, series.policy, reference, source=f"w{state.windows}", evidence=evidence, full=full
+            )
             raise_alarm(self._session, self._clock, said)
             self._alarms.append((said.route, evidence[0].feature))
 
@@ -206,13 +208,17 @@ class _Batch:
 
 
 def detected(
-    row: Series, state: SeriesState, policy: OnDrift, reference: Reference, *, evidence: list[DriftEvidence],
+    row: Series, policy: OnDrift, reference: Reference, *, source: str, evidence: list[DriftEvidence],
     full: window.Window,
 ) -> DriftDetected:
-    """The fact of an alarm. Its id says which window raised it, so that no window raises two."""
+    """The fact of an alarm.
+
+    Args:
+        source: what of the series raised it: a window by its number. It makes the id, so that nothing raises two.
+    """
     assert full.began is not None and full.ended is not None  # noqa: PT018, S101 - a full window has samples
     return DriftDetected(
-        drift_id=f"{row.id.replace('@', '-')}-w{state.windows}", pipeline=reference.pipeline, route=row.route,
+        drift_id=f"{row.id.replace('@', '-')}-{source}", pipeline=reference.pipeline, route=row.route,
         model_version=row.id, action=policy.action, reference=reference.dataset, evidence=evidence,
         window_began=full.began, window_ended=full.ended, average_run=policy.average_run, examples=full.examples,
     )

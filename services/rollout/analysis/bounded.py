@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.rollout.analysis.values import Floats, Interval
+from services.rollout.analysis.values import Floats, Interval, difference
 
 # Means that are considered, as shares of the range.
 GRID = 201
@@ -97,10 +97,7 @@ class BettingMean(BaseModel):
 
 def mean_difference(stable: BettingMean, candidate: BettingMean) -> Interval:
     """Candidate's mean minus stable's; misses with a probability of at most the sum of the two alphas."""
-    s, c = stable.interval, candidate.interval
-    known = s.estimate is not None and c.estimate is not None
-    estimate = (c.estimate or 0.0) - (s.estimate or 0.0) if known else None
-    return Interval(low=c.low - s.high, high=c.high - s.low, estimate=estimate)
+    return difference(stable.interval, candidate.interval)
 
 
 def _bet(n: int, total: float, squares: float, alpha: float) -> float:

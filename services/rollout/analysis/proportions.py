@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from scipy.optimize import brentq
 from scipy.special import betaln, xlog1py, xlogy
 
-from services.rollout.analysis.values import Counts, Interval
+from services.rollout.analysis.values import Counts, Interval, difference
 
 
 def log_share(k: float, n: float, p: float, prior: tuple[float, float] = (1.0, 1.0)) -> float:
@@ -45,9 +45,7 @@ def share_interval(counts: Counts, alpha: float) -> Interval:
 
 def difference_interval(stable: Counts, candidate: Counts, alpha: float) -> Interval:
     """Candidate's share minus stable's. Each side spends half of `alpha`, so no assumption ties the two together."""
-    s, c = share_interval(stable, alpha / 2), share_interval(candidate, alpha / 2)
-    known = s.estimate is not None and c.estimate is not None
-    return Interval(low=c.low - s.high, high=c.high - s.low, estimate=candidate.rate - stable.rate if known else None)
+    return difference(share_interval(stable, alpha / 2), share_interval(candidate, alpha / 2))
 
 
 def rank_interval(n: int, level: float, alpha: float) -> tuple[int, int]:
@@ -103,4 +101,4 @@ def _prior(level: float) -> tuple[float, float]:
 
 def _tiny(width: float) -> float:
     """Close enough to the end of the unit interval for E to be beyond any threshold."""
-    return width * 1e-300 ** 0.5 if width > 0 else 1e-150
+    return 1e-150 * (width or 1.0)

@@ -48,6 +48,13 @@ class Interval(BaseModel):
     estimate: float | None = None
 
 
+def difference(stable: Interval, candidate: Interval) -> Interval:
+    """Candidate minus stable; misses with a probability of at most the sum of those of the two."""
+    known = stable.estimate is not None and candidate.estimate is not None
+    estimate = (candidate.estimate or 0.0) - (stable.estimate or 0.0) if known else None
+    return Interval(low=candidate.low - stable.high, high=candidate.high - stable.low, estimate=estimate)
+
+
 def log_mixture(logs: Floats, log_prior: Floats) -> Floats:
     """Log of the prior-weighted sum over the last axis."""
     terms = logs + log_prior

@@ -86,5 +86,3 @@ def _fired(runs: list[Run], deadline: float) -> dict[str, int]:
         if summary.end_by(run, deadline) == "rolled_back":
             fired[run.fired] = fired.get(run.fired, 0) + 1
     return fired
-
-

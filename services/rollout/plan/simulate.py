@@ -124,7 +124,7 @@ def simulate(
     })
     per_second, stable = traffic.requests_per_minute / 60, stable_rates(policy, traffic)
     world = _World(random, policy.guardrails, per_second, stable, candidate)
-    state, now = _begun(rules, world)
+    state, now = _begun(rules, world), _START
     began, requests, weights = now, [(0.0, 0)], [(0.0, state.weight / FULL_WEIGHT)]
     # An interval of nothing would be no end of looks.
     shortest = max(policy.interval.total_seconds(), horizon.total_seconds() / _MOST_LOOKS)
@@ -147,9 +147,9 @@ def simulate(
             weights.append((elapsed, state.weight / FULL_WEIGHT))
 
 
-def _begun(policy: RolloutPolicy, world: _World) -> tuple[RolloutState, datetime]:
+def _begun(policy: RolloutPolicy, world: _World) -> RolloutState:
     """The state with the first weight: the route is free and every replica has loaded the candidate."""
     state = new_state(_START, policy)
     while state.step == 0:
         state, _ = step(state, world.observation(), _START, policy)
-    return state, _START
+    return state

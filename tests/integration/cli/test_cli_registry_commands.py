@@ -187,7 +187,7 @@ def test_pending_events_are_listed_too(tuneloop: Any, registry: Any) -> None:
 
 
 def test_an_inbox_list_with_a_silent_service_says_so(tuneloop: Any, registry: Any, rollout: Any) -> None:
-    names = ("DATA_INGEST", "TRAINER", "EVALUATOR", "SERVING")
+    names = ("DATA_INGEST", "TRAINER", "EVALUATOR", "DRIFT", "SERVING")
     others = {f"TUNELOOP_{name}_URL": rollout.url for name in names}
     assert tuneloop("inbox", TUNELOOP_ROLLOUT_URL=rollout.url, **others).stdout == "no dead events\n"
     silent = tuneloop("inbox", "-o", "json", TUNELOOP_ROLLOUT_URL="http://127.0.0.1:9", **others)

@@ -27,7 +27,7 @@ import yaml
 from pydantic import AwareDatetime, Field, ValidationError, field_serializer, model_validator
 
 from shared.errors import InvalidInputError
-from shared.pipeline import Slug, SpecPart
+from shared.spec_part import Slug, SpecPart
 from shared.strict_yaml import load_yaml
 
 ALL_ROUTES = "*"

@@ -8,50 +8,23 @@
 Keys are camelCase as in Kubernetes manifests; unknown keys are refused, so a typo is an error and not a default.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from shared.built_in_policies import BUILT_IN
 from shared.errors import InvalidInputError
 from shared.gateway_metrics import COUNTED_BY_UNIT, SLO_BOUNDS
 from shared.policy_checks import policy_problems
+from shared.spec_part import Duration, Slug, SpecPart
 from shared.strict_yaml import load_yaml
 
 API_VERSION = "tuneloop.dev/v1"
-_DURATION = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$")
 _BYTES = {"M": 10**6, "G": 10**9, "Mi": 2**20, "Gi": 2**30}
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_duration(value: object) -> object:
-    """Seconds from ``20s``, ``10m``, ``1.5h``; numbers are seconds already."""
-    if isinstance(value, int | float):
-        return _seconds(float(value))
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.match(value.strip())
-    if match is None:
-        raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 30s, 10m or 2h")
-    return _seconds(float(match[1]) * _UNITS[match[2]])
-
-
-def _seconds(value: float) -> timedelta:
-    try:
-        return timedelta(seconds=value)
-    except OverflowError as error:
-        raise ValueError(f"{value:g} seconds is longer than a duration can be") from error
-
-
-def format_duration(value: timedelta) -> str:
-    """The text that `parse_duration` reads back as the same value; never in exponents, which it does not read."""
-    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def _cron(value: object) -> object:
@@ -66,23 +39,6 @@ def _cron(value: object) -> object:
     except CronSimError as error:
         raise ValueError(f"{value!r} is not a cron expression: {error}; 0 3 * * * is every day at 03:00 UTC") from error
     return value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
-    Field(ge=timedelta(0), json_schema_extra={"type": "string", "format": "duration", "examples": ["30s", "10m"]}),
-]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-
-
-class SpecPart(BaseModel):
-    """Base of all parts: camelCase keys, no unknown keys, immutable."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, extra="forbid", frozen=True
-    )
 
 
 class DatasetRules(SpecPart):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.pipeline import RollbackWindow, format_duration
+from shared.pipeline import RollbackWindow
+from shared.spec_part import format_duration
 
 
 @dataclass(frozen=True)

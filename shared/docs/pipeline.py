@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from shared.docs.generated import write_or_check
-from shared.pipeline import Pipeline, SpecPart, format_duration
+from shared.pipeline import Pipeline
+from shared.spec_part import SpecPart, format_duration
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "pipeline.md"

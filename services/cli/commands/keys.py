@@ -15,7 +15,7 @@ from services.cli.commands.common import now
 from services.cli.errors import CliError, ExitCode
 from services.cli.output import OutputFormat, OutputOption, emit
 from shared.api_keys import ALL_ROUTES, entry_yaml, new_key
-from shared.pipeline import parse_duration
+from shared.spec_part import parse_duration
 
 _ID_BYTES = 5
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from shared.docs.pipeline import EXAMPLE, PAGE, _parts, page
-from shared.pipeline import Pipeline, SpecPart, parse_pipeline
+from shared.pipeline import Pipeline, parse_pipeline
+from shared.spec_part import SpecPart
 
 
 def parts() -> Iterator[tuple[str, type[SpecPart]]]:

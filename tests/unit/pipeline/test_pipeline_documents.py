@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidInputError
-from shared.pipeline import Pipeline, format_duration, parse_duration, parse_pipeline
+from shared.pipeline import Pipeline, parse_pipeline
+from shared.spec_part import format_duration, parse_duration
 
 HEADER = "apiVersion: tuneloop.dev/v1\nkind: Pipeline\nmetadata: {name: p}\n"
 

@@ -1,6 +1,7 @@
 """The Helm chart, rendered by Helm's own SDK, and what its objects mean to each other."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -136,3 +137,27 @@ class _StrictLoader(yaml.SafeLoader):
         if twice:
             raise ValueError(f"keys that stand twice: {twice}, {node.start_mark}")
         return super().construct_mapping(node, deep)
+
+
+# API group, resource and verb.
+Right = tuple[str, str, str]
+
+
+def rights_of(rules: Iterable[Mapping[str, Any]]) -> set[Right]:
+    """What the rules of a Role allow."""
+    return {(group, resource, verb) for rule in rules for group in rule["apiGroups"]
+            for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def role(objects: Iterable[dict[str, Any]], service: str) -> set[Right]:
+    """What a service may ask of Kubernetes, as the chart has it; nothing where it has no Role."""
+    roles = [item for item in objects
+             if item["kind"] == "Role" and item["metadata"]["labels"]["app.kubernetes.io/component"] == service]
+    return {right for item in roles for right in rights_of(item["rules"])}
+
+
+def documented_rights(page: str) -> set[Right]:
+    """The Role that a page of the documentation tells people to make."""
+    text = (CHART.parents[1] / "docs" / page).read_text()
+    (block,) = re.findall(r"^```yaml\n(rules:\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return rights_of(yaml.safe_load(block)["rules"])

@@ -1,4 +1,7 @@
-"""The chart's Role is what the launcher needs, and nothing else: each request of a job's life, as RBAC sees it."""
+"""The chart's Roles and those of the documentation are what services ask of Kubernetes, and nothing else.
+
+Each request that a service makes in its life is taken as RBAC's authorizer sees it.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,13 +12,12 @@ import pytest
 from shared.clock import VirtualClock
 from shared.launchers import JobSpec, LauncherSettings
 from shared.launchers.kubernetes.launcher import KubernetesLauncher
-from tests.support.chart import variant
+from tests.support.chart import Right, documented_rights, role, variant
 from tests.support.kubernetes_cluster import Cluster, start_cluster
 
 pytestmark = pytest.mark.integration
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 VERBS = {"POST": "create", "GET": "get", "PATCH": "patch", "DELETE": "delete"}
-Right = tuple[str, str, str]
 
 
 @pytest.fixture
@@ -51,8 +53,5 @@ def live(cluster: Cluster) -> None:
 def test_the_role_has_what_a_job_s_life_takes_and_nothing_else(cluster: Cluster, service: str) -> None:
     live(cluster)
     used = {right(request, method) for method in VERBS for request in cluster.requests(method)}
-    (role,) = [item for item in variant("defaults")
-               if item["kind"] == "Role" and item["metadata"]["name"].endswith(f"-{service}")]
-    given = {(group, resource, verb) for rule in role["rules"] for group in rule["apiGroups"]
-             for resource in rule["resources"] for verb in rule["verbs"]}
-    assert given == used
+    assert role(variant("defaults"), service) == used
+    assert documented_rights("jobs.md") == used

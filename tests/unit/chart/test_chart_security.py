@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.chart import CHART, VARIANTS, PodTemplate, pods, variant
+from tests.support.chart import CHART, VARIANTS, PodTemplate, documented_rights, pods, role, variant
 
 EVERY_POD = [pytest.param(pod, id=f"{name}: {pod.owner}") for name in VARIANTS for pod in pods(variant(name))]
 every_pod = pytest.mark.parametrize("pod", EVERY_POD)
-# What the launcher asks of the Kubernetes API; tests/integration/kubernetes runs it with these and nothing else.
-LAUNCHER_RULES = {
-    ("batch", "jobs"): {"create", "delete", "get", "patch"},
-    ("", "pods"): {"list"}, ("", "pods/log"): {"get"}, ("", "services"): {"create"},
-}
 
 
 @every_pod
@@ -67,14 +62,16 @@ def test_no_service_of_the_namespace_becomes_a_setting(pod: PodTemplate) -> None
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_rights_are_those_of_the_launcher_in_its_own_namespace(name: str) -> None:
+def test_rights_are_those_that_are_documented_in_their_own_namespace(name: str) -> None:
+    """tests/integration/kubernetes says that the launcher asks for all of these and for nothing else."""
     objects = variant(name)
     assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
-    for role in (item for item in objects if item["kind"] == "Role"):
-        assert "namespace" not in role["metadata"]
-        given = {(group, resource): set(rule["verbs"]) for rule in role["rules"]
-                 for group in rule["apiGroups"] for resource in rule["resources"]}
-        assert given == LAUNCHER_RULES
+    assert not [item for item in objects if item["kind"] == "Role" and "namespace" in item["metadata"]]
+    for service in ("trainer", "evaluator"):
+        assert role(objects, service) == documented_rights("jobs.md")
+    others = [item for item in objects if item["kind"] == "Role"
+              and item["metadata"]["labels"]["app.kubernetes.io/component"] not in {"trainer", "evaluator"}]
+    assert not others
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -16,6 +16,9 @@ INTER_TOKEN = f"{PREFIX}inter_token_seconds"
 MEAN_GAP = f"{PREFIX}request_inter_token_seconds"
 SHADOW_DURATION = f"{PREFIX}shadow_duration_seconds"
 UNITS = f"{PREFIX}units_seen"
+# Which revision of a route is in effect, and since when (Unix time) the versions have had the weights that they have.
+ROUTE_REVISION = f"{PREFIX}route_revision"
+SPLIT_SINCE = f"{PREFIX}route_split_since_timestamp_seconds"
 
 DURATION_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 FIRST_TOKEN_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -46,10 +46,22 @@ def rollout(item: Item, now: datetime) -> RenderableType:
         "guardrail that fired": item["guardrail"] or "",
         "users exposed": "" if item["users_exposed"] is None else str(item["users_exposed"]),
         "exposed for": "" if item["seconds_exposed"] is None else words.duration(item["seconds_exposed"]),
+        "weight 0 at gateways": withdrawal(item["withdrawal"]),
     })
     bar = ProgressBar(total=10_000, completed=item["weight"], width=60)
     tested = [Text(), ab_test(item["ab_test"])] if item["ab_test"] else []
     return Group(facts, bar, Text(), guardrails(item["guardrails"]), *tested)
+
+
+def withdrawal(item: Item | None) -> str:
+    """How long the gateways took to give the candidate nothing; empty where it had nothing, or has it still."""
+    if item is None:
+        return ""
+    if item["seconds"] is None:
+        return f"{item['state']}: {item['waiting'] or 'the gateways are asked'}"
+    since = "the scrape that showed it" if item["sampled_at"] else "the decision"
+    many = "the gateway" if item["gateways"] == 1 else f"all {item['gateways']} gateways"
+    return f"{item['seconds']:.1f}s after {since}, at {many}"
 
 
 def ab_test(item: Item) -> RenderableType:

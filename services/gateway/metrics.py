@@ -5,6 +5,8 @@ counter of a target begins at 0 when its route arrives: a series that appears wi
 from ``increase()``.
 """
 
+import time
+from collections.abc import Callable
 from typing import Literal
 
 from prometheus_client import CollectorRegistry
@@ -114,9 +116,13 @@ class GatewayMetrics:
 
     Args:
         max_units: units of a route that are known by each kind of event.
+        now: Unix time.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None, *, max_units: int = 100_000) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, max_units: int = 100_000,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.unit_events = UnitEvents(self.registry, max_units)
@@ -165,7 +171,11 @@ class GatewayMetrics:
             registry=self.registry,
         )
         self.revision = Gauge(
-            f"{names.PREFIX}route_revision", "Revision of the route in effect", ["route"], registry=self.registry
+            names.ROUTE_REVISION, "Revision of the route in effect", ["route"], registry=self.registry
+        )
+        self.split_since = Gauge(
+            names.SPLIT_SINCE, "Since when versions have their present weights, Unix time", ["route"],
+            registry=self.registry,
         )
         self.unrouted = Counter(
             f"{names.PREFIX}unrouted_total", "Requests refused before a model version was chosen", ["code"],
@@ -175,6 +185,8 @@ class GatewayMetrics:
         self._targets: dict[tuple[str, str], TargetMetrics] = {}
         self._shadows: dict[tuple[str, str], ShadowMetrics] = {}
         self._weights: set[tuple[str, str, str]] = set()
+        self._splits: dict[str, dict[str, int]] = {}
+        self._now = now
         self._retired: dict[str, list[str]] = {}
 
     def target(self, route: str, label: str) -> TargetMetrics:
@@ -203,10 +215,18 @@ class GatewayMetrics:
                     self.shadow(name, target.label)
                 self.weight.labels(name, target.label, target.role).value = target.effective_weight
                 weights.add((name, target.label, target.role))
+            self._mark_split(name, route)
             self._retire(name, route)
         for gone in self._weights - weights:
             self.weight.remove(*gone)
         self._weights = weights
+
+    def _mark_split(self, name: str, route: RoutePlan) -> None:
+        """A version without weight that comes or goes is no change."""
+        split = {target.label: target.effective_weight for target in route.targets.values() if target.effective_weight}
+        if self._splits.get(name) != split:
+            self._splits[name] = split
+            self.split_since.labels(name).value = self._now()
 
     def _retire(self, name: str, route: RoutePlan) -> None:
         """Drop the series of versions that left the route long ago, or /metrics would grow with every adapter."""

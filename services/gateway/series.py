@@ -19,7 +19,7 @@ class Number:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: float = 0
 
 
 class Distribution:

@@ -3,25 +3,31 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from services.rollout.api import build_router
 from services.rollout.handlers import handlers
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.settings import RolloutSettings
+from services.rollout.withdrawals import Gateways, Watcher
 from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
-    """The one loop that decides."""
+    """One that decides, and one that sees to it that gateways have done it."""
     settings = runtime.settings
     prometheus = Prometheus(
         settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
         stale_after=settings.prometheus_stale_seconds,
     )
-    return [Reconciler(runtime.engine, prometheus, runtime.clock).loop(
-        owner=runtime.instance, ttl=settings.lease_ttl_seconds, interval=settings.reconcile_interval_seconds
-    )]
+    timing: dict[str, Any] = {
+        "owner": runtime.instance, "ttl": settings.lease_ttl_seconds, "interval": settings.reconcile_interval_seconds,
+    }
+    return [
+        Reconciler(runtime.engine, prometheus, runtime.clock).loop(**timing),
+        Watcher(runtime.engine, Gateways(prometheus), runtime.clock).loop(**timing),
+    ]
 
 
 DEFINITION = Definition(

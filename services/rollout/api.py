@@ -17,6 +17,7 @@ from services.rollout.views import (
     RouteView,
     decision_view,
     rollout_view,
+    rollout_views,
     route_view,
 )
 from shared.db import reading, transaction
@@ -74,12 +75,12 @@ def _rollouts(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
         if route is not None:
             query = query.where(Rollout.route == route)
         with reading(runtime.engine) as session:
-            return Page(items=[rollout_view(row, runtime.clock.now()) for row in session.exec(query)])
+            return Page(items=rollout_views(session, session.exec(query).all(), runtime.clock.now()))
 
     @router.get("/rollouts/{rollout_id}", tags=["rollouts"])
     def get_rollout(rollout_id: str) -> RolloutView:
         with reading(runtime.engine) as session:
-            return rollout_view(_find(session, rollout_id), runtime.clock.now())
+            return rollout_view(session, _find(session, rollout_id), runtime.clock.now())
 
     @router.get("/rollouts/{rollout_id}/decisions", tags=["rollouts"])
     def list_decisions(
@@ -115,7 +116,7 @@ def _commands(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
                 asked_at=runtime.clock.now(),
             ))
             interrupt(session, Rollout, row.id)
-            return rollout_view(row, runtime.clock.now())
+            return rollout_view(session, row, runtime.clock.now())
 
 
 def _again(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
@@ -125,7 +126,7 @@ def _again(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
         asked, now = body or CommandBody(), runtime.clock.now()
         with transaction(runtime.engine) as session:
             row = again.retry(session, rollout_id, by=asked.by, reason=asked.reason, now=now)
-            return rollout_view(row, now)
+            return rollout_view(session, row, now)
 
     @router.post("/routes/{route}/undo", tags=["routes"], status_code=201)
     def post_undo(route: str, body: UndoBody | None = None) -> RolloutView:
@@ -133,7 +134,7 @@ def _again(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
         asked, now = body or UndoBody(), runtime.clock.now()
         with transaction(runtime.engine) as session:
             row = again.undo(session, route, to=asked.to, by=asked.by, reason=asked.reason, now=now)
-            return rollout_view(row, now)
+            return rollout_view(session, row, now)
 
 
 def _routes(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:

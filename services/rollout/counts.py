@@ -21,6 +21,7 @@ class Reading(BaseModel):
         cell: which of the target's counters for this version, for example an outcome or a histogram bucket.
         bad: the factor with which the increment counts as bad events: 1, 0 or -1.
         total: the factor with which it counts to the total: 1 or 0.
+        at: when it was scraped, Unix time; 0 where nobody asks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +32,7 @@ class Reading(BaseModel):
     value: float
     bad: int
     total: int
+    at: float = 0.0
 
     @property
     def series(self) -> str:

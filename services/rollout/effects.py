@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from services.rollout import routes
 from services.rollout.evidence import summary
-from services.rollout.models import CommandRow, Decision, Rollout, Route
+from services.rollout.models import CommandRow, Decision, Rollout, Route, Withdrawal
 from services.rollout.state import (
     Announce,
     Answer,
@@ -39,6 +39,7 @@ class Effects:
         after: its state now.
         previous: the stable version that the candidate replaces, once it does.
         recorded: what was stored as decisions.
+        sampled_at: when the newest sample was scraped that the conclusions rest on, where a guardrail fired.
     """
 
     session: Session
@@ -50,6 +51,7 @@ class Effects:
     now: datetime
     previous: str | None = None
     recorded: list[Record] = field(default_factory=list)
+    sampled_at: datetime | None = None
 
     def carry_out(self, effects: list[Effect]) -> None:
         """All of them, in order. The route's row is locked for those that change it."""
@@ -72,6 +74,11 @@ class Effects:
                 routes.take(route, self.rollout, self.now, self._emit)
             case Shift():
                 routes.shift(route, self.rollout, effect, self.now, self._emit)
+                if self.before.weight > 0 and effect.weight == 0:
+                    self.session.add(Withdrawal(
+                        id=self.rollout.id, state="waiting", route=route.id, revision=route.revision,
+                        guardrail=self.after.fired, sampled_at=self.sampled_at, decided_at=self.now,
+                    ))
             case MakeStable():
                 routes.make_stable(route, self.rollout, self.now, self._emit)
             case LeaveRoute():

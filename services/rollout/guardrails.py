@@ -223,7 +223,7 @@ def _cells(cells: _Cells, samples: Sequence[Sample]) -> tuple[Reading, ...]:
     readings = [
         Reading(
             target=sample.target, version=_label(sample, "model_version"), cell=_cell(sample, cells.label),
-            value=sample.value, bad=int(_label(sample, cells.label) in cells.bad), total=1,
+            value=sample.value, bad=int(_label(sample, cells.label) in cells.bad), total=1, at=sample.at,
         )
         for sample in samples
     ]
@@ -244,7 +244,7 @@ def _buckets(guardrail: Counted, samples: Sequence[Sample]) -> tuple[Reading, ..
     return tuple(
         Reading(
             target=sample.target, version=_label(sample, "model_version"), cell=f"le={bound:g}{_others(sample, 'le')}",
-            value=sample.value, bad=1 if bound == math.inf else -1, total=int(bound == math.inf),
+            value=sample.value, bad=1 if bound == math.inf else -1, total=int(bound == math.inf), at=sample.at,
         )
         for sample, bound in wanted
     )
@@ -259,7 +259,7 @@ def _summed(guardrail: Counted, found: Found) -> tuple[Reading, ...]:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             readings.append(Reading(
                 target=sample.target, version=query.version, cell=f"{query.part} {query.selector} {labels}",
-                value=sample.value, bad=int(query.part == "bad"), total=int(query.part == "total"),
+                value=sample.value, bad=int(query.part == "bad"), total=int(query.part == "total"), at=sample.at,
             ))
     for version, has in parts.items():
         if "total" not in has:

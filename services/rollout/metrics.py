@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import get_args
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.rollout.abtest import effect
 from services.rollout.evidence import harm_threshold, safe_threshold
@@ -19,6 +19,11 @@ THRESHOLD = Gauge("tuneloop_rollout_threshold", "The e-value that decides", ["ro
 AB_EFFECT = Gauge("tuneloop_rollout_ab_effect", "By how much an A/B test's candidate is better", ["route", "bound"])
 TICK_CPU = Gauge(
     "tuneloop_rollout_tick_cpu_seconds", "CPU time of the last look at each rollout in flight, summed"
+)
+WITHDRAWAL = Histogram(
+    "tuneloop_rollout_withdrawal_seconds",
+    "Until all gateways had taken a candidate's weight away: since the sample that proved harm, and since the decision",
+    ["since"], buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600),
 )
 FORGET = timedelta(minutes=5)
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])

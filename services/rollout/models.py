@@ -90,6 +90,31 @@ class Rollout(LeasedRow, Base, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class Withdrawal(LeasedRow, Base, table=True):
+    """A candidate's last weight was taken away; `state` is ``waiting``, ``confirmed`` or ``unconfirmed``. `id` is the
+    rollout's.
+
+    Attributes:
+        revision: of the route, the first one without the weight.
+        guardrail: the one that fired; empty where none did.
+        sampled_at: when the newest sample was scraped that made it fire; None where none did.
+        confirmed_at: from when on the last of the gateways gave the candidate nothing; None until all have said so.
+        gateways: how many have confirmed.
+        waiting: why it is not confirmed, for people.
+    """
+
+    __tablename__ = "withdrawals"
+
+    route: str
+    revision: int
+    guardrail: str = ""
+    sampled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    decided_at: datetime = Field(sa_type=UtcDateTime)
+    confirmed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    gateways: int = 0
+    waiting: str = Field(default="", sa_type=Text)
+
+
 class CommandRow(Base, table=True):
     """What a person asked of a rollout. The API writes it, the owner of the rollout's lease acts on it."""
 

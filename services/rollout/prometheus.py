@@ -66,6 +66,13 @@ class Prometheus:
         except _FaultError as fault:
             return fault.no_data
 
+    def recent(self, selector: str, now: datetime) -> Sequence[Sample] | NoData:
+        """The newest sample of every series that had one in the last five minutes, fresh or not; it may be nothing."""
+        try:
+            return self._samples(selector, now)
+        except _FaultError as fault:
+            return fault.no_data
+
     def _samples(self, selector: str, now: datetime, lookback: float = _LOOKBACK_SECONDS) -> list[Sample]:
         try:
             answer = self._http.post(

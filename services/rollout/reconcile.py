@@ -21,6 +21,7 @@ from services.rollout.models import CommandRow, Rollout, Route
 from services.rollout.observe import observe
 from services.rollout.prometheus import Prometheus
 from services.rollout.state import ACTIVE, TERMINAL, Answer, Effect, RolloutState, TakeRoute
+from services.rollout.withdrawals import crossed_at
 from shared.clock import Clock
 from shared.db import reading, transaction
 from shared.events import ModelRef
@@ -92,7 +93,8 @@ class Reconciler:
                 log.warning("the lease is lost; this look is dropped", rollout=row.id, epoch=lease.epoch)
                 return
             effects = Effects(
-                session=session, clock=self._clock, rollout=row, policy=policy, before=before, after=after, now=now
+                session=session, clock=self._clock, rollout=row, policy=policy, before=before, after=after, now=now,
+                sampled_at=crossed_at(seen, after.fired),
             )
             effects.carry_out(wanted)
         metrics.publish(row, after, policy)

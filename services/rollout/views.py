@@ -1,15 +1,17 @@
 """What the API answers with."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
+from sqlmodel import Session, col, select
 
 from services.rollout.abtest import effect, quantiles
 from services.rollout.analysis import Counts, Interval
 from services.rollout.evidence import harm_threshold, safe_threshold
-from services.rollout.models import Decision, Rollout, Route
+from services.rollout.models import Decision, Rollout, Route, Withdrawal
 from services.rollout.routes import targets_of
 from services.rollout.state import TERMINAL, AbVerdict, RolloutState, Verdict
 from shared.events import Phase, RouteTarget
@@ -70,6 +72,28 @@ class AbTestView(BaseModel):
     latency: dict[str, list[QuantileView]]
 
 
+class WithdrawalView(BaseModel):
+    """How the candidate's weight was taken away.
+
+    Attributes:
+        state: ``waiting`` for gateways, ``confirmed`` by all, or ``unconfirmed`` when that was given up.
+        revision: of the route, the first one without the weight.
+        sampled_at: when the sample was scraped that proved harm; None where no guardrail fired.
+        confirmed_at: from when on no gateway gave the candidate anything.
+        seconds: from that sample until then; from the decision where no guardrail fired. None while not confirmed.
+        waiting: why it is not confirmed.
+    """
+
+    state: str
+    revision: int
+    sampled_at: datetime | None
+    decided_at: datetime
+    confirmed_at: datetime | None
+    gateways: int
+    seconds: float | None
+    waiting: str
+
+
 class RolloutView(BaseModel):
     """A rollout as people and tools see it.
 
@@ -82,6 +106,7 @@ class RolloutView(BaseModel):
         outcome: how it ended; None while it has not.
         guardrail: the one that fired.
         seconds_exposed: how long the candidate has had traffic, until now or until it was taken away.
+        withdrawal: how its weight was taken away; None where it had none, or has it still.
     """
 
     id: str
@@ -108,6 +133,7 @@ class RolloutView(BaseModel):
     guardrail: str | None
     users_exposed: int | None
     seconds_exposed: float | None
+    withdrawal: WithdrawalView | None
 
 
 class DecisionView(BaseModel):
@@ -142,7 +168,18 @@ class RouteView(BaseModel):
     updated_at: datetime
 
 
-def rollout_view(row: Rollout, now: datetime) -> RolloutView:
+def rollout_views(session: Session, rows: Sequence[Rollout], now: datetime) -> list[RolloutView]:
+    """The rollouts of some rows, with what else is known of them."""
+    ids = [row.id for row in rows]
+    taken = {found.id: found for found in session.exec(select(Withdrawal).where(col(Withdrawal.id).in_(ids)))}
+    return [_rollout_view(row, taken.get(row.id), now) for row in rows]
+
+
+def rollout_view(session: Session, row: Rollout, now: datetime) -> RolloutView:
+    return rollout_views(session, [row], now)[0]
+
+
+def _rollout_view(row: Rollout, withdrawal: Withdrawal | None, now: datetime) -> RolloutView:
     state = RolloutState.model_validate(row.data)
     policy = RolloutPolicy.model_validate(row.policy)
     until = state.exposed_until or row.finished_at or now
@@ -157,6 +194,15 @@ def rollout_view(row: Rollout, now: datetime) -> RolloutView:
         outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
         users_exposed=state.users,
         seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,
+        withdrawal=withdrawal_view(withdrawal) if withdrawal else None,
+    )
+
+
+def withdrawal_view(row: Withdrawal) -> WithdrawalView:
+    begun = row.sampled_at or row.decided_at
+    return WithdrawalView(
+        **row.model_dump(include=WithdrawalView.model_fields.keys() - {"seconds"}),
+        seconds=(row.confirmed_at - begun).total_seconds() if row.confirmed_at else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from services.cli import words
 from services.cli.report.figure import figure
 from services.cli.report.series import Mark, Story, story
+from services.cli.rollout_views import withdrawal
 
 Item = Mapping[str, Any]
 
@@ -77,6 +78,7 @@ def _facts(rollout: Item) -> str:
         "began": _moment(rollout["started_at"]), "ended": _moment(rollout["finished_at"]),
         "guardrail that fired": rollout["guardrail"] or "", "users exposed": "" if users is None else str(users),
         "exposed for": "" if exposed is None else words.duration(exposed),
+        "weight 0 at gateways": withdrawal(rollout["withdrawal"]),
     }
     return "<dl>" + "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value

@@ -46,7 +46,7 @@ def test_it_keeps_its_split_while_undecided_and_shows_variants(controller: Stand
     with reading(controller.engine) as session:
         row = session.get(Rollout, "intents-r1")
         assert row is not None
-        test = rollout_view(row, controller.clock.now()).ab_test
+        test = rollout_view(session, row, controller.clock.now()).ab_test
     assert test is not None
     assert (test.verdict, test.candidate.bad, test.stable.total == test.candidate.total) == ("undecided", 0, True)
     # Every answer of the stand's gateways is within the first bucket.

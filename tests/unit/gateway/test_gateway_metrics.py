@@ -10,6 +10,7 @@ from services.gateway.metrics import RETIRED_KEPT, GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.series import Histogram
 from services.gateway.table import RouteTable, apply
+from shared.events import RouteUpdated
 from tests.support.routes import canary, fact, loaded, ready, route, target
 
 A = "http://127.0.0.1:1"
@@ -112,3 +113,23 @@ def test_a_histogram_counts_as_the_original(values: list[float]) -> None:
                for registry in (ours, theirs)]
     assert exposed[0][:-1] == exposed[1][:-1]
     assert float(exposed[0][-1].split()[-1]) == pytest.approx(float(exposed[1][-1].split()[-1]))
+
+
+def test_a_split_is_as_old_as_the_last_change_of_a_weight() -> None:
+    clock = [100.0]
+    metrics = GatewayMetrics(now=lambda: clock[0])
+
+    def since(spec: RouteUpdated, *, confirmed: bool = True) -> float | None:
+        clock[0] += 1
+        facts = (spec, ready("r0", A), *((loaded("r0", A, "r@1"),) if confirmed else ()))
+        table = RouteTable()
+        for item in facts:
+            table = apply(table, fact(item))
+        metrics.use(compile_plan(table))
+        return metrics.registry.get_sample_value("tuneloop_gateway_route_split_since_timestamp_seconds", {"route": "r"})
+
+    assert since(canary("r", None, "r@1", 0, revision=1)) == 101
+    assert since(canary("r", None, "r@1", 1_000, revision=2), confirmed=False) == 101
+    assert since(canary("r", None, "r@1", 1_000, revision=2)) == 103
+    assert since(canary("r", None, "r@1", 0, revision=3)) == 104
+    assert since(route("r", revision=4)) == 104

@@ -33,5 +33,9 @@ class TokenBucket:
         self._tokens = min(self._tokens, float(burst))
 
     def _refill(self, now: float) -> None:
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = max(self._at, now)
+        passed = now - self._at
+        if passed <= 0:
+            return
+        self._at = now
+        tokens = self._tokens + passed * self._rate
+        self._tokens = tokens if tokens < self._burst else float(self._burst)

@@ -52,7 +52,8 @@ def read_exactly(raw: bytes) -> Any:
     Raises:
         ValueError, RecursionError: as for `read`.
     """
-    return _read_slowly(raw) if _LONG_NUMBER in raw.translate(_DIGITS) else read(raw)
+    # `find` is faster than `in`, which looks for the best algorithm first.
+    return _read_slowly(raw) if raw.translate(_DIGITS).find(_LONG_NUMBER) >= 0 else read(raw)
 
 
 def _read_slowly(raw: bytes) -> Any:

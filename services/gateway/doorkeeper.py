@@ -11,11 +11,13 @@ from prometheus_client import CollectorRegistry, Gauge
 from services.gateway import errors
 from services.gateway.bucket import TokenBucket
 from services.gateway.request import Headers, bearer
-from services.gateway.series import Counter
-from shared.api_keys import KeyRing
+from services.gateway.series import Counter, Number
+from shared.api_keys import ApiKey, KeyRing
 
 Outcome = Literal["admitted", "rate_limited", "expired"]
 _OUTCOMES: tuple[Outcome, ...] = ("admitted", "rate_limited", "expired")
+# Headers that are remembered, times the number of keys: `Bearer` may be written and spaced in many ways.
+_MOST_SPELLINGS = 4
 
 
 class Caller(Protocol):
@@ -73,8 +75,23 @@ class KeyMetrics:
         self.keys.set(len(ids))
 
 
+class _Pass:
+    """What a header that was good once leads to, without hashing its key again."""
+
+    __slots__ = ("admitted", "bucket", "entry")
+
+    def __init__(self, entry: ApiKey, bucket: TokenBucket, admitted: Number) -> None:
+        self.entry = entry
+        self.bucket = bucket
+        self.admitted = admitted
+
+
 class Doorkeeper:
     """Admits requests by their keys. On one event loop; `use` too.
+
+    A key is hashed when it is first seen; its header is remembered until the keys change. Only headers of good keys
+    are, so strangers cannot fill the memory, and `dict` hashes with a secret of the process, so that the time of a
+    look-up tells them nothing.
 
     Args:
         clock: seconds that only go forward, for the rates.
@@ -90,6 +107,7 @@ class Doorkeeper:
         self._now = now
         self._ring = KeyRing()
         self._buckets: dict[str, TokenBucket] = {}
+        self._passes: dict[bytes, _Pass] = {}
 
     def use(self, ring: KeyRing) -> None:
         """Go by these keys from now on. A key that stays has spent what it has spent."""
@@ -101,6 +119,7 @@ class Doorkeeper:
             bucket.change(rate, entry.burst, now)
             self._buckets[entry.id] = bucket
         self._ring = ring
+        self._passes = {}
         self._metrics.use(set(ring.keys))
 
     def admit(self, headers: Headers) -> Caller:
@@ -109,19 +128,27 @@ class Doorkeeper:
         Raises:
             ApiError: 401 without a key that is good now; 429 where the key asks too often.
         """
+        known = self._passes.get(headers.get(b"authorization", b"")) or self._look_up(headers)
+        entry = known.entry
+        if entry.expires is not None and entry.expired(self._now()):
+            self._refused(entry.id, "expired")
+            raise errors.expired_key(entry.id)
+        wait = known.bucket.take(self._clock())
+        if wait > 0:
+            self._refused(entry.id, "rate_limited")
+            raise errors.rate_limited(entry.id, entry.requests_per_minute, math.ceil(wait))
+        known.admitted.value += 1
+        return entry
+
+    def _look_up(self, headers: Headers) -> _Pass:
         presented = bearer(headers)
         entry = self._ring.find(presented)
         if entry is None:
             raise errors.no_key() if not presented else errors.unknown_key()
-        if entry.expires is not None and entry.expired(self._now()):
-            self._count(entry.id, "expired")
-            raise errors.expired_key(entry.id)
-        wait = self._buckets[entry.id].take(self._clock())
-        if wait > 0:
-            self._count(entry.id, "rate_limited")
-            raise errors.rate_limited(entry.id, entry.requests_per_minute, math.ceil(wait))
-        self._count(entry.id, "admitted")
-        return entry
+        known = _Pass(entry, self._buckets[entry.id], self._metrics.requests.labels(entry.id, "admitted"))
+        if len(self._passes) < _MOST_SPELLINGS * len(self._ring.keys):
+            self._passes[headers[b"authorization"]] = known
+        return known
 
-    def _count(self, key: str, outcome: Outcome) -> None:
+    def _refused(self, key: str, outcome: Outcome) -> None:
         self._metrics.requests.labels(key, outcome).value += 1

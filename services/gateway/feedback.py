@@ -103,8 +103,9 @@ class Answers:
 
     def give(self, request_id: str, route: str, label: str) -> None:
         """This gateway answered a request; the newest of one id is meant from now on."""
-        self._given.pop(request_id, None)
-        self._put(self._given, request_id, Answer(route, label, seen=True))
+        if request_id in self._given:
+            del self._given[request_id]
+        self._put(self._given, request_id, Answer(route, label, True))
 
     def find(self, request_id: str) -> Answer | None:
         """The answer to a request that was given here."""

@@ -51,7 +51,7 @@ def parse(raw: bytes) -> InferenceRequest:
     user = document.get("user")
     if user is not None and not isinstance(user, str):
         raise errors.invalid_field("user", "must be a string")
-    return InferenceRequest(route=route, user=user or "", document=document)
+    return InferenceRequest(route, user or "", document)
 
 
 def _ids(random: Callable[[int], bytes]) -> Iterator[str]:

@@ -74,7 +74,7 @@ class Shadow:
 
     def _send(self, record: Record, target: Target) -> None:
         metrics = self._metrics.shadow(target.route, target.label)
-        endpoint = self._balancer.choose(target.endpoints, time.monotonic())
+        endpoint = self._balancer.choose(target.endpoints, target.label, time.monotonic())
         if len(self.copies) >= self._limit or endpoint is None:
             metrics.ended("dropped")
             return

@@ -92,13 +92,13 @@ class Question:
     def begin(self) -> None:
         """Ask the next replica; without one, say what was wrong with the last."""
         balancer, now = self._upstream.balancer, time.monotonic()
-        endpoint = balancer.choose(self._target.endpoints, now, self._tried)
+        endpoint = balancer.choose(self._target.endpoints, self._target.label, now, self._tried)
         if endpoint is None:
             self._sink.failed(self._failure or errors.no_replica(self._target.route, self._target.label))
             return
         self._endpoint = endpoint
         self._tried.add(endpoint.url)
-        balancer.started(endpoint.url, now)
+        balancer.started(endpoint.url, self._target.label, now)
         link = self._upstream.pool.take(endpoint.url)
         if link is not None:
             self._send(link)
@@ -166,7 +166,7 @@ class Question:
         if status >= 500:
             self._failed(endpoint, f"it answered {status}")
         else:
-            self._upstream.balancer.answered(endpoint.url)
+            self._upstream.balancer.answered(endpoint.url, self._target.label)
         self._sink.head(status, fields)
 
     def whole(self) -> None:
@@ -189,8 +189,9 @@ class Question:
             self._sink.failed(errors.upstream_failed(self._target.label, str(error)))
 
     def _failed(self, endpoint: Endpoint, reason: str) -> None:
-        if self._upstream.balancer.failed(endpoint.url, time.monotonic()):
-            log.warning("replica fails; skipped for a while", replica=endpoint.replica, url=endpoint.url, reason=reason)
+        if self._upstream.balancer.failed(endpoint.url, self._target.label, time.monotonic()):
+            log.warning("replica fails; skipped for a while", replica=endpoint.replica, url=endpoint.url,
+                        model=self._target.label, reason=reason)
 
     def _leave(self) -> Endpoint:
         """Be done with the present replica."""
@@ -198,5 +199,5 @@ class Question:
         self._connecting = None
         if endpoint is None:
             raise RuntimeError("a question was answered twice")
-        self._upstream.balancer.finished(endpoint.url)
+        self._upstream.balancer.finished(endpoint.url, self._target.label)
         return endpoint

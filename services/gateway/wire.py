@@ -99,7 +99,11 @@ def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def passed(fields: Headers, names: Sequence[bytes]) -> bytes:
     """The lines of those headers that are there, as a parser read them: it lets no line end and no NUL through."""
-    return b"".join([b"%b: %b\r\n" % (name, fields[name]) for name in names if name in fields])
+    found = b""
+    for name in names:
+        if name in fields:
+            found += b"%b: %b\r\n" % (name, fields[name])
+    return found
 
 
 def status_line(status: int) -> bytes:

@@ -74,6 +74,28 @@ def test_without_a_good_key_it_is_401() -> None:
     assert [door.count("a", outcome) for outcome in ("admitted", "expired", "rate_limited")] == [1, 1, 0]
 
 
+def test_a_key_that_was_good_is_refused_as_soon_as_it_is_replaced_or_gone() -> None:
+    old, entry = made()
+    new, replaced = made()
+    door = Door(entry)
+    assert (door.ask(old), door.ask(old)) == (None, None)
+    door.use(replaced)
+    refused = door.ask(old)
+    assert refused is not None
+    assert refused.code == "invalid_api_key"
+    door.seconds += 60
+    assert door.ask(new) is None
+    door.use()
+    assert door.ask(new) is not None
+
+
+def test_many_spellings_of_a_good_key_all_let_in() -> None:
+    key, entry = made(burst=100)
+    door = Door(entry)
+    assert [door.ask(f"{' ' * spaces}{key}") for spaces in range(40)] == [None] * 40
+    assert door.count("a", "admitted") == 40
+
+
 def test_too_often_is_429_with_the_time_to_wait_and_each_key_has_its_own() -> None:
     (one, first), (two, second) = made("a", rpm=6, burst=2), made("b", rpm=6, burst=1)
     door = Door(first, second)

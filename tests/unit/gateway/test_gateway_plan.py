@@ -60,25 +60,25 @@ R0, R1 = Endpoint("r0", A), Endpoint("r1", B)
 
 def test_requests_go_where_fewest_are_in_flight() -> None:
     balancer = Balancer(failures=3, seconds=5)
-    balancer.started(A, 0)
-    assert [balancer.choose([R0, R1], 0) for _ in range(4)] == [R1] * 4
-    balancer.finished(A)
-    assert {balancer.choose([R0, R1], 0) for _ in range(4)} == {R0, R1}
+    balancer.started(A, "m", 0)
+    assert [balancer.choose([R0, R1], "m", 0) for _ in range(4)] == [R1] * 4
+    balancer.finished(A, "m")
+    assert {balancer.choose([R0, R1], "m", 0) for _ in range(4)} == {R0, R1}
 
 
 def test_a_replica_that_refuses_is_skipped_for_a_while() -> None:
     balancer = Balancer(failures=3, seconds=5)
     assert [balancer.refused(A, now=10.0) for _ in range(3)] == [False, False, True]
-    assert {balancer.choose([R0, R1], 14.9) for _ in range(4)} == {R1}
-    assert balancer.choose([R0], 14.9) == R0, "an ejected replica is better than none"
-    assert balancer.choose([R0, R1], 14.9, tried={B}) == R0
-    assert {balancer.choose([R0, R1], 15.0) for _ in range(4)} == {R0, R1}
+    assert {balancer.choose([R0, R1], "m", 14.9) for _ in range(4)} == {R1}
+    assert balancer.choose([R0], "m", 14.9) == R0, "an ejected replica is better than none"
+    assert balancer.choose([R0, R1], "m", 14.9, tried={B}) == R0
+    assert {balancer.choose([R0, R1], "m", 15.0) for _ in range(4)} == {R0, R1}
     balancer.connected(A)
     assert balancer.refused(A, now=16.0) is False, "one connection makes it well"
 
 
 def test_all_tried_is_none() -> None:
-    assert Balancer(failures=1, seconds=1).choose([R0], 0, tried={A}) is None
+    assert Balancer(failures=1, seconds=1).choose([R0], "m", 0, tried={A}) is None
 
 
 def test_units_are_exact_up_to_the_limit_and_begin_anew_with_the_salt() -> None:

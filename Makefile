@@ -35,7 +35,7 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m docs.chart --check
 
 unit: $(INSTALLED) ## Pure tests, under a minute.
-	$(PY) -m pytest tests/unit -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
 
 integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus.
 	$(PY) -m pytest tests/contract tests/integration -q

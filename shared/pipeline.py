@@ -317,6 +317,9 @@ class ExpectedTraffic(SpecPart):
 
     requests_per_minute: float = Field(gt=0, description="of the whole route, on an ordinary day")
     bad_rate: float = Field(default=0.01, ge=0, lt=1, description="stable's share of bad events on each guardrail")
+    bad_rates: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=dict, description="the same for some by name: `{thumbs_down: 0.1, latency>2.5s: 0.05}`"
+    )
 
 
 class RolloutPolicy(SpecPart):

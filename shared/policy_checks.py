@@ -29,13 +29,14 @@ def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
             yield f"{path}.{key}", problem
     if policy.ab_test is not None:
         yield from _ab_test(policy, policy.ab_test)
+        names.setdefault(policy.ab_test.called, -1)
+    for unknown in sorted(policy.expected_traffic.bad_rates.keys() - names) if policy.expected_traffic else ():
+        yield f"expectedTraffic.badRates.{unknown}", f"the policy counts no {unknown}; it counts {', '.join(names)}"
 
 
 def _ab_test(policy: "RolloutPolicy", test: "AbTest") -> Iterator[tuple[str, str]]:
     for key, problem in _counted(test):
         yield f"abTest.{key}", problem
-    if policy.shadow is not None:
-        yield "shadow", "an A/B test compares two groups of users from its first request on; remove shadow"
     if len(policy.steps) != 1:
         yield "steps", ("an A/B test has one fixed split; give exactly one step, such as "
                         "[{weight: 50, minDuration: 1d, minRequests: 1000}]")

@@ -49,13 +49,17 @@ def question(policy: RolloutPolicy, traffic: Json, candidates: list[Json], **lim
     return {"policy": policy.model_dump(mode="json"), "traffic": traffic, "candidates": candidates, **limits}
 
 
+def traffic_of(expected: ExpectedTraffic) -> Json:
+    """What a policy expects, as the planner is asked."""
+    return expected.model_dump(mode="json", by_alias=False)
+
+
 def doubt(policy: RolloutPolicy) -> Json | None:
     """How a good candidate fares, where its chance to be promoted by the deadline is small; None where it is not.
 
     Reckons with the policy's `expectedTraffic`; without it, with more than most routes ever get.
     """
-    expected = policy.expected_traffic or _PLENTY
-    traffic = {"requests_per_minute": expected.requests_per_minute, "bad_rate": expected.bad_rate}
+    traffic = traffic_of(policy.expected_traffic or _PLENTY)
     answer = ask(question(policy, traffic, [{"name": "good"}], runs=_CHECK_RUNS))
     [good] = answer["candidates"]
     return {**good, "traffic": traffic} if good["ends"]["promoted"]["share"] < _ENOUGH else None

@@ -26,7 +26,6 @@ from services.rollout.evidence import (
     tested,
     unproven,
 )
-from services.rollout.guardrails import name_of
 from services.rollout.state import (
     FULL_WEIGHT,
     TERMINAL,
@@ -59,7 +58,7 @@ Rule = Callable[[RolloutState, Observation, datetime, RolloutPolicy], Outcome | 
 
 def new_state(now: datetime, policy: RolloutPolicy) -> RolloutState:
     """A rollout that waits for its route."""
-    guardrails = {name_of(guardrail): GuardrailState() for guardrail in policy.guardrails}
+    guardrails = {guardrail.called: GuardrailState() for guardrail in policy.guardrails}
     test = AbTestState() if policy.ab_test else None
     return RolloutState(since=now, reason="waiting for the route", guardrails=guardrails, ab_test=test)
 

@@ -8,7 +8,7 @@ from services.rollout.analysis import Counts
 from services.rollout.analysis.evidence import CountedBy
 from services.rollout.analysis.sample_ratio import LEVEL
 from services.rollout.counts import InconsistentCountersError, Reading, increments
-from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies, name_of
+from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies
 from services.rollout.state import (
     FULL_WEIGHT,
     AbTestState,
@@ -55,7 +55,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     blind: dict[str, str] = {}
     units, counts = _units(state, seen, now, policy)
     for guardrail in policy.guardrails:
-        name = name_of(guardrail)
+        name = guardrail.called
         reading = seen.readings.get(name)
         if reading is None:
             if _judged(guardrail, state):
@@ -224,7 +224,7 @@ def _over_hard_limit(state: GuardrailState, guardrail: Guardrail) -> bool:
 def harm(state: RolloutState, policy: RolloutPolicy) -> Harm | None:
     """The first guardrail that fired at this look, if any did."""
     for guardrail in policy.guardrails:
-        name = name_of(guardrail)
+        name = guardrail.called
         mine = state.guardrails[name]
         if mine.verdict != "harmful":
             continue
@@ -268,7 +268,7 @@ def unwatched(state: RolloutState, policy: RolloutPolicy) -> list[str]:
 def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     """What the current step still lacks before the next may begin, beside data."""
     lacking = unwatched(state, policy)
-    for name in (name_of(mine) for mine in policy.guardrails if _judged(mine, state)):
+    for name in (mine.called for mine in policy.guardrails if _judged(mine, state)):
         guardrail = state.guardrails[name]
         if guardrail.verdict == "undecided":
             lacking.append(f"{name} is undecided: {_numbers(guardrail)}, e-value {guardrail.evidence.e_safe:.3g}, "
@@ -295,7 +295,7 @@ def _requests(state: RolloutState, policy: RolloutPolicy) -> int:
     """The candidate's in this step, by those guardrails that count requests; without any, by all of them."""
     judged = [guardrail for guardrail in policy.guardrails if _judged(guardrail, state)]
     counting = [guardrail for guardrail in judged if counts_requests(guardrail)] or judged
-    return min(state.guardrails[name_of(guardrail)].in_step.total for guardrail in counting)
+    return min(state.guardrails[guardrail.called].in_step.total for guardrail in counting)
 
 
 def progress(state: RolloutState, policy: RolloutPolicy) -> str:

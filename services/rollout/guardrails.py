@@ -106,11 +106,6 @@ _STABLE_MAY_LACK = frozenset({"empty", "stale"})
 _OWN_LABELS = frozenset({"job", "instance", "route", "model_version"})
 
 
-def name_of(guardrail: Counted) -> str:
-    """How people and metrics call it: ``errors``, ``latency>0.5s``, or its own name."""
-    return guardrail.called
-
-
 def counted_in(policy: RolloutPolicy) -> list[Counted]:
     """All that a policy wants counted, each once: what decides its A/B test may be guarded as well."""
     if policy.ab_test is None or policy.ab_test.called in {guardrail.called for guardrail in policy.guardrails}:

@@ -10,7 +10,7 @@ from typing import Protocol
 from services.rollout.abtest import latency_readings
 from services.rollout.counts import Reading
 from services.rollout.facts import Known
-from services.rollout.guardrails import NoData, Query, Sample, counted_in, name_of, queries_of, readings_of
+from services.rollout.guardrails import NoData, Query, Sample, counted_in, queries_of, readings_of
 from services.rollout.models import Rollout
 from services.rollout.state import Observation, RolloutState
 from services.rollout.unit_counts import UnitReadings, selector_of
@@ -59,10 +59,10 @@ def _readings(
         found = read(
             samples, counted, now, route=rollout.route, stable=stable, candidate=rollout.model_version, copies=copies,
         )
-        readings[name_of(counted)] = found
+        readings[counted.called] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
             # The next query would only wait as long again.
-            return {**{name_of(other): found for other in wanted}, **readings}
+            return {**{other.called: found for other in wanted}, **readings}
     return readings
 
 

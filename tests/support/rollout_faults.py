@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.rollout.decide import step
-from services.rollout.guardrails import name_of
 from services.rollout.observe import read
 from services.rollout.prometheus import Prometheus
 from services.rollout.state import Observation
@@ -72,7 +71,7 @@ class Faulty(World):
     def publish(self, *, age: float = 0.0, versions: tuple[str, ...] = (STABLE, CANDIDATE)) -> None:
         """What a gateway shows, from the world's counters."""
         self.server.series = {}
-        named = {name_of(guardrail): guardrail for guardrail in self.policy.guardrails}
+        named = {guardrail.called: guardrail for guardrail in self.policy.guardrails}
         for (name, target, version), (bad, total) in self.counters.items():
             if version in versions:
                 labels = {"job": "gateway", "instance": target, "route": "m", "model_version": version}
@@ -86,7 +85,7 @@ class Faulty(World):
 
     def seen(self) -> Observation:
         return replace(self.observation(), readings={
-            name_of(guardrail): read(
+            guardrail.called: read(
                 self.client, guardrail, self.now, route="m", stable=STABLE, candidate=CANDIDATE,
             ) for guardrail in self.policy.guardrails
         })

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, next_look, step
-from services.rollout.guardrails import NoData, name_of
+from services.rollout.guardrails import NoData
 from services.rollout.state import Command, Effect, Loading, Observation, RolloutState, Verb
 from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from shared.clock import VirtualClock
@@ -52,7 +52,7 @@ class World:
 
     def serve(self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "") -> None:
         """Count requests, `bad` of them bad for `metric` (all by default)."""
-        for name in (name_of(guardrail) for guardrail in self.policy.guardrails):
+        for name in (guardrail.called for guardrail in self.policy.guardrails):
             hit = not metric or name.startswith(metric)
             for version, total, wrong in ((STABLE, stable, bad_stable * hit), (CANDIDATE, candidate, bad * hit)):
                 before = self.counters.get((name, "gw", version), (0, 0))
@@ -76,7 +76,7 @@ class World:
     def observation(self, command: Command | None = None) -> Observation:
         readings: dict[str, tuple[Reading, ...] | NoData] = {}
         for guardrail in self.policy.guardrails:
-            name = name_of(guardrail)
+            name = guardrail.called
             readings[name] = self.no_data or self._readings(name)
         return Observation(
             stable=STABLE, candidate=CANDIDATE, readings=readings, loading=self.loading, route_free=self.route_free,
@@ -93,7 +93,7 @@ class World:
         ]
         for guardrail in self.policy.guardrails:
             for (name, target, version), (bad, total) in self.counters.items():
-                if name == name_of(guardrail):
+                if name == guardrail.called:
                     seen[version] = max(seen.get(version, 0), total)
                     counters.append(Reading(target=target, version=version, cell=cell_of(guardrail, 1), value=bad,
                                             bad=0, total=1))

@@ -11,7 +11,7 @@ from services.cli.client import Json, Service
 from services.cli.endpoints import RegistryUrl
 from services.cli.errors import CliError, ExitCode
 from services.cli.output import OutputFormat, OutputOption, emit
-from shared.pipeline import PipelineSpec, RolloutPolicy, parse_pipeline
+from shared.pipeline import ExpectedTraffic, PipelineSpec, RolloutPolicy, parse_pipeline
 
 _SHARE = {"min": 0.0, "max": 1.0}
 Source = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A pipeline's YAML file, or an applied pipeline.")]
@@ -71,10 +71,10 @@ def _traffic(
     if rate is None and expected is None:
         raise CliError(f"{source} does not say how much traffic its route gets: give --rate (requests per minute), or "
                        "write spec.rollout.expectedTraffic", ExitCode.USAGE)
-    traffic: dict[str, Any] = {
-        "requests_per_minute": rate or (expected and expected.requests_per_minute),
-        "bad_rate": expected.bad_rate if expected else 0.01, "bad_rates": {}, "users": users,
-    }
+    said = ExpectedTraffic(requests_per_minute=rate) if expected is None else expected
+    traffic: dict[str, Any] = {**planning.traffic_of(said), "users": users}
+    if rate is not None:
+        traffic["requests_per_minute"] = rate
     for text in stable:
         name, _, share = text.rpartition("=")
         if name:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from services.rollout.guardrails import counted_in, name_of
+from services.rollout.guardrails import counted_in
 from services.rollout.plan import summary
 from services.rollout.plan.contract import Answer, Candidate, Plan, Request
 from services.rollout.plan.simulate import Run, simulate, stable_rates
@@ -25,7 +25,7 @@ def plan(request: Request, workers: int) -> Plan:
     Raises:
         InvalidInputError: a guardrail is named that the policy does not have.
     """
-    names = [name_of(counted) for counted in counted_in(request.policy)]
+    names = [counted.called for counted in counted_in(request.policy)]
     asked = {*request.traffic.bad_rates, *(c.guardrail for c in request.candidates if c.guardrail)}
     for unknown in sorted(asked.difference(names)):
         raise InvalidInputError(f"the policy has no guardrail {unknown!r}; it has {', '.join(names)}")
@@ -65,7 +65,7 @@ def _default_rate(request: Request, candidate: Candidate, guardrail: str) -> flo
         return min(1.0, max(0.0, stable - by if better == (test.direction == "lower") else stable + by))
     if candidate.name == "good":
         return stable
-    [tolerable] = [mine.tolerable_rate for mine in request.policy.guardrails if name_of(mine) == guardrail]
+    [tolerable] = [mine.tolerable_rate for mine in request.policy.guardrails if mine.called == guardrail]
     return min(_WORST, max(10 * stable, 2 * tolerable))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, step
-from services.rollout.guardrails import counted_in, name_of
+from services.rollout.guardrails import counted_in
 from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, Loading, Observation, Record, RolloutState
 from services.rollout.unit_counts import UnitReadings, cell_of
@@ -85,7 +85,7 @@ class _World:
         """Each request is a unit of its own."""
         return UnitReadings(tuple(
             Reading(target="gateway", version=version, cell=cell_of(guardrail, 1), bad=0, total=1,
-                    value=self.bad.get((name_of(guardrail), version), 0))
+                    value=self.bad.get((guardrail.called, version), 0))
             for guardrail in self.guardrails for version in self.total
         ), self.total)
 
@@ -102,7 +102,7 @@ class _World:
 
 def stable_rates(policy: RolloutPolicy, traffic: Traffic) -> dict[str, float]:
     """Stable's bad rate by guardrail, and for what decides an A/B test."""
-    names = [name_of(counted) for counted in counted_in(policy)]
+    names = [counted.called for counted in counted_in(policy)]
     return {name: traffic.bad_rates.get(name, traffic.bad_rate) for name in names}
 
 

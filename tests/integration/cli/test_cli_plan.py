@@ -9,6 +9,8 @@ import yaml
 
 from tests.support import facts
 
+EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.yaml"))
+
 pytestmark = pytest.mark.integration
 
 
@@ -86,3 +88,9 @@ def test_a_deadline_before_the_steps_can_be_over_is_warned_of_whatever_the_traff
     result = run("apply", file, TUNELOOP_REGISTRY_URL=registry.url)
     assert result.stderr.startswith(f"warning: {file}: At 6000 requests/min 0 % (0-")
     assert "for nine of ten of them it takes 6m" in result.stderr
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_applied_without_a_warning(run: Any, registry: Any, path: Path) -> None:
+    result = run("apply", str(path), TUNELOOP_REGISTRY_URL=registry.url)
+    assert (result.exit_code, result.stderr) == (0, "")

@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 from services.gateway.metrics import GatewayMetrics
 from services.rollout.analysis import Counts
 from services.rollout.counts import Reading, increments
-from services.rollout.guardrails import NoData, name_of
+from services.rollout.guardrails import NoData
 from services.rollout.observe import read
 from services.rollout.prometheus import Prometheus
 from shared.gateway_metrics import REQUESTS, UNITS
@@ -114,7 +114,7 @@ def test_exact_counts_of_every_guardrail_come_out_of_a_real_prometheus() -> None
         exporter.serve("base", ok=100, bad=2)
         exporter.serve("m@1", ok=1)
         eventually(lambda: scraped(client, lambda v: v.get("base ok") == 100), what="the first scrape")
-        watchers = {name_of(guardrail): Watcher(client, guardrail) for guardrail in GUARDRAILS}
+        watchers = {guardrail.called: Watcher(client, guardrail) for guardrail in GUARDRAILS}
         for name, watcher in watchers.items():
             assert watcher.counts()["base"] == Counts(), name
 
@@ -150,7 +150,7 @@ def test_a_dead_exporter_is_stale_and_another_route_is_empty() -> None:
             return isinstance(found, NoData) and found.kind == "stale"
 
         for guardrail in GUARDRAILS:
-            eventually(partial(stale, guardrail), what=f"stale samples of {name_of(guardrail)}")
+            eventually(partial(stale, guardrail), what=f"stale samples of {guardrail.called}")
         refused = client.newest("this is no selector", now())
         assert isinstance(refused, NoData)
         assert refused.kind == "query_error"
@@ -161,7 +161,7 @@ def test_a_dead_exporter_is_stale_and_another_route_is_empty() -> None:
 def test_a_gateway_and_a_prometheus_that_restart_lose_and_invent_nothing(tmp_path: Path) -> None:
     exporter, port, own = Exporter(), free_port(), free_port()
     client = Prometheus(f"http://127.0.0.1:{own}", timeout=5, stale_after=10)
-    watchers = {name_of(guardrail): Watcher(client, guardrail) for guardrail in GUARDRAILS}
+    watchers = {guardrail.called: Watcher(client, guardrail) for guardrail in GUARDRAILS}
 
     def all_see(version: str, bad: int, total: int) -> None:
         """Every guardrail, with what was counted since its first look."""

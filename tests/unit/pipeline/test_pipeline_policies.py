@@ -28,9 +28,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "falling weights": ({"steps": [{"weight": 50}, {"weight": 10}]}, "rollout", "weights must rise"),
     "equal weights": ({"steps": [{"weight": 10}, {"weight": 10}]}, "rollout", "weights must rise"),
     "too much": ({"steps": [{"weight": 101}]}, "rollout.steps.0.weight", "less than or equal to 100"),
-    "copies in an A/B test": (
-        {"shadow": {"percent": 5}, "abTest": {"metric": "errors"}, "steps": [{"weight": 50}]}, "rollout.shadow",
-        "compares two groups of users from its first request on; remove shadow",
+    "a rate of what is not counted": (
+        {"expectedTraffic": {"requestsPerMinute": 60, "badRates": {"refusals": 0.1}}},
+        "expectedTraffic.badRates.refusals", "the policy counts no refusals; it counts errors",
     ),
     "no copies": ({"shadow": {"percent": 0}}, "rollout.shadow.percent", "greater than 0"),
     "copies and weight in one": ({"steps": [{"weight": 5, "shadow": 5}]}, "rollout.steps.0.shadow", "unknown key"),
@@ -114,6 +114,12 @@ def test_every_guardrail_there_is_can_be_applied() -> None:
     assert [guardrail.called for guardrail in policy.guardrails] == [
         *(f"{metric}>0.5s" for metric in timed), *plain, "toxic",
     ]
+
+
+def test_copies_may_come_before_an_ab_test() -> None:
+    """They are no part of it: the reducer begins it with the first weight."""
+    policy = apply(shadow={"percent": 5}, abTest={"metric": "errors"}, steps=[{"weight": 50}])
+    assert len(policy.stages) == 2
 
 
 def test_the_known_series_are_those_that_the_gateway_exposes() -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from services.rollout.guardrails import NoData, Query, Sample, name_of, queries_of, readings_of
+from services.rollout.guardrails import NoData, Query, Sample, queries_of, readings_of
 from shared.pipeline import Guardrail
 
 ERRORS = Guardrail(metric="errors")
@@ -36,12 +36,12 @@ def histogram(**buckets: float) -> list[Sample]:
      ['structured_answers_total{route="m",result=~"valid|invalid"}']),
 ])
 def test_names_and_selectors(guardrail: Guardrail, name: str, selectors: list[str]) -> None:
-    assert name_of(guardrail) == name
+    assert guardrail.called == name
     assert [query.selector for query in queries_of(guardrail, "m", "m@1", "m@2")] == [GATEWAY + s for s in selectors]
 
 
 def test_promql_is_asked_for_each_version_by_itself_and_only_stable_may_be_missing() -> None:
-    assert name_of(MINE) == "mine"
+    assert MINE.called == "mine"
     queries = queries_of(MINE, "m", "base", "m@2")
     assert [(query.version, query.part, query.selector) for query in queries] == [
         ("m@2", "total", 'x_a{v="m@2"}'), ("m@2", "total", 'x_b{v="m@2"}'), ("m@2", "bad", 'x_bad{v="m@2"}'),

@@ -6,6 +6,7 @@ typo in a deployment is an error at the start and not a default in production. `
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -31,6 +32,16 @@ class S3Settings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="region name, also where the endpoint ignores it")
     s3_access_key: str = Field(default="", description="access key id; empty uses the AWS default chain")
     s3_secret_key: SecretStr = Field(default=SecretStr(""), description="secret access key")
+
+
+class ClusterSettings(BaseSettings):
+    """Which Kubernetes cluster; derive from this besides `ServiceSettings`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    kubeconfig: Path | None = Field(
+        default=None, description="file that says where the cluster is; the pod's own service account by default"
+    )
 
 
 class ServiceSettings(S3Settings):

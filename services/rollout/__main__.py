@@ -10,12 +10,12 @@ from services.rollout.handlers import handlers
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.settings import RolloutSettings
-from services.rollout.withdrawals import Gateways, Watcher
+from services.rollout.withdrawals import Confirmations, Gateways, Watcher
 from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
-    """One that decides, and one that sees to it that gateways have done it."""
+    """One that decides, one that sees to it that it was done, and one for llm-d where that splits the traffic."""
     settings = runtime.settings
     prometheus = Prometheus(
         settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
@@ -24,10 +24,15 @@ def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
     timing: dict[str, Any] = {
         "owner": runtime.instance, "ttl": settings.lease_ttl_seconds, "interval": settings.reconcile_interval_seconds,
     }
-    return [
-        Reconciler(runtime.engine, prometheus, runtime.clock).loop(**timing),
-        Watcher(runtime.engine, Gateways(prometheus), runtime.clock).loop(**timing),
-    ]
+    loops: list[Loop] = [Reconciler(runtime.engine, prometheus, runtime.clock).loop(**timing)]
+    confirmations: Confirmations = Gateways(prometheus)
+    if settings.traffic_backend == "inference-model-rewrite":
+        # Its client of Kubernetes takes a while to import, and is not installed everywhere.
+        from services.rollout.rewrites.loop import Rewrites, rewrite_loop
+
+        loops.append(rewrite_loop(settings, runtime.engine, runtime.clock, owner=runtime.instance))
+        confirmations = Rewrites(runtime.engine)
+    return [*loops, Watcher(runtime.engine, confirmations, runtime.clock).loop(**timing)]
 
 
 DEFINITION = Definition(

@@ -18,7 +18,7 @@ from services.rollout.views import (
     decision_view,
     rollout_view,
     rollout_views,
-    route_view,
+    route_views,
 )
 from shared.db import reading, transaction
 from shared.errors import ConflictError, InvalidInputError, NotFoundError
@@ -143,7 +143,7 @@ def _routes(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
         """Routes, the last changed first."""
         query = select(Route).order_by(col(Route.updated_at).desc(), col(Route.id)).limit(limit)
         with reading(runtime.engine) as session:
-            return Page(items=[route_view(row) for row in session.exec(query)])
+            return Page(items=route_views(session, session.exec(query).all()))
 
     @router.get("/routes/{route}", tags=["routes"])
     def get_route(route: str) -> RouteView:
@@ -151,7 +151,7 @@ def _routes(router: APIRouter, runtime: Runtime[RolloutSettings]) -> None:
             row = session.get(Route, route)
             if row is None:
                 raise NotFoundError(f"no route {route}")
-            return route_view(row)
+            return route_views(session, [row])[0]
 
 
 def _find(session: Session, rollout_id: str) -> Rollout:

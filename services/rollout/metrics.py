@@ -25,6 +25,12 @@ WITHDRAWAL = Histogram(
     "Until all gateways had taken a candidate's weight away: since the sample that proved harm, and since the decision",
     ["since"], buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600),
 )
+REWRITE_REVISION = Gauge(
+    "tuneloop_rollout_rewrite_revision", "Revision of the route that its InferenceModelRewrite has", ["route"]
+)
+REWRITE_REPAIRS = Counter(
+    "tuneloop_rollout_rewrite_repairs", "InferenceModelRewrites that somebody else had changed", ["route"]
+)
 FORGET = timedelta(minutes=5)
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
 

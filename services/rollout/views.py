@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from services.rollout.abtest import effect, quantiles
 from services.rollout.analysis import Counts, Interval
 from services.rollout.evidence import harm_threshold, safe_threshold
-from services.rollout.models import Decision, Rollout, Route, Withdrawal
+from services.rollout.models import Decision, Rewrite, Rollout, Route, Withdrawal
 from services.rollout.routes import targets_of
 from services.rollout.state import TERMINAL, AbVerdict, RolloutState, Verdict
 from shared.events import Phase, RouteTarget
@@ -154,6 +154,20 @@ class DecisionView(BaseModel):
     evidence: dict[str, dict[str, float | str]]
 
 
+class RewriteView(BaseModel):
+    """The route's InferenceModelRewrite, where llm-d splits the traffic.
+
+    Attributes:
+        revision: of the route, the one that the cluster has; -1 before the first.
+        changed_at: when it last took other targets or weights.
+        problem: why it has not the route's newest revision; empty where it has, or soon will.
+    """
+
+    revision: int
+    changed_at: datetime | None
+    problem: str
+
+
 class RouteView(BaseModel):
     """A route as the gateways are told."""
 
@@ -166,6 +180,7 @@ class RouteView(BaseModel):
     rollout: str | None
     targets: list[RouteTarget]
     updated_at: datetime
+    rewrite: RewriteView | None
 
 
 def rollout_views(session: Session, rows: Sequence[Rollout], now: datetime) -> list[RolloutView]:
@@ -244,9 +259,17 @@ def decision_view(row: Decision) -> DecisionView:
     return DecisionView.model_validate(row.model_dump())
 
 
-def route_view(row: Route) -> RouteView:
+def route_views(session: Session, rows: Sequence[Route]) -> list[RouteView]:
+    """The routes of some rows."""
+    ids = [row.id for row in rows]
+    rewrites = {found.id: found for found in session.exec(select(Rewrite).where(col(Rewrite.id).in_(ids)))}
+    return [_route_view(row, rewrites.get(row.id)) for row in rows]
+
+
+def _route_view(row: Route, rewrite: Rewrite | None) -> RouteView:
     return RouteView(
         route=row.id, pipeline=row.pipeline, revision=row.revision, base_model=row.base_model,
         base_model_digest=row.base_model_digest, salt=row.salt, rollout=row.rollout_id, targets=targets_of(row),
         updated_at=row.updated_at,
+        rewrite=RewriteView.model_validate(rewrite.model_dump()) if rewrite else None,
     )

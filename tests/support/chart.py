@@ -35,6 +35,8 @@ EVERYTHING: dict[str, Any] = {
     "dataIngest": {"work": {"claim": True, "storageClassName": "fast"}, "settings": {"maxUploadBytes": 1073741824}},
     "trainer": {"serviceAccount": {"create": False, "name": "existing"}, "settings": {"maxConcurrentRuns": 4}},
     "evaluator": {"settings": {"evaluationTimeoutSeconds": 7200, "jobStartSeconds": 60}},
+    "rollout": {"trafficBackend": "inference-model-rewrite", "inferencePools": {"tiny": "vllm-tiny"},
+                "settings": {"rewriteCheckSeconds": 60}},
     "drift": {"settings": {"embeddingsUrl": "https://embeddings.example.com"}},
     "gateway": {"apiKeys": {"existingSecret": "keys"}, "settings": {"maxInFlight": 2000},
                 "autoscaling": {"enabled": True}, "podDisruptionBudget": {"maxUnavailable": "25%"}},
@@ -49,6 +51,7 @@ EVERYTHING: dict[str, Any] = {
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}],
                   "hostnames": ["llm.example.com"], "timeouts": {"request": "0s"}},
     "monitoring": {"enabled": True}, "dashboards": {"enabled": True},
+    "networkPolicy": {"modelServerClients": [{"namespaceSelector": {"matchLabels": {"name": "llm-d"}}}]},
 }
 VARIANTS: dict[str, list[str | dict[str, Any]]] = {
     "defaults": [], "small": ["small"], "gpu": ["gpu"], "production": ["gpu", "production"],

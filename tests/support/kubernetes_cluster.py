@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import kmock
 from kubernetes.client import ApiClient, Configuration
@@ -17,9 +17,10 @@ from shared.launchers.kubernetes.api import KubernetesApi
 NAMESPACE = "jobs"
 JOBS, PODS, SERVICES = kmock.resource("batch/v1/jobs"), kmock.resource("v1/pods"), kmock.resource("v1/services")
 CREATED = "2026-01-01T00:00:00Z"
+S = TypeVar("S", bound="ApiServer")
 
 
-class _ApiServer(kmock.KubernetesEmulator):  # type: ignore[misc]  # kmock is not always installed where mypy runs
+class ApiServer(kmock.KubernetesEmulator):  # type: ignore[misc]  # kmock is not always installed where mypy runs
     """What the emulator leaves out: uids, label selectors, preconditions, foreground deletion; and faults."""
 
     def __attrs_post_init__(self) -> None:
@@ -33,12 +34,15 @@ class _ApiServer(kmock.KubernetesEmulator):  # type: ignore[misc]  # kmock is no
     async def _handle(self, request: Any) -> Any:
         if self.faults:
             await self._fail(self.faults.pop(0))
+        self._prepare(request)
+        return await super()._handle(request)
+
+    def _prepare(self, request: Any) -> None:
         if request.action == kmock.action.CREATE:
             self.uids += 1
             request.data["metadata"] |= {"uid": f"uid-{self.uids}", "creationTimestamp": CREATED}
         if request.action == kmock.action.DELETE:
             self._prepare_deletion(request)
-        return await super()._handle(request)
 
     async def _fail(self, fault: Any) -> None:
         if fault == "silence":
@@ -77,7 +81,7 @@ class _ApiServer(kmock.KubernetesEmulator):  # type: ignore[misc]  # kmock is no
 class Cluster:
     """The test's hand on the API server."""
 
-    def __init__(self, server: _ApiServer, url: str) -> None:
+    def __init__(self, server: ApiServer, url: str) -> None:
         self._server, self.url = server, url
 
     def api(self, *, timeout: tuple[float, float] = (2.0, 10.0)) -> KubernetesApi:
@@ -139,21 +143,28 @@ class Cluster:
 @contextmanager
 def start_cluster() -> Iterator[Cluster]:
     """An empty cluster, served from a thread until the block ends."""
+    with serve(ApiServer()) as served:
+        yield Cluster(*served)
+
+
+@contextmanager
+def serve(server: S) -> Iterator[tuple[S, str]]:
+    """Serve an API server from a thread until the block ends; it, and its URL."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    async def enter() -> tuple[Any, Any]:
-        server = await _ApiServer().__aenter__()
-        return server, await kmock.Server(server).__aenter__()
+    async def enter() -> Any:
+        await server.__aenter__()
+        return await kmock.Server(server).__aenter__()
 
     async def leave() -> None:
         await door.__aexit__(None, None, None)
         await server.__aexit__(None, None, None)
 
-    server, door = asyncio.run_coroutine_threadsafe(enter(), loop).result(10)
+    door = asyncio.run_coroutine_threadsafe(enter(), loop).result(10)
     try:
-        yield Cluster(server, str(door.url).rstrip("/"))
+        yield server, str(door.url).rstrip("/")
     finally:
         asyncio.run_coroutine_threadsafe(leave(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

@@ -12,6 +12,11 @@
 {{- fail (printf "serving.terminationGracePeriodSeconds is %d, and drainSeconds %d needs %d: twice as long, and 15 for the agent" (int .terminationGracePeriodSeconds) (int .drainSeconds) $needed) }}
 {{- end }}
 {{- end }}
+{{- with .Values.rollout }}
+{{- if and (eq .trafficBackend "inference-model-rewrite") (not .inferencePools) }}
+{{- fail "rollout.inferencePools: name the InferencePool of each base model, which rollout.trafficBackend inference-model-rewrite needs" }}
+{{- end }}
+{{- end }}
 {{- with .Values.gateway }}
 {{- $needed := add (int .preStopSeconds) (dig "shutdownSeconds" 20 .settings | int) 5 }}
 {{- if lt (int .terminationGracePeriodSeconds) (int $needed) }}

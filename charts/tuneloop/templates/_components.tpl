@@ -51,14 +51,17 @@ serving:
 
 {{/*
 A service's values, its own over the defaults, and what is known of it, as one YAML document with the keys
-`key`, `name`, …, `values`: (list $ "gateway").
+`key`, `name`, …, `values`: (list $ "gateway"). `rewrites` says that it splits traffic by llm-d's InferenceModelRewrite,
+`kubernetes` that it asks the Kubernetes API for anything.
 */}}
 {{- define "tuneloop.component" -}}
 {{- $root := index . 0 -}}
 {{- $key := index . 1 -}}
 {{- $component := index (include "tuneloop.components" $root | fromYaml) $key -}}
 {{- $values := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy (index $root.Values $key)) -}}
-{{- merge (dict "key" $key "values" $values) $component | toYaml -}}
+{{- $rewrites := eq "inference-model-rewrite" (dig "trafficBackend" "" $values) -}}
+{{- $kubernetes := or $rewrites (dig "launches" false $component) -}}
+{{- merge (dict "key" $key "values" $values "rewrites" $rewrites "kubernetes" $kubernetes) $component | toYaml -}}
 {{- end }}
 
 {{/* Keys of the services that are there, as a YAML document {keys: […]}. */}}

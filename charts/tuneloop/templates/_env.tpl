@@ -90,6 +90,10 @@
 {{- include "tuneloop.variable" (list "TUNELOOP_WORK_DIR" "/work") }}
 {{- else if eq $component.key "rollout" }}
 {{- include "tuneloop.variable" (list "TUNELOOP_PROMETHEUS_URL" $root.Values.prometheus.url) }}
+{{- if $component.rewrites }}
+{{- include "tuneloop.variable" (list "TUNELOOP_TRAFFIC_BACKEND" $component.values.trafficBackend) }}
+{{- include "tuneloop.variable" (list "TUNELOOP_INFERENCE_POOLS" (toJson $component.values.inferencePools)) }}
+{{- end }}
 {{- else if eq $component.key "gateway" }}
 {{- include "tuneloop.variable" (list "TUNELOOP_STATE_DIR" "/state") }}
 {{- with $component.values.apiKeys }}

@@ -39,7 +39,7 @@
 {{- if $component.database }}
 {{ include "tuneloop.egressTo" $egress.database }}
 {{- end }}
-{{- if $component.launches }}
+{{- if $component.kubernetes }}
 {{ include "tuneloop.egressTo" $egress.kubernetes }}
 {{- end }}
 {{- if $root.Values.tracing.otlpEndpoint }}
@@ -101,5 +101,8 @@
         matchLabels:
           app.kubernetes.io/part-of: tuneloop
           app.kubernetes.io/component: gateway
+    {{- with $policy.modelServerClients }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
 {{- end }}

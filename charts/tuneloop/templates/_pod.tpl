@@ -44,7 +44,7 @@ topologySpreadConstraints: {{- toYaml $constraints | nindent 2 }}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 serviceAccountName: {{ include "tuneloop.serviceAccountName" (list $root $component.name $component.values.serviceAccount) }}
-automountServiceAccountToken: {{ $component.launches | default false }}
+automountServiceAccountToken: {{ $component.kubernetes }}
 {{ include "tuneloop.podBasics" $component.values }}
 {{- include "tuneloop.pullSecrets" $root }}
 terminationGracePeriodSeconds: {{ int $component.values.terminationGracePeriodSeconds }}

@@ -1,25 +1,17 @@
-"""The calls to the Kubernetes API that jobs need, its answers as views, and its many errors in our few words."""
+"""The calls to the Kubernetes API that jobs need, and its answers as views."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kubernetes import config
-from kubernetes.client import ApiClient, BatchV1Api, Configuration, CoreV1Api
-from kubernetes.client.exceptions import ApiException
-from kubernetes.config.config_exception import ConfigException
-from urllib3.exceptions import HTTPError
+from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
 
-from shared.errors import ConflictError, InvalidInputError, NotFoundError, TemporaryError
+from shared import kubernetes_api
+from shared.errors import ConflictError, NotFoundError, TemporaryError
+from shared.kubernetes_api import TIMEOUT_SECONDS, Caller
 from shared.launchers.kubernetes.settings import KubernetesSettings
 from shared.launchers.kubernetes.views import Job, Pod, PodList, View
 
 V = TypeVar("V", bound=View)
-TIMEOUT_SECONDS = (5.0, 30.0)
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class KubernetesApi:
@@ -33,9 +25,8 @@ class KubernetesApi:
         self, client: ApiClient, namespace: str, *, timeout: tuple[float, float] = TIMEOUT_SECONDS
     ) -> None:
         self.namespace = namespace
-        self._host = client.configuration.host
+        self._call = Caller(client, role="docs/jobs.md", timeout=timeout)
         self._batch, self._core = BatchV1Api(client), CoreV1Api(client)
-        self._options = {"_preload_content": False, "_request_timeout": timeout}
 
     def create_job(self, manifest: dict[str, Any]) -> Job:
         """Make a Job.
@@ -107,17 +98,8 @@ class KubernetesApi:
             return kind.model_validate_json(data)
         except ValueError as error:
             raise TemporaryError(
-                f"{what}: the Kubernetes API at {self._host} answered something else than was asked for: {error}"
+                f"{what}: the Kubernetes API at {self._call.host} answered something else than was asked for: {error}"
             ) from error
-
-    def _call(self, what: str, call: Callable[..., Any], *args: Any, **options: Any) -> bytes:
-        with _translated(what, self._host):
-            response = call(*args, **options, **self._options)
-            try:
-                data: bytes = response.read()
-            finally:
-                response.release_conn()
-            return data
 
 
 def connect(settings: KubernetesSettings) -> KubernetesApi:
@@ -126,66 +108,7 @@ def connect(settings: KubernetesSettings) -> KubernetesApi:
     Raises:
         InvalidInputError: there is neither, or no namespace.
     """
-    configuration = Configuration()
-    try:
-        if settings.kubeconfig:
-            config.load_kube_config(str(settings.kubeconfig), client_configuration=configuration)
-        else:
-            config.load_incluster_config(client_configuration=configuration)
-    except (ConfigException, OSError) as error:
-        raise InvalidInputError(
-            f"TUNELOOP_LAUNCHER is kubernetes, and no cluster is known: {error}. Run this service in a pod with a "
-            "service account token, or set TUNELOOP_KUBECONFIG"
-        ) from error
-    namespace = settings.job_namespace or (_OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "")
-    if not namespace:
-        raise InvalidInputError("set TUNELOOP_JOB_NAMESPACE: this process runs in no pod, so it has no namespace")
-    # Whoever called looks again by itself, and knows better when.
-    configuration.retries = False
-    return KubernetesApi(ApiClient(configuration), namespace)
-
-
-@contextmanager
-def _translated(what: str, host: str) -> Iterator[None]:
-    """Turn what the client raises inside the block into the errors of `shared.errors`.
-
-    Only what the API cannot accept and what is not there are permanent: missing rights and quotas are mended by an
-    operator, and no run may be lost until then.
-    """
-    try:
-        yield
-    except ApiException as error:
-        raise _from_answer(error, what, host) from error
-    except (HTTPError, OSError) as error:
-        raise TemporaryError(f"{what}: the Kubernetes API at {host} did not answer: {error}") from error
-
-
-def _from_answer(error: ApiException, what: str, host: str) -> Exception:
-    message = _message(error)
-    if error.status == 404:
-        return NotFoundError(f"{what}: {message}")
-    if error.status == 409:
-        return ConflictError(f"{what}: {message}")
-    if error.status in {400, 422}:
-        return InvalidInputError(f"{what}: Kubernetes does not accept it: {message}")
-    if error.status in {401, 403}:
-        return TemporaryError(
-            f"{what}: the Kubernetes API at {host} refused it ({error.status}): {message}. Does the service account "
-            "have the Role that docs/jobs.md lists?"
-        )
-    answered = f"{what}: the Kubernetes API at {host} answered {error.status}: {message}"
-    return TemporaryError(answered, delay=_asked(error))
-
-
-def _message(error: ApiException) -> str:
-    """The API's own words, which are in a Status object."""
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.reason or "no reason given")
-
-
-def _asked(error: ApiException) -> timedelta | None:
-    """How long the API asked to be left alone."""
-    value = (error.headers or {}).get("Retry-After", "")
-    return timedelta(seconds=int(value)) if str(value).isdigit() else None
+    return KubernetesApi(*kubernetes_api.connect(
+        settings.kubeconfig, settings.job_namespace, reason="TUNELOOP_LAUNCHER is kubernetes",
+        setting="TUNELOOP_JOB_NAMESPACE",
+    ))

@@ -1,14 +1,13 @@
 """Where and how jobs run on Kubernetes. Secrets are named here, never given."""
 
 import re
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from shared.settings import PREFIX, CommaList
+from shared.settings import PREFIX, ClusterSettings, CommaList
 
 Quantity = r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
 _SECRET_KEY = re.compile(r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9._-]+$")
@@ -32,7 +31,7 @@ class HardwareClass(BaseModel):
     runtime_class: str = ""
 
 
-class KubernetesSettings(BaseSettings):
+class KubernetesSettings(ClusterSettings):
     """What `KubernetesLauncher` needs to know."""
 
     # Whoever writes a secret where its name belongs must not find it in the log.
@@ -90,9 +89,6 @@ class KubernetesSettings(BaseSettings):
     )
     job_unschedulable_seconds: float = Field(
         default=3600.0, gt=0, description="a pod for which no node is found for this long has failed"
-    )
-    kubeconfig: Path | None = Field(
-        default=None, description="file that says where the cluster is; the pod's own service account by default"
     )
 
     @field_validator("job_image_pull_secrets", "job_secrets", mode="before")

@@ -5,15 +5,22 @@ Each request that a service makes in its life is taken as RBAC's authorizer sees
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
+from services.rollout.rewrites.loop import RewriteLoop
+from services.rollout.rewrites.manifest import Pool
 from shared.clock import VirtualClock
+from shared.db import connect, migrate
 from shared.launchers import JobSpec, LauncherSettings
 from shared.launchers.kubernetes.launcher import KubernetesLauncher
 from tests.support.chart import Right, documented_rights, role, variant
 from tests.support.kubernetes_cluster import Cluster, start_cluster
+from tests.support.rewrites import RewriteCluster, start_rewrite_cluster
+from tests.support.rollout_stand import MIGRATIONS, stand
 
 pytestmark = pytest.mark.integration
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,3 +62,26 @@ def test_the_role_has_what_a_job_s_life_takes_and_nothing_else(cluster: Cluster,
     used = {right(request, method) for method in VERBS for request in cluster.requests(method)}
     assert role(variant("defaults"), service) == used
     assert documented_rights("jobs.md") == used
+
+
+def keep_a_route(cluster: RewriteCluster, engine: Engine) -> None:
+    """All that can happen to a route's object: made, changed, and repaired."""
+    with stand(engine) as controller:
+        controller.begin()
+        pools = {"tiny": Pool("vllm-tiny", "inference.networking.k8s.io")}
+        loop = RewriteLoop(engine, cluster.rewrites(), pools, controller.clock, owner="one")
+        assert loop.step()
+        cluster.change("tuneloop-intents", spec={"rules": []})
+        controller.clock.advance(60)
+        assert loop.step()
+
+
+def test_the_role_has_what_a_route_s_life_takes_and_nothing_else(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/rollout.db")
+    migrate(engine, MIGRATIONS)
+    with start_rewrite_cluster() as cluster:
+        keep_a_route(cluster, engine)
+        used = {right(request, method) for method in VERBS for request in cluster.requests(method)}
+    engine.dispose()
+    assert role(variant("everything"), "rollout") == used
+    assert documented_rights("rollouts.md") == used

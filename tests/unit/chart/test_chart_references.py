@@ -134,13 +134,15 @@ def test_a_hook_before_the_install_uses_nothing_that_the_chart_makes(name: str) 
 
 
 @every_variant
-def test_roles_are_bound_to_those_who_launch(name: str) -> None:
+def test_roles_are_bound_to_those_who_ask_kubernetes(name: str) -> None:
     objects = variant(name)
     accounts = {pod.labels["app.kubernetes.io/component"]: pod.spec["serviceAccountName"] for pod in pods(objects)}
     bindings = {item["metadata"]["name"]: item for item in of_kind(objects, "RoleBinding")}
     assert {binding["roleRef"]["name"] for binding in bindings.values()} == named(objects, "Role")
     subjects = [subject for binding in bindings.values() for subject in binding["subjects"]]
-    assert sorted(subject["name"] for subject in subjects) == sorted([accounts["trainer"], accounts["evaluator"]])
+    assert sorted(subject["name"] for subject in subjects) == sorted(
+        accounts[service] for service in ("trainer", "evaluator", *(["rollout"] if name == "everything" else []))
+    )
     assert {subject["namespace"] for subject in subjects} == {NAMESPACE}
 
 

@@ -50,9 +50,10 @@ def test_every_container_says_what_it_needs_and_what_memory_it_may_use(pod: PodT
 
 
 @every_pod
-def test_only_who_launches_jobs_may_talk_to_kubernetes(pod: PodTemplate) -> None:
-    launches = pod.labels["app.kubernetes.io/component"] in {"trainer", "evaluator"}
-    assert pod.spec["automountServiceAccountToken"] is launches
+def test_only_who_has_something_to_ask_may_talk_to_kubernetes(pod: PodTemplate) -> None:
+    told = {variable["name"]: variable.get("value") for c in pod.containers for variable in c.get("env", [])}
+    asks = "TUNELOOP_LAUNCHER" in told or told.get("TUNELOOP_TRAFFIC_BACKEND") == "inference-model-rewrite"
+    assert pod.spec["automountServiceAccountToken"] is asks
 
 
 @every_pod
@@ -63,15 +64,16 @@ def test_no_service_of_the_namespace_becomes_a_setting(pod: PodTemplate) -> None
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_rights_are_those_that_are_documented_in_their_own_namespace(name: str) -> None:
-    """tests/integration/kubernetes says that the launcher asks for all of these and for nothing else."""
+    """tests/integration/kubernetes says that the services ask for all of these and for nothing else."""
     objects = variant(name)
     assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
     assert not [item for item in objects if item["kind"] == "Role" and "namespace" in item["metadata"]]
-    for service in ("trainer", "evaluator"):
-        assert role(objects, service) == documented_rights("jobs.md")
-    others = [item for item in objects if item["kind"] == "Role"
-              and item["metadata"]["labels"]["app.kubernetes.io/component"] not in {"trainer", "evaluator"}]
-    assert not others
+    wanted = dict.fromkeys(("trainer", "evaluator"), documented_rights("jobs.md"))
+    if name == "everything":
+        wanted["rollout"] = documented_rights("rollouts.md")
+    services = [item["metadata"]["labels"]["app.kubernetes.io/component"] for item in objects if item["kind"] == "Role"]
+    assert sorted(services) == sorted(wanted)
+    assert {service: role(objects, service) for service in services} == wanted
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -123,6 +125,14 @@ def test_loading_adapters_by_hand_is_for_nobody_but_the_pod_itself_and_gateways(
     namespaces = {json.loads(peer)["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
                   for peer in who if "namespaceSelector" in peer}
     assert namespaces == {"monitoring"}
+
+
+def test_who_else_may_ask_model_servers_is_named() -> None:
+    (policy,) = [item for item in variant("everything")
+                 if item["kind"] == "NetworkPolicy" and item["metadata"]["name"].endswith("-serving")]
+    peers = [peer for rule in policy["spec"]["ingress"] if rule["ports"] == [{"protocol": "TCP", "port": "engine"}]
+             for peer in rule["from"]]
+    assert {"namespaceSelector": {"matchLabels": {"name": "llm-d"}}} in peers
 
 
 def _variables(item: Any) -> list[dict[str, Any]]:

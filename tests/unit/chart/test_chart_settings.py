@@ -156,7 +156,7 @@ def test_what_the_chart_sets_itself_cannot_be_set_a_second_time() -> None:
         fixed = {key.removeprefix(PREFIX).lower() for key in told if key.startswith(PREFIX)}
         from_values = {"reconcile_interval_seconds", "max_upload_bytes", "max_concurrent_runs", "max_in_flight",
                        "evaluation_timeout_seconds", "job_start_seconds", "enforce_eager", "max_model_len", "dtype",
-                       "load_stagger_seconds", "embeddings_url"}
+                       "load_stagger_seconds", "embeddings_url", "rewrite_check_seconds"}
         assert fixed - from_values <= MANAGED
 
 

@@ -44,6 +44,8 @@ def test_a_mistake_is_refused_and_named(values: dict[str, Any], says: list[str])
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
     ({"serving": {"maxLoras": 9}}, "serving.maxCpuLoras is 8 and serving.maxLoras 9"),
     ({"serving": {"drainSeconds": 100}}, "drainSeconds 100 needs 215"),
+    ({"rollout": {"trafficBackend": "inference-model-rewrite"}}, "rollout.inferencePools: name the InferencePool"),
+    ({"rollout": {"trafficBackend": "istio"}}, "trafficBackend"),
     ({"gateway": {"settings": {"shutdownSeconds": 60}}}, "need 70"),
     ({"gateway": {"autoscaling": {"minReplicas": 20}}}, "minReplicas is 20, and maxReplicas 10"),
 ])

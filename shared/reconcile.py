@@ -8,22 +8,30 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Generic
 
-from prometheus_client import Counter
-from sqlalchemy import Engine
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import Engine, func
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col, select
 from structlog.contextvars import bound_contextvars
 
 from shared.clock import Clock
 from shared.db import on_commit, reading, transaction
 from shared.errors import TemporaryError
+from shared.gauges import ask
 from shared.leases import Lease, Row, claim_many, due, release, renew
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
 RECONCILED = Counter("tuneloop_reconciled", "Looks at a row: ok or failed.", ["loop", "outcome"])
+LOOK_SECONDS = Histogram(
+    "tuneloop_reconcile_seconds", "How long one look at a row takes.", ["loop"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+ROWS = Gauge("tuneloop_reconcile_rows", "Rows in a state in which there is something to do.", ["loop", "state"])
 MAX_DELAY_SECONDS = 60.0
 
 
@@ -74,10 +82,25 @@ class ReconcileLoop(Generic[Row]):
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until `stop`; a database error ends the loop, and with it the process."""
+        self._watch()
         while not stop.is_set():
             self._wake.clear()
             if not self.step():
                 self._wake.wait(self._interval)
+
+    def _watch(self) -> None:
+        """Let the series of this loop exist before it has anything to do."""
+        for outcome in ("ok", "failed"):
+            RECONCILED.labels(self.name, outcome)
+        LOOK_SECONDS.labels(self.name)
+        for state in self._states:
+            ask(ROWS.labels(self.name, state), partial(self._count, state))
+
+    def _count(self, state: str) -> float:
+        """Rows in a state."""
+        with reading(self._engine) as session:
+            query = select(func.count()).select_from(self._model).where(col(self._model.state) == state)
+            return session.exec(query).one()
 
     def step(self) -> bool:
         """Work on one row that is due, or on one batch; False if there was none."""
@@ -106,7 +129,8 @@ class ReconcileLoop(Generic[Row]):
         with bound_contextvars(loop=self.name, row=lease.row_id, correlation_id=getattr(row, "correlation_id", None)):
             freed = None
             try:
-                freed = self._reconcile(row, lease)
+                with LOOK_SECONDS.labels(self.name).time():
+                    freed = self._reconcile(row, lease)
             except Exception as error:
                 # One row's trouble must not stop the others.
                 delay = self._delay_after(lease.row_id, error)

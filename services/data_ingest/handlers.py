@@ -1,5 +1,6 @@
 """The facts that data_ingest acts on. The work on a dataset itself is done by `services.data_ingest.reconcile`."""
 
+from services.data_ingest import metrics
 from services.data_ingest.models import PENDING, Dataset, KnownPipeline
 from shared.errors import PermanentError
 from shared.events import DatasetPublished, Event, PipelineApplied
@@ -13,6 +14,7 @@ on = handlers.on
 def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
     """Remember the newest spec."""
     data = event.data
+    metrics.begin(data.pipeline)
     known = ctx.session.get(KnownPipeline, data.pipeline)
     if known is not None and known.version >= data.version:
         return

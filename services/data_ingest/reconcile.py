@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from sqlmodel import select
+
 from services.data_ingest import metrics
 from services.data_ingest.decide import unknown_format, waited_too_long
 from services.data_ingest.models import PENDING, PREPARED, REJECTED, Dataset, KnownPipeline
@@ -41,6 +43,9 @@ class PrepareLoop:
     def __init__(self, runtime: Runtime[DataIngestSettings]) -> None:
         self._stop = threading.Event()
         settings = runtime.settings
+        with reading(runtime.engine) as session:
+            for pipeline in session.exec(select(KnownPipeline.name)):
+                metrics.begin(pipeline)
         reconciler = Reconciler(runtime, stopped=self._is_stopped)
         self._loop = ReconcileLoop(
             name=self.name, engine=runtime.engine, model=Dataset, states=(PENDING,), owner=runtime.instance,
@@ -79,7 +84,7 @@ class Reconciler:
                 self._reject(row, lease, [problem], None)
                 return
             try:
-                with metrics.PREPARE_SECONDS.time():
+                with metrics.PREPARE_SECONDS.labels(row.pipeline).time():
                     self._prepare(row, lease, pipeline)
             except Exception as error:
                 # For whoever asks why it takes so long; the loop looks again later.
@@ -129,7 +134,7 @@ class Reconciler:
             pipeline_version=pipeline.version, artifact_uri=artifact.uri, artifact_digest=artifact.digest,
         )
         if ended:
-            _count(report)
+            _count(row.pipeline, report)
             log.info("dataset prepared", dataset=row.id, artifact=artifact.uri, rows=report.rows)
 
     def _reject(self, row: Dataset, lease: Lease, reasons: list[str], report: Report | None) -> None:
@@ -149,7 +154,7 @@ class Reconciler:
                 emit(session, fact, source=DataIngestSettings.service, clock=clock,
                      correlation_id=row.correlation_id, causation_id=row.causation_id)
         if held:
-            metrics.DATASETS.labels(state).inc()
+            metrics.DATASETS.labels(row.pipeline, state).inc()
         return held
 
     def _apply(self, lease: Lease, **values: object) -> None:
@@ -175,7 +180,7 @@ class Reconciler:
                 root.rmdir()  # unless a newer holder works in it
 
 
-def _count(report: Report) -> None:
-    metrics.ROWS.labels("kept").inc(report.rows_kept)
+def _count(pipeline: str, report: Report) -> None:
+    metrics.ROWS.labels(pipeline, "kept").inc(report.rows_kept)
     for reason, count in report.dropped.items():
-        metrics.ROWS.labels(reason).inc(count)
+        metrics.ROWS.labels(pipeline, reason).inc(count)

@@ -34,6 +34,7 @@ from shared.events import (
 from shared.messaging import emit
 from shared.messaging.broker import KafkaSource, Link, Record, RecordSource
 from shared.messaging.inbox import dead_letter_unreadable, insert_new
+from shared.messaging.metrics import show_lag
 from shared.pipeline import OnDrift
 from shared.profiles import last_question
 from shared.telemetry import get_logger
@@ -90,6 +91,7 @@ class SampleLoop:
         if records:
             self._take(records)
             source.commit(records)
+        show_lag([Topic.SAMPLES.value], source)
         return len(records)
 
     def _take(self, records: Sequence[Record]) -> None:

@@ -4,12 +4,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.evaluator import repeat
+from sqlmodel import select
+
+from services.evaluator import metrics, repeat
 from services.evaluator.api import build_router
 from services.evaluator.handlers import handlers
-from services.evaluator.models import Evaluation, Schedule
+from services.evaluator.models import Evaluation, PipelineRules, Schedule
 from services.evaluator.reconcile import ACTIVE, Reconciler
 from services.evaluator.settings import EvaluatorSettings
+from shared.db import reading
 from shared.launchers import launcher_from
 from shared.reconcile import ReconcileLoop
 from shared.service import Definition, Loop, Runtime, run
@@ -18,6 +21,9 @@ from shared.service import Definition, Loop, Runtime, run
 def build_loops(runtime: Runtime[EvaluatorSettings]) -> Sequence[Loop]:
     """The loop that launches, watches and judges, and the one that waits for scheduled times."""
     settings = runtime.settings
+    with reading(runtime.engine) as session:
+        for pipeline in session.exec(select(PipelineRules.pipeline).distinct()):
+            metrics.begin(pipeline)
     reconciler = Reconciler(
         runtime.engine, runtime.store, launcher_from(settings), runtime.clock,
         timeout_seconds=settings.evaluation_timeout_seconds,

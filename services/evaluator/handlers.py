@@ -1,5 +1,6 @@
 """What the evaluator learns from the others' events. Database only; reconcile.py acts on it."""
 
+from services.evaluator import metrics
 from services.evaluator.models import Evaluation, NewestDataset, PipelineRules, Production, Schedule
 from services.evaluator.repeat import ACTIVE, OFF, repeat
 from shared.errors import TemporaryError
@@ -22,6 +23,7 @@ on = handlers.on
 def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
     """Remember the rules of this version, and when production is to be measured again."""
     data = event.data
+    metrics.begin(data.pipeline)
     ctx.session.merge(PipelineRules(
         pipeline=data.pipeline, version=data.version, rules=data.spec.evaluation.model_dump(mode="json"),
     ))

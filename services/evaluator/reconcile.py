@@ -145,21 +145,21 @@ class Reconciler:
                 session, Evaluation, lease, state="pending", attempt=action.attempt, note=action.reason, progress=None,
                 next_look_at=due,
             )
-        LOST_ATTEMPTS.inc()
+        LOST_ATTEMPTS.labels(row.pipeline).inc()
         log.warning("evaluation attempt lost", evaluation=row.id, attempt=row.attempt, reason=action.reason)
 
     def _give_up(self, row: Evaluation, lease: Lease, reason: str) -> None:
         failed = EvaluationFailed(evaluation_id=row.id, run_id=row.run_id, pipeline=row.pipeline, reason=reason)
         if self._end(row, lease, failed, state="failed", reason=reason):
-            EVALUATIONS.labels("failed").inc()
+            EVALUATIONS.labels(row.pipeline, "failed").inc()
             log.error("evaluation failed", evaluation=row.id, reason=reason)
 
     def _complete(self, row: Evaluation, lease: Lease, result: Result) -> None:
         completed = _completed(row, result, self._folder(row) + PREDICTIONS)
         facts = completed.model_dump(mode="json", include={"passed", "measurements", "gates", "report_uri"})
         if self._end(row, lease, completed, state="completed", progress=None, **facts):
-            EVALUATIONS.labels("passed" if completed.passed else "refused").inc()
-            JOB_SECONDS.observe(result.seconds)
+            EVALUATIONS.labels(row.pipeline, "passed" if completed.passed else "refused").inc()
+            JOB_SECONDS.labels(row.pipeline).observe(result.seconds)
             log.info("evaluation completed", evaluation=row.id, passed=completed.passed, seconds=result.seconds)
 
     def _end(self, row: Evaluation, lease: Lease, fact: Payload, **values: Any) -> bool:

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlmodel import select
 
-from services.registry import queries
-from services.registry.models import Dataset, Evaluation, ModelVersion, Run
+from services.registry import metrics, queries
+from services.registry.models import Dataset, Evaluation, ModelVersion, PipelineRow, Run
 from services.registry.pipelines import apply_pipeline
 from services.registry.settings import RegistrySettings
 from services.registry.views import (
@@ -57,6 +58,9 @@ async def yaml_text(request: Request) -> str:
 
 def build_router(runtime: Runtime[RegistrySettings]) -> APIRouter:
     """The routes, over the runtime's database."""
+    with reading(runtime.engine) as session:
+        for pipeline in session.exec(select(PipelineRow.id)):
+            metrics.begin(pipeline)
     router = APIRouter(prefix="/v1")
     _pipelines(router, runtime)
     _facts(router, runtime)

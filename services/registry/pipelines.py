@@ -7,6 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
+from services.registry import metrics
 from services.registry.decide import spec_digest
 from services.registry.models import PipelineRow, PipelineVersion
 from shared.clock import Clock
@@ -34,6 +35,7 @@ def apply_pipeline(session: Session, pipeline: Pipeline, clock: Clock) -> Applie
         ConflictError: another pipeline has the route.
     """
     name, digest = pipeline.metadata.name, spec_digest(pipeline.spec)
+    metrics.begin(name)
     row = _locked(session, pipeline, clock)
     current = session.get(PipelineVersion, (name, row.version))
     row.labels = dict(pipeline.metadata.labels)

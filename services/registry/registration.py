@@ -3,6 +3,7 @@
 from sqlalchemy import text
 from sqlmodel import Session, select
 
+from services.registry import metrics
 from services.registry.models import ModelVersion, PipelineRow
 from shared.errors import PermanentError
 from shared.events import EvaluationCompleted, Event, ModelRef, ModelRegistered
@@ -43,6 +44,7 @@ def register_model(ctx: HandlerContext, event: Event[EvaluationCompleted]) -> No
     )
     session.add(version)
     session.flush()
+    metrics.STAGE_CHANGES.labels(version.pipeline, "candidate").inc()
     ctx.emit(ModelRegistered(
         model=model_ref(version), pipeline=version.pipeline, pipeline_version=version.pipeline_version,
         run_id=version.run_id, evaluation_id=version.evaluation_id, base_model_digest=version.base_model_digest,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlmodel import select
 
-from services.registry import decide
-from services.registry.models import ModelVersion, PipelineRow
+from services.registry import decide, metrics
+from services.registry.models import Dataset, ModelVersion, PipelineRow
 from services.registry.registration import model_ref
 from shared.errors import PermanentError, TemporaryError
 from shared.events import ModelStageChanged, Stage
@@ -49,6 +49,10 @@ def _make(ctx: HandlerContext, changes: Sequence[decide.StageChange]) -> None:
             model=model_ref(row), pipeline=row.pipeline, stage=change.stage, previous=change.previous,
             reason=change.reason,
         ))
+        metrics.STAGE_CHANGES.labels(row.pipeline, change.stage).inc()
+        dataset = ctx.session.get(Dataset, row.dataset["dataset_id"])
+        if (change.previous, change.stage) == ("candidate", "production") and dataset is not None:
+            metrics.promoted(row.pipeline, dataset.created_at, ctx.event.time)
 
 
 def _locked(ctx: HandlerContext, model_version: str) -> ModelVersion:

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.rollout.abtest import effect
 from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.models import Rollout
-from services.rollout.state import Record, RolloutState
+from services.rollout.state import TERMINAL, Record, RolloutState
 from shared.events import Phase
 from shared.pipeline import RolloutPolicy
 
@@ -33,13 +33,28 @@ REWRITE_REPAIRS = Counter(
 )
 FORGET = timedelta(minutes=5)
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
+DECIDED_AT = Gauge(
+    "tuneloop_rollout_decided_timestamp_seconds", "When the last such decision was stored, Unix time",
+    ["route", "action", "rule"],
+)
+DURATION = Histogram(
+    "tuneloop_rollout_duration_seconds", "From taking the route to the end of a rollout", ["route", "outcome"],
+    buckets=(30, 60, 300, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 86_400, 2 * 86_400, 7 * 86_400),
+)
 
 
-def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy) -> None:
-    """Show a rollout's state. One that waits for its route shows nothing: the gauges are those of who holds it."""
+def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy, now: datetime) -> None:
+    """Show a rollout's state, once per look.
+
+    One that waits for its route shows nothing: the gauges are those of who holds it.
+    """
     if state.started_at is None:
         return
     WEIGHT.labels(row.route).set(state.weight)
+    for outcome in TERMINAL:
+        ended = DURATION.labels(row.route, outcome)
+        if outcome == state.phase:
+            ended.observe((now - state.started_at).total_seconds())
     for phase in get_args(Phase):
         PHASE.labels(row.route, phase).set(int(phase == state.phase))
     for name, guardrail in state.guardrails.items():
@@ -73,6 +88,7 @@ class TickCpu:
         TICK_CPU.set(sum(cpu for _, cpu in self._looks.values()))
 
 
-def decided(row: Rollout, record: Record) -> None:
+def decided(row: Rollout, record: Record, now: datetime) -> None:
     """Count a stored decision."""
     DECISIONS.labels(row.route, record.action, record.rule).inc()
+    DECIDED_AT.labels(row.route, record.action, record.rule).set(now.timestamp())

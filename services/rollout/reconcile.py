@@ -97,9 +97,9 @@ class Reconciler:
                 sampled_at=crossed_at(seen, after.fired),
             )
             effects.carry_out(wanted)
-        metrics.publish(row, after, policy)
+        metrics.publish(row, after, policy, now)
         for record in effects.recorded:
-            metrics.decided(row, record)
+            metrics.decided(row, record, now)
             log.info("decision", rollout=row.id, action=record.action, rule=record.rule, reason=record.reason)
 
     def _routes(self) -> Sequence[str]:

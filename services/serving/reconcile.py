@@ -28,7 +28,16 @@ from services.serving.decide import (
 )
 from services.serving.engine_client import EngineClient, EngineRefusedError, EngineUnavailableError, Listing
 from services.serving.memory import Failure, Memory, Snapshot
-from services.serving.metrics import ADAPTERS, ENGINE_STARTS, ENGINE_UP, HOT_ADAPTERS, LOAD_SECONDS, LOADS
+from services.serving.metrics import (
+    ADAPTERS,
+    ENGINE_STARTS,
+    ENGINE_UP,
+    HOT_ADAPTERS,
+    LOAD_SECONDS,
+    LOADS,
+    UNLOADS,
+    begin,
+)
 from services.serving.settings import AgentSettings
 from services.serving.staging import check, remove_folders, stage
 from services.serving.wanted import count_hot, wanted_adapters
@@ -73,6 +82,7 @@ class AgentLoop:
 
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
+        begin(listed=self._settings.max_cpu_loras, hot=self._settings.max_loras)
         while not stop.is_set():
             self.look()
             self._clock.wait(stop, self._settings.reconcile_interval_seconds)
@@ -186,6 +196,7 @@ class AgentLoop:
             case Gone(name, until):
                 log.info("adapter unloaded", adapter=name)
                 self._memory.gone(name, until)
+                UNLOADS.inc()
             case Forget(name):
                 self._memory.forget(name)
 

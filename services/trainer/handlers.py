@@ -1,5 +1,6 @@
 """The events that the trainer acts on: pipelines are remembered, prepared datasets become runs, and so does drift."""
 
+from services.trainer import metrics
 from services.trainer.decide import run_id_of
 from services.trainer.models import NewestDataset, PipelineRow, Run
 from shared.errors import TemporaryError
@@ -17,6 +18,7 @@ on = handlers.on
 @on(PipelineApplied)
 def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
     data = event.data
+    metrics.begin(data.pipeline)
     known = ctx.session.get(PipelineRow, data.pipeline)
     if known is None or known.version < data.version:
         spec = data.spec.model_dump(mode="json", by_alias=True)

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from sqlmodel import col, select
 
-from services.trainer import decide
+from services.trainer import decide, metrics
 from services.trainer.files import JobInput, Progress, Result, checkpoints_of, prefix_of
-from services.trainer.models import Run
+from services.trainer.models import PipelineRow, Run
 from services.trainer.settings import TrainerSettings
 from shared.db import reading, transaction
 from shared.errors import ConflictError, NotFoundError, PermanentError
@@ -47,6 +47,9 @@ class RunReconciler:
 
     def loop(self) -> ReconcileLoop[Run]:
         """The loop that calls `look` for every run that has not ended."""
+        with reading(self._runtime.engine) as session:
+            for pipeline in session.exec(select(PipelineRow.id)):
+                metrics.begin(pipeline)
         return ReconcileLoop(
             name="runs", engine=self._runtime.engine, model=Run, states=ACTIVE, owner=self._runtime.instance,
             clock=self._clock, reconcile=self.look, ttl=self._settings.lease_ttl_seconds,
@@ -83,8 +86,9 @@ class RunReconciler:
             case Retry(attempt=attempt, delay=delay, reason=reason):
                 log.warning("attempt lost", run=run.id, attempt=run.attempt, reason=reason)
                 due = self._clock.now() + timedelta(seconds=delay)
-                self._write(run, lease, None, state="pending", attempt=attempt, reason=reason, next_look_at=due,
-                            waits_for=None, logs=None)
+                if self._write(run, lease, None, state="pending", attempt=attempt, reason=reason, next_look_at=due,
+                               waits_for=None, logs=None):
+                    metrics.LOST_ATTEMPTS.labels(run.pipeline).inc()
             case GiveUp(reason=reason):
                 self._end(run, lease, "failed", reason)
 
@@ -116,7 +120,9 @@ class RunReconciler:
             return
         started = TrainingStarted(**self._names(run), dataset=work.dataset, base_model=run.base_model,
                                   attempt=run.attempt, job=job)
-        self._write(run, lease, started, state="running", started_at=run.started_at or self._clock.now())
+        now = self._clock.now()
+        if self._write(run, lease, started, state="running", started_at=run.started_at or now) and not run.started_at:
+            metrics.QUEUE_SECONDS.labels(run.pipeline).observe((now - run.created_at).total_seconds())
 
     def _job_spec(self, run: Run, job: str, uri: str, recipe: TrainingRecipe) -> JobSpec:
         return JobSpec(
@@ -149,19 +155,25 @@ class RunReconciler:
             base_model_digest=result.base_model_digest, adapter=result.adapter, attempt=run.attempt,
             steps=result.steps, metrics=result.metrics,
         )
-        self._write(run, lease, completed, state="completed", result=result.model_dump(mode="json"), reason=None,
-                    waits_for=None, finished_at=self._clock.now())
+        self._finish(run, lease, completed, "completed", result=result.model_dump(mode="json"), reason=None)
 
     def _end(self, run: Run, lease: Lease, state: str, reason: str) -> None:
         failed = TrainingFailed(**self._names(run), attempt=run.attempt, reason=reason)
-        self._write(run, lease, failed, state=state, reason=reason, waits_for=None, finished_at=self._clock.now())
+        self._finish(run, lease, failed, state, reason=reason)
 
-    def _write(self, run: Run, lease: Lease, fact: Payload | None, **values: Any) -> None:
-        """The row's change and the fact that follows from it, together, unless the lease is stale."""
+    def _finish(self, run: Run, lease: Lease, fact: Payload, state: str, **values: Any) -> None:
+        now = self._clock.now()
+        if self._write(run, lease, fact, state=state, waits_for=None, finished_at=now, **values):
+            metrics.ended(run.pipeline, state, started_at=run.started_at, now=now)
+
+    def _write(self, run: Run, lease: Lease, fact: Payload | None, **values: Any) -> bool:
+        """The row's change and the fact that follows from it, together; False, and neither, if the lease is stale."""
         with transaction(self._runtime.engine) as session:
-            if apply(session, Run, lease, **values) and fact is not None:
+            held = apply(session, Run, lease, **values)
+            if held and fact is not None:
                 emit(session, fact, source="trainer", clock=self._clock, correlation_id=run.correlation_id,
                      causation_id=run.causation_id)
+        return held
 
     def _read(self, run: Run, name: str, model: type[M]) -> M | None:
         """One of the attempt's files, or None where it is not there. An unreadable one is the same as none."""

@@ -5,7 +5,8 @@ kafka-python's objects are used by one thread each; they do their I/O in threads
 """
 
 import socket
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -71,6 +72,10 @@ class RecordSource(Protocol):
 
     def commit(self, records: Sequence[Record]) -> None:
         """Remember, in the broker, that this group has these records and all before them."""
+        ...
+
+    def lag(self) -> Mapping[str, int]:
+        """Records by topic that this member's partitions hold and that it has not polled, as far as the broker told."""
         ...
 
     def close(self) -> None:
@@ -163,11 +168,22 @@ class KafkaSource:
 
     def at_end(self) -> bool:
         # A partition's end is known from its first fetch on. An empty poll proves nothing: it may have been too early.
+        behind = self._behind()
+        return bool(behind) and all(count is not None and count <= 0 for count in behind.values())
+
+    def lag(self) -> Mapping[str, int]:
+        found: Counter[str] = Counter()
+        for place, count in self._behind().items():
+            found[place.topic] += max(0, count or 0)
+        return found
+
+    def _behind(self) -> dict[TopicPartition, int | None]:
+        """Records that each partition has and that were not polled; None where its end is not known yet."""
         ends = {place: self._consumer.highwater(place) for place in self._consumer.assignment()}
-        return bool(ends) and all(
-            end is not None and (self._consumer.position(place, timeout_ms=OPEN_TIMEOUT_MS) or 0) >= end
+        return {
+            place: None if end is None else end - (self._consumer.position(place, timeout_ms=OPEN_TIMEOUT_MS) or 0)
             for place, end in ends.items()
-        )
+        }
 
     def close(self) -> None:
         # Tansu keeps a member that leaves in the middle of joining, as a leader that never answers: nobody else would

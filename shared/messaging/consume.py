@@ -13,7 +13,7 @@ from shared.events import Event, MalformedEventError, UnknownEventTypeError, dec
 from shared.messaging.broker import BrokerUnavailableError, KafkaSource, Link, Record, RecordSource
 from shared.messaging.handlers import Handlers
 from shared.messaging.inbox import dead_letter_unreadable, store
-from shared.messaging.metrics import CONSUMED
+from shared.messaging.metrics import CONSUMED, begin_consuming, show_lag
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -54,6 +54,7 @@ class ConsumeLoop:
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop`; a missing broker is waited for."""
+        begin_consuming(self._handlers.topics)
         while not stop.is_set():
             try:
                 with closing(self._open()) as source:
@@ -70,6 +71,7 @@ class ConsumeLoop:
         if records:
             self._store(records)
             source.commit(records)
+        show_lag(self._handlers.topics, source)
         return len(records)
 
     def _store(self, records: Sequence[Record]) -> None:

@@ -1,15 +1,16 @@
 """What an operator watches: how old the oldest waiting row is, and what became of each event."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge
 from sqlalchemy import Engine, func
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import select
 
 from shared.clock import Clock
 from shared.db import reading
+from shared.events import Topic, payload_types
+from shared.gauges import ask
+from shared.messaging.broker import RecordSource
 from shared.messaging.tables import DEAD, PENDING, Inbox, Outbox
 
 CONSUMED = Counter(
@@ -24,6 +25,44 @@ INBOX_PENDING_AGE = Gauge("tuneloop_inbox_pending_age_seconds", "Age of the olde
 INBOX_DEAD = Gauge("tuneloop_inbox_dead", "Events that were given up and wait for a person.")
 INBOX_DEAD_AGE = Gauge("tuneloop_inbox_dead_age_seconds", "Age of the oldest event that was given up; 0 for none.")
 OUTBOX_PENDING_AGE = Gauge("tuneloop_outbox_pending_age_seconds", "Age of the oldest unpublished fact; 0 for none.")
+CONSUMER_LAG = Gauge(
+    "tuneloop_consumer_lag_records", "Records that this replica's partitions of a topic hold and that it has not read.",
+    ["topic"],
+)
+
+
+def begin_consuming(topics: Iterable[str]) -> None:
+    """Let the counters of these topics exist at 0: `increase` does not see a series' first value."""
+    for topic in topics:
+        for outcome in ("stored", "duplicate", "skipped", "unparseable"):
+            CONSUMED.labels(topic, outcome)
+        _begin_publishing(Topic(topic).dlq)
+
+
+def begin_handling(types: Iterable[str]) -> None:
+    """The same for the types that have handlers."""
+    for type_ in types:
+        HANDLED.labels(type_)
+        for outcome in ("retry", "dead"):
+            FAILED.labels(type_, outcome)
+
+
+def begin_relaying(producer: str) -> None:
+    """The same for the topics of what a service says."""
+    for topic in {kind.TOPIC.value for kind in payload_types().values() if producer == kind.PRODUCER}:
+        _begin_publishing(topic)
+
+
+def _begin_publishing(topic: str) -> None:
+    PUBLISHED.labels(topic)
+    PUBLISH_FAILED.labels(topic)
+
+
+def show_lag(topics: Iterable[str], source: RecordSource) -> None:
+    """How far behind this replica is. A topic whose partitions are all other replicas' counts as 0."""
+    lag = source.lag()
+    for topic in topics:
+        CONSUMER_LAG.labels(topic).set(lag.get(topic, 0))
 
 
 def watch_inbox(engine: Engine, consumer: str, clock: Clock) -> None:
@@ -42,9 +81,9 @@ def watch_inbox(engine: Engine, consumer: str, clock: Clock) -> None:
                 select(func.count()).select_from(Inbox).where(Inbox.consumer == consumer, Inbox.status == DEAD)
             ).one()
 
-    INBOX_PENDING_AGE.set_function(_or_nan(lambda: age(PENDING)))
-    INBOX_DEAD_AGE.set_function(_or_nan(lambda: age(DEAD)))
-    INBOX_DEAD.set_function(_or_nan(dead))
+    ask(INBOX_PENDING_AGE, lambda: age(PENDING))
+    ask(INBOX_DEAD_AGE, lambda: age(DEAD))
+    ask(INBOX_DEAD, dead)
 
 
 def watch_outbox(engine: Engine, clock: Clock) -> None:
@@ -55,16 +94,4 @@ def watch_outbox(engine: Engine, clock: Clock) -> None:
             oldest = session.exec(select(func.min(Outbox.created_at)).where(Outbox.published_at == None)).one()  # noqa: E711
         return (clock.now() - oldest).total_seconds() if oldest else 0.0
 
-    OUTBOX_PENDING_AGE.set_function(_or_nan(age))
-
-
-def _or_nan(measure: Callable[[], float]) -> Callable[[], float]:
-    """A database that is down must not hide the other metrics of the process."""
-
-    def guarded() -> float:
-        try:
-            return measure()
-        except SQLAlchemyError:
-            return math.nan
-
-    return guarded
+    ask(OUTBOX_PENDING_AGE, age)

@@ -16,7 +16,7 @@ from shared.events import decode
 from shared.messaging.handlers import HandlerContext, Handlers
 from shared.messaging.headers import load_headers
 from shared.messaging.inbox import dead_letter_unhandled
-from shared.messaging.metrics import FAILED, HANDLED, watch_inbox
+from shared.messaging.metrics import FAILED, HANDLED, begin_handling, watch_inbox
 from shared.messaging.retry import after_failure
 from shared.messaging.tables import DEAD, DONE, PENDING, Inbox
 from shared.telemetry import get_logger, span
@@ -41,6 +41,7 @@ class ProcessLoop:
     def run(self, stop: threading.Event) -> None:
         """Process until `stop`; a database error ends the loop, and with it the process."""
         watch_inbox(self._engine, self._handlers.consumer, self._clock)
+        begin_handling(self._handlers.types)
         while not stop.is_set():
             self._wake.clear()
             if not self.step():

@@ -12,7 +12,7 @@ from shared.clock import Clock
 from shared.db import on_commit, reading, transaction
 from shared.messaging.broker import BrokerUnavailableError, KafkaSink, Link, Outgoing, RecordSink
 from shared.messaging.headers import load_headers
-from shared.messaging.metrics import PUBLISH_FAILED, PUBLISHED, watch_outbox
+from shared.messaging.metrics import PUBLISH_FAILED, PUBLISHED, begin_relaying, watch_outbox
 from shared.messaging.tables import Outbox
 from shared.telemetry import get_logger
 
@@ -49,6 +49,7 @@ class RelayLoop:
     ) -> None:
         self._engine = engine
         self._clock = clock
+        self._source = source
         self._link = Link(self.name)
         self._wake = on_commit(engine)
         self._open = open_sink or (lambda: KafkaSink(bootstrap, f"tuneloop-{source}"))
@@ -56,6 +57,7 @@ class RelayLoop:
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop`; a missing broker is waited for."""
         watch_outbox(self._engine, self._clock)
+        begin_relaying(self._source)
         while not stop.is_set():
             with self._only_relay() as mine:
                 while mine and not stop.is_set():

@@ -124,3 +124,15 @@ def test_large_records_pass(door: Door, size: int) -> None:
     write(door, Outgoing(door.topic, b"k", b"x" * size, ()))
     (found,) = read(door.open_source("g"), 1)
     assert len(found.value or b"") == size
+
+
+def test_the_lag_is_what_was_not_polled(door: Door) -> None:
+    write(door, *(record(door, number) for number in range(600)))
+    source, polled, lags = door.open_source("g"), 0, []
+    while polled < 600:
+        found = len(source.poll(0.2))
+        polled += found
+        if found:
+            lags.append((polled, source.lag()[door.topic]))
+    assert len(lags) > 1, "nothing takes all of it at once"
+    assert [lag for _, lag in lags] == [600 - count for count, _ in lags]

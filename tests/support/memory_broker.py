@@ -4,7 +4,7 @@ It passes the same contract as the real brokers, as far as `RecordSource` and `R
 """
 
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 
 from shared.messaging.broker import Outgoing, Record
@@ -89,6 +89,13 @@ class MemorySource:
     def at_end(self) -> bool:
         """Whether everything has been polled."""
         return all(position == len(self._broker.logs[place]) for place, position in self._positions.items())
+
+    def lag(self) -> Counter[str]:
+        """Records by topic that were not polled."""
+        return Counter(
+            topic for (topic, partition), position in self._positions.items()
+            for _ in self._broker.logs[topic, partition][position:]
+        )
 
     def commit(self, records: Sequence[Record]) -> None:
         """Remember the offsets in the broker."""

@@ -22,6 +22,7 @@ from shared.s3 import sha256_of
 from tests.support.datasets import jsonl, rows
 from tests.support.delivery import deliver, fact, said, unhandled
 from tests.support.ingest import PIPELINE, Ingest
+from tests.support.metrics import risen, shown
 
 pytestmark = pytest.mark.integration
 _NUMBERS = itertools.count()
@@ -63,6 +64,7 @@ def claim_for_a_moment(service: Ingest) -> tuple[Dataset, Lease]:
 
 def test_good_dataset_is_prepared(service: Ingest, tmp_path: Path) -> None:
     service.apply_pipeline(version=3)
+    counted = shown("tuneloop_data_ingest_datasets_total", pipeline=PIPELINE, state="prepared")
     published = service.publish("d1", jsonl(unique_rows(200)) + b"{broken\n", name="monday")
     service.work()
     (kind, payload), = facts(service)
@@ -77,6 +79,7 @@ def test_good_dataset_is_prepared(service: Ingest, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "got/report.json").read_text()) == row(service, "d1").report
     assert row(service, "d1").state == "prepared"
     assert work_files(service) == []
+    assert risen("tuneloop_data_ingest_datasets_total", counted, pipeline=PIPELINE, state="prepared") == 1
 
 
 def test_same_bytes_published_twice_are_one_version(service: Ingest) -> None:

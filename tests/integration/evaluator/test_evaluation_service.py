@@ -31,6 +31,7 @@ from tests.support.adapters import write_adapter
 from tests.support.apps import app_of
 from tests.support.db import sqlite_engine
 from tests.support.delivery import deliver, fact, said
+from tests.support.metrics import shown
 from tests.support.training import end_jobs, put_dataset
 from tests.support.wait import eventually
 
@@ -169,8 +170,12 @@ def test_an_adapter_that_answers_right_passes_and_one_that_answers_otherwise_doe
     assert [item["passed"] for item in told] == [False, True, False]
     assert [item["production_model_version"] for item in told] == [None, None, f"{evaluator.name}@1"]
     with TestClient(app_of(evaluator.settings, build_router, evaluator.engine)) as client:
-        shown = client.get(f"/v1/evaluations/{right.id}").json()
-    assert (shown["state"], shown["passed"], shown["attempt"]) == ("completed", True, 1)
+        answer = client.get(f"/v1/evaluations/{right.id}").json()
+    assert (answer["state"], answer["passed"], answer["attempt"]) == ("completed", True, 1)
+    ended = {outcome: shown("tuneloop_evaluator_evaluations_total", pipeline=evaluator.name, outcome=outcome)
+             for outcome in ("passed", "refused", "failed")}
+    assert ended == {"passed": 1, "refused": 2, "failed": 0}
+    assert shown("tuneloop_evaluator_job_seconds_count", pipeline=evaluator.name) == 3
 
 
 def test_a_job_that_is_killed_is_followed_by_another(evaluator: Evaluator) -> None:

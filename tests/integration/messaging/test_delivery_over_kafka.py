@@ -1,7 +1,7 @@
 """The loops in their threads over a real broker, and deaths at each kind of write there."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import pytest
@@ -107,6 +107,9 @@ class DyingSource:
         self._plan.hit("before offset commit")
         self._source.commit(records)
         self._plan.hit("after offset commit")
+
+    def lag(self) -> Mapping[str, int]:
+        return self._source.lag()
 
     def close(self) -> None:
         self._source.close()

@@ -14,6 +14,7 @@ from shared.db import reading, transaction
 from shared.errors import TemporaryError
 from shared.leases import Lease, LeasedRow, apply, claim, interrupt
 from shared.reconcile import ReconcileLoop
+from tests.support.metrics import risen, shown
 from tests.support.wait import eventually
 
 INTERVAL, TTL = 5.0, 30.0
@@ -230,3 +231,24 @@ def test_two_replicas_never_work_on_one_row_at_once(engine: Engine) -> None:
     for thread in threads:
         thread.join()
     assert sorted(looks) == sorted(jobs)
+
+
+def test_rows_that_wait_and_looks_are_shown(engine: Engine) -> None:
+    stop = threading.Event()
+
+    def look(row: Job, lease: Lease) -> None:
+        stop.set()
+        raise ValueError("no luck")
+
+    loop = make_loop(engine, SystemClock(), look)
+    failed = shown("tuneloop_reconciled_total", loop="jobs", outcome="failed")
+    looks = shown("tuneloop_reconcile_seconds_count", loop="jobs")
+    add(engine, "a", "b")
+    loop.run(stop)
+    assert risen("tuneloop_reconciled_total", failed, loop="jobs", outcome="failed") == 1
+    assert risen("tuneloop_reconcile_seconds_count", looks, loop="jobs") == 1
+    assert shown("tuneloop_reconciled_total", loop="jobs", outcome="ok") is not None, "it exists before it is needed"
+    assert shown("tuneloop_reconcile_rows", loop="jobs", state="open") == 2
+    with transaction(engine) as session:
+        session.get_one(Job, "a").state = "done"
+    assert shown("tuneloop_reconcile_rows", loop="jobs", state="open") == 1

@@ -18,6 +18,7 @@ from shared.events import DatasetPublished, Payload, payload_types
 from tests.support import facts
 from tests.support.db import schema_differences
 from tests.support.delivery import START, deliver, fact, process_all, receive, said, unhandled
+from tests.support.metrics import risen, shown
 
 pytestmark = pytest.mark.integration
 
@@ -220,3 +221,19 @@ def test_a_publication_without_a_digest_is_recorded(engine: Engine) -> None:
     deliver(engine, handlers, fact(DatasetPublished(dataset_id="x", pipeline="intents", uri="s3://other/data.jsonl")))
     with reading(engine) as session:
         assert session.get_one(Dataset, "x").source_sha256 is None
+
+
+def test_how_long_a_dataset_took_to_production_is_counted_once(engine: Engine) -> None:
+    seconds, count, stage = (shown(name, pipeline="intents", **labels) for name, labels in (
+        ("tuneloop_registry_dataset_to_production_seconds_sum", {}),
+        ("tuneloop_registry_dataset_to_production_seconds_count", {}),
+        ("tuneloop_registry_stage_changes_total", {"stage": "production"}),
+    ))
+    promoted = fact(facts.promoted("intents@1"), time=START + timedelta(minutes=90))
+    again = fact(facts.promoted("intents@1"), sequence=2, time=START + timedelta(minutes=95))
+    deliver(engine, handlers, fact(facts.prepared()), fact(facts.evaluated(1)), promoted, again)
+    assert stages(engine) == {"intents@1": "production"}
+    name = "tuneloop_registry_dataset_to_production_seconds"
+    assert risen(f"{name}_count", count, pipeline="intents") == 1
+    assert risen(f"{name}_sum", seconds, pipeline="intents") == 90 * 60
+    assert risen("tuneloop_registry_stage_changes_total", stage, pipeline="intents", stage="production") == 1

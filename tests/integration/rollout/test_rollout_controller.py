@@ -10,6 +10,7 @@ from services.rollout.state import RolloutState
 from shared.db import reading, transaction
 from shared.leases import claim
 from tests.support.delivery import said, unhandled
+from tests.support.metrics import risen, shown
 from tests.support.rollout_stand import (
     Stand,
     adapter_failed,
@@ -73,11 +74,15 @@ def test_a_good_version_is_promoted_in_steps(controller: Stand) -> None:
 
 
 def test_a_bad_version_is_rolled_back_with_its_evidence(controller: Stand) -> None:
+    ended = shown("tuneloop_rollout_duration_seconds_count", route="intents", outcome="rolled_back")
     controller.begin()
     controller.load()
     controller.bad_share = 0.4
     controller.run(40)
     assert controller.phase() == "rolled_back"
+    assert risen("tuneloop_rollout_duration_seconds_count", ended, route="intents", outcome="rolled_back") == 1
+    decided = shown("tuneloop_rollout_decided_timestamp_seconds", route="intents", action="rollback", rule="e_harm")
+    assert decided == controller.decisions()[-1].at.timestamp()
     [told] = controller.told("rollout.rolled_back.v1")
     assert told["guardrail"] == "errors"
     assert told["evidence"]["e_harm"] >= told["evidence"]["harm_threshold"] == 20

@@ -16,6 +16,7 @@ from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
 from tests.support.agents import BASE, Adapters, Agent, agents
 from tests.support.delivery import START, fact, said
+from tests.support.metrics import risen, shown
 from tests.support.serving_processes import ServingProcess, running, s3_environment
 from tests.support.wait import eventually
 
@@ -83,6 +84,7 @@ def test_what_the_route_names_is_loaded_said_and_answers(
 def test_a_second_version_joins_and_the_first_leaves_when_its_time_is_over(
     agent: Agent, engine_from_s3: ServingProcess, adapters: Adapters
 ) -> None:
+    unloads = shown("tuneloop_serving_unloads_total")
     first, second = adapters.put(), adapters.put()
     agent.route(v1=first)
     agent.look()
@@ -94,6 +96,7 @@ def test_a_second_version_joins_and_the_first_leaves_when_its_time_is_over(
     assert set(engine_from_s3.listed()) == {"support@2"}
     assert [data["model_version"] for data in agent.said("adapter.unloaded.v1")] == ["support@1"]
     assert [path.name.split(".")[0] for path in agent.settings.adapters_dir.iterdir()] == ["support@2"]
+    assert risen("tuneloop_serving_unloads_total", unloads) == 1
 
 
 def test_an_adapter_stays_while_it_drains(

@@ -1,7 +1,7 @@
 """A topic as a table: from the beginning, without repetitions, whatever else lies in it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.clock import VirtualClock
@@ -35,6 +35,9 @@ class EndsAfterwards:
 
     def at_end(self) -> bool:
         return self._source.at_end()
+
+    def lag(self) -> Mapping[str, int]:
+        return self._source.lag()
 
     def close(self) -> None:
         self._source.close()

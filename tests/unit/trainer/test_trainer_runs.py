@@ -26,6 +26,7 @@ from shared.service import Runtime
 from tests.support import facts
 from tests.support.db import assert_migrations_match, sqlite_engine
 from tests.support.delivery import START, deliver, fact, said, unhandled
+from tests.support.metrics import risen, shown
 
 RUN = f"intents-v1-{facts.dataset_ref().artifact.digest[7:19]}"
 
@@ -244,3 +245,23 @@ def test_a_second_run_waits_for_the_first(world: World) -> None:
     world.writes("result.json", RESULT)
     world.looks(6)
     assert len(world.launcher.launched) == 2
+
+
+def test_ends_queues_and_durations_are_counted_by_pipeline(world: World) -> None:
+    names = ("tuneloop_trainer_runs_total", "tuneloop_trainer_queue_seconds_sum", "tuneloop_trainer_run_seconds_sum",
+             "tuneloop_trainer_lost_attempts_total")
+    labels: list[dict[str, str]] = [{"pipeline": "intents"} | ({"outcome": "completed"} if name.endswith("runs_total")
+                                    else {}) for name in names]
+    before = [shown(name, **of) for name, of in zip(names, labels, strict=True)]
+    assert None not in before, "they exist since the pipeline was applied"
+    world.clock.advance(30)
+    world.looks()
+    world.launcher.states[f"train-{RUN}-1"] = "failed"
+    world.looks()
+    world.clock.advance(60)
+    world.looks()
+    world.writes("result.json", RESULT, attempt=2)
+    world.looks(2)
+    took = 60 + 3 * (world.settings.reconcile_interval_seconds + 0.01)
+    rises = [risen(name, was, **of) for name, was, of in zip(names, before, labels, strict=True)]
+    assert rises == [1, pytest.approx(30), pytest.approx(took), 1]

@@ -62,7 +62,10 @@ bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUND
 bench-rollout: $(INSTALLED) ## 200 rollouts on one controller; ROLLOUTS=200 TICKS=10 DATABASE=sqlite.
 	$(PY) -m benchmarks.rollout --rollouts $(or $(ROLLOUTS),200) --ticks $(or $(TICKS),10) --database $(or $(DATABASE),sqlite)
 
+bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; half an hour on two cores.
+	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY))
+
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway bench-rollout clean
+.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway bench-rollout bench-estimate clean

@@ -11,6 +11,7 @@ from services.cli.commands import (
     apply,
     datasets,
     drift,
+    estimate,
     evaluations,
     inbox,
     keys,
@@ -78,7 +79,7 @@ def build_app() -> typer.Typer:
     app.callback(help=HELP, epilog=EPILOG)(_root)
     local.register(app)
     demo.register(app)
-    for module in (apply, publish):
+    for module in (apply, publish, estimate):
         module.register(app)
     for group in (pipelines, datasets, runs, evaluations, models, rollouts, drift, inbox, keys):
         group.register(app)

@@ -28,6 +28,7 @@ def variable(service: str) -> str:
 RegistryUrl = Annotated[str | None, _option("registry")]
 DataIngestUrl = Annotated[str | None, _option("data_ingest")]
 RolloutUrl = Annotated[str | None, _option("rollout")]
+TrainerUrl = Annotated[str | None, _option("trainer")]
 DriftUrl = Annotated[str | None, _option("drift")]
 
 

@@ -3,18 +3,29 @@
 import sys
 from pathlib import Path
 
+from fastapi import APIRouter
+
 from services.trainer.api import build_router
+from services.trainer.estimates import estimates_router
 from services.trainer.handlers import handlers
 from services.trainer.reconcile import RunReconciler
 from services.trainer.settings import TrainerSettings
 from shared.launchers import launcher_from
-from shared.service import Definition, run
+from shared.service import Definition, Runtime, run
+
+
+def _router(runtime: Runtime[TrainerSettings]) -> APIRouter:
+    both = APIRouter()
+    both.include_router(build_router(runtime, launcher_from(runtime.settings)))
+    both.include_router(estimates_router(runtime))
+    return both
+
 
 DEFINITION = Definition(
     settings=TrainerSettings,
     migrations=Path(__file__).parent / "migrations",
     handlers=handlers,
-    router=lambda runtime: build_router(runtime, launcher_from(runtime.settings)),
+    router=_router,
     loops=lambda runtime: [RunReconciler(runtime, launcher_from(runtime.settings)).loop()],
 )
 

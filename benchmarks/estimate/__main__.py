@@ -1,0 +1,148 @@
+"""Estimated peaks of memory against measured ones: ``python -m benchmarks.estimate [--folder DIR] [--only tiny]``.
+
+Each case trains two steps in a process of its own on the CPU, twice: once with every allocation of torch counted, and
+once with nothing counted but what the kernel says the process took. Prints a table and exits with 1 where an estimate
+is more than a fifth off the counted allocations.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.base_models import BUILDERS
+from shared.estimate import Setup, memory, shape_of
+from shared.estimate.activations import TILE_TOKENS, TILE_WORDS
+
+TOLERANCE = 0.2
+CPU = {"precision": "float32", "gradient_checkpointing": False, "device": "cpu"}
+TINY = {"micro_batch": 16, "sequence_length": 256}
+SMOL = {"micro_batch": 4, "sequence_length": 256}
+CASES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("tiny", {"method": "lora", **TINY}),
+    ("tiny", {"method": "lora", **TINY, "loss": "full"}),
+    ("tiny", {"method": "full", **TINY}),
+    ("tiny", {"method": "dora", **TINY}),
+    ("tiny", {"method": "ia3", **TINY}),
+    ("tiny", {"method": "prefix", **TINY}),
+    ("tiny", {"method": "prompt", **TINY}),
+    ("tiny", {"method": "lora", **TINY, "gradient_checkpointing": True, "loss": "full"}),
+    ("tiny", {"method": "lora", "micro_batch": 4, "sequence_length": 128, "precision": "mixed"}),
+    ("tiny", {"method": "qlora", "micro_batch": 4, "sequence_length": 128, "precision": "bfloat16"}),
+    ("smollm2-135m-instruct", {"method": "lora", **SMOL}),
+    ("smollm2-135m-instruct", {"method": "lora", **SMOL, "loss": "full"}),
+    ("smollm2-135m-instruct", {"method": "lora", **SMOL, "gradient_checkpointing": True}),
+    ("smollm2-135m-instruct", {"method": "full", **SMOL}),
+    ("smollm2-135m-instruct", {"method": "full", "micro_batch": 1, "sequence_length": 64}),
+    ("smollm2-135m-instruct", {"method": "full", "optimizer": "adamw_8bit", "micro_batch": 1, "sequence_length": 64}),
+    ("smollm2-135m-instruct", {"method": "dora", **SMOL}),
+    ("smollm2-135m-instruct", {"method": "ia3", **SMOL}),
+    ("smollm2-135m-instruct", {"method": "prefix", **SMOL}),
+    ("smollm2-135m-instruct", {"method": "prompt", **SMOL}),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table; bytes."""
+
+    model: str
+    setup: Setup
+    estimated: int
+    counted: int
+    resident: int
+    untouched: int
+    seconds: float
+
+    @property
+    def off(self) -> float:
+        return self.estimated / self.counted - 1
+
+
+def child(source: str, setup: str, kind: str) -> None:
+    """One measurement, in this process; JSON on stdout."""
+    from tests.support.training_peaks import measure, measure_resident
+
+    asked = Setup.model_validate_json(setup)
+    begun = time.monotonic()
+    found = measure(Path(source), asked).bytes if kind == "counted" else measure_resident(Path(source), asked)
+    print(json.dumps({"bytes": found, "seconds": time.monotonic() - begun}))
+
+
+def measured(source: Path, setup: Setup, kind: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.estimate", "--child", str(source), setup.model_dump_json(), kind]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{setup}: {done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def compare(model: str, source: Path, values: dict[str, Any]) -> Line:
+    setup = Setup.model_validate({**CPU, **values})
+    shape = shape_of(json.loads((source / "config.json").read_text(encoding="utf-8")))
+    counted, resident = (measured(source, setup, kind) for kind in ("counted", "resident"))
+    # A tile of logits is allocated for 32,768 words; the kernel gives no page for words that the model does not have.
+    tokens = min(setup.micro_batch * (setup.length - 1), TILE_TOKENS)
+    spare = max(0, TILE_WORDS - shape.vocabulary) * tokens * setup.compute_bytes if setup.loss == "chunked" else 0
+    return Line(model, setup, memory(shape, setup).peak, counted["bytes"], resident["bytes"], spare,
+                resident["seconds"])
+
+
+def show(line: Line) -> str:
+    setup, mb = line.setup, 1e-6
+    extras = [setup.precision] + (["checkpointing"] if setup.gradient_checkpointing else []) + \
+        (["all logits"] if setup.loss == "full" else []) + ([setup.optimizer] if setup.optimizer != "adamw" else [])
+    touched = line.estimated - line.untouched
+    return (
+        f"| {line.model} | {setup.method} | {setup.micro_batch} x {setup.sequence_length} | {', '.join(extras)} "
+        f"| {line.estimated * mb:.0f} | {line.counted * mb:.0f} | {100 * line.off:+.1f} % "
+        f"| {line.resident * mb:.0f} | {100 * (touched / line.resident - 1):+.0f} % |"
+    )
+
+
+def folders(base: Path, names: set[str]) -> dict[str, Path]:
+    """The models' folders, made where they are not there."""
+    found = {}
+    for name in sorted(names):
+        found[name] = base / name
+        if not (found[name] / "config.json").exists():
+            BUILDERS[name](found[name])
+    return found
+
+
+def main(printed: Callable[[str], None] = print) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.estimate", description=__doc__)
+    parser.add_argument("--child", nargs=3, metavar=("MODEL", "SETUP", "KIND"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="where the models are kept between runs")
+    parser.add_argument("--only", choices=sorted({model for model, _ in CASES}), help="one model's cases")
+    options = parser.parse_args()
+    if options.child:
+        child(*options.child)
+        return 0
+    chosen = [(model, values) for model, values in CASES if options.only in (None, model)]
+    with tempfile.TemporaryDirectory() as scratch:
+        sources = folders(options.folder or Path(scratch), {model for model, _ in chosen})
+        printed("| model | method | rows x tokens | | estimated MB | allocated MB | off | process MB | off |")
+        printed("|---|---|---|---|---|---|---|---|---|")
+        lines = []
+        for model, values in chosen:
+            lines.append(compare(model, sources[model], values))
+            printed(show(lines[-1]))
+    worst = max(lines, key=lambda line: abs(line.off))
+    verdict = "met" if abs(worst.off) <= TOLERANCE else "MISSED"
+    printed(f"\n{len(lines)} cases; the worst is {100 * worst.off:+.1f} % off ({worst.model}, {worst.setup.method}); "
+            f"goal within {100 * TOLERANCE:.0f} %: {verdict}")
+    return 0 if verdict == "met" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

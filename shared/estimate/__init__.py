@@ -1,0 +1,21 @@
+"""How much memory and time a fine-tuning run needs, and on what it fits.
+
+`estimate` answers an `EstimateRequest` about a `ModelShape`; `memory` and `compute` are what it is made of. Nothing
+here imports torch: everything follows from a model's ``config.json``.
+"""
+
+from shared.estimate.answer import estimate
+from shared.estimate.compute import Work, flops_per_token, seconds
+from shared.estimate.contract import EstimateAnswer, EstimateRequest, Hardware, Rows
+from shared.estimate.gpus import GPUS, gpu_named
+from shared.estimate.known import KNOWN, is_known, known_shape
+from shared.estimate.memory import Memory, memory
+from shared.estimate.setup import Method, Optimizer, Precision, Setup
+from shared.estimate.shape import ModelShape, shape_of
+
+__all__ = [
+    "GPUS", "KNOWN", "EstimateAnswer", "EstimateRequest", "Hardware", "Memory", "Method", "ModelShape", "Optimizer",
+    "Precision", "Rows", "Setup", "Work", "estimate", "flops_per_token", "gpu_named", "is_known", "known_shape",
+    "memory",
+    "seconds", "shape_of",
+]

@@ -1,0 +1,71 @@
+"""What is trained and how, as far as memory and time depend on it. Also what the API is asked with."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["full", "lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
+Precision = Literal["float32", "mixed", "bfloat16"]
+
+
+class Setup(BaseModel):
+    """A training step on one device.
+
+    Attributes:
+        precision: ``float32`` for all; ``mixed`` for float32 weights with bfloat16 arithmetic (autocast);
+            ``bfloat16`` where the base's weights are bfloat16 too. Adapters are float32 in every case.
+        loss: ``chunked`` where logits exist for 32,768 words at a time and no more, as TRL computes it; ``full`` for
+            objectives that keep all logits.
+        padded: whether rows have different lengths, so that attention gets a mask.
+        device: whose kernels are reckoned with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = Field(default="lora", description="how the weights are adapted")
+    rank: int = Field(default=8, ge=1, le=1024, description="for lora, dora and qlora: of the update")
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        default="all-linear", description="for lora, dora and qlora: the layers that are adapted, by name"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="for lora, dora and qlora: of the adapter's inputs")
+    virtual_tokens: int = Field(default=20, ge=1, description="for prefix and prompt: how many are learned")
+    bottleneck: int = Field(default=64, ge=1, description="for adapter: its inner width")
+    double_quantization: bool = Field(default=True, description="for qlora: quantise the scales of NF4 too")
+    optimizer: Optimizer = Field(default="adamw", description="paged ones move to the host's memory where needed")
+    precision: Precision = Field(default="bfloat16", description="of weights and arithmetic")
+    gradient_checkpointing: bool = Field(default=True, description="keep the blocks' inputs only, and compute twice")
+    sequence_length: int = Field(default=512, ge=1, description="tokens of the longest row of a batch")
+    micro_batch: int = Field(default=8, ge=1, description="rows at once on a device")
+    gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
+    loss: Literal["chunked", "full"] = Field(default="chunked", description="whether all logits exist at once")
+    padded: bool = Field(default=True, description="rows differ in length, and the short ones are padded")
+    device: Literal["cuda", "cpu"] = Field(default="cuda", description="whose kernels are reckoned with")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.method == "prefix" and self.gradient_checkpointing:
+            raise ValueError("prefix tuning keeps keys and values, which gradient checkpointing cannot: set "
+                             "gradient_checkpointing to false")
+        if self.method == "qlora" and self.precision == "float32":
+            raise ValueError("qlora computes in bfloat16: set precision to bfloat16 or mixed")
+        return self
+
+    @property
+    def low_rank(self) -> bool:
+        return self.method in ("lora", "dora", "qlora")
+
+    @property
+    def compute_bytes(self) -> int:
+        """Bytes of a number in the matrix products."""
+        return 4 if self.precision == "float32" else 2
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row, with the learned ones of prompt tuning."""
+        return self.sequence_length + (self.virtual_tokens if self.method == "prompt" else 0)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in one pass, padding included."""
+        return self.micro_batch * self.length

@@ -1,0 +1,163 @@
+"""Memory, time and fit: worked out by hand where a hand can, and in order where it cannot."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.errors import InvalidInputError
+from shared.estimate import (
+    EstimateRequest,
+    Hardware,
+    Rows,
+    Setup,
+    Work,
+    estimate,
+    flops_per_token,
+    known_shape,
+    memory,
+    seconds,
+)
+from shared.estimate.memory import weight_bytes
+
+LLAMA = known_shape("llama-2-7b")
+N = 6_738_415_616
+
+
+def setup(**values: Any) -> Setup:
+    return Setup.model_validate({"sequence_length": 2048, "micro_batch": 1, **values})
+
+
+def test_full_training_keeps_sixteen_bytes_a_weight_in_float32() -> None:
+    """Weights, gradients and two moments (Rajbhandari et al., arXiv 1910.02054, section 3.1)."""
+    found = memory(LLAMA, setup(method="full", precision="float32"))
+    assert found.weights + found.gradients + found.optimizer == 16 * N
+    assert found.phases["optimizer step"] == 16 * N
+
+
+@pytest.mark.parametrize(("optimizer", "bytes_each"), [
+    ("adamw", 8.0), ("paged_adamw", 8.0), ("adamw_8bit", 2 + 8 / 256), ("sgd", 0.0),
+])
+def test_the_states_of_optimizers(optimizer: str, bytes_each: float) -> None:
+    found = memory(LLAMA, setup(method="full", precision="float32", optimizer=optimizer))
+    assert found.optimizer == pytest.approx(bytes_each * N)
+    assert found.pageable == (found.optimizer if optimizer.startswith("paged") else 0)
+
+
+def test_nf4_takes_half_a_byte_and_its_scales() -> None:
+    """Double quantisation saves 0.373 bits a weight (Dettmers et al., arXiv 2305.14314, section 3)."""
+    double, single = (weight_bytes(LLAMA, setup(method="qlora", double_quantization=both)) for both in (True, False))
+    assert (single - double) * 8 / LLAMA.linear_parameters == pytest.approx(0.373, abs=0.001)
+    rest = (N - LLAMA.linear_parameters) * 4
+    adapter = 8 * 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008)) * 4
+    assert double - rest - adapter == pytest.approx(LLAMA.linear_parameters * (0.5 + 0.127 / 8), rel=1e-4)
+
+
+def test_a_7b_fits_by_qlora_where_people_train_it() -> None:
+    qlora = estimate(LLAMA, EstimateRequest(setup=setup(method="qlora", micro_batch=4), hardware=Hardware(gpu="l4")))
+    assert qlora.fits
+    assert qlora.memory.peak < 16e9
+    lora = estimate(LLAMA, EstimateRequest(setup=setup(method="lora"), hardware=Hardware(gpu="t4")))
+    assert lora.fits is False
+
+
+def test_memory_grows_with_what_it_should() -> None:
+    def peak(**values: Any) -> int:
+        return memory(LLAMA, setup(**values)).peak
+
+    assert peak(micro_batch=8) > peak(micro_batch=4) > peak()
+    assert peak(gradient_checkpointing=False) > peak()
+    assert peak(method="full") > peak(method="dora", rank=64) > peak(method="lora", rank=64) > peak(method="qlora")
+    assert peak(rank=64) > peak(rank=8)
+    assert peak(loss="full", micro_batch=8) > peak(micro_batch=8)
+    assert peak(dropout=0.1, gradient_checkpointing=False) > peak(gradient_checkpointing=False)
+    assert memory(LLAMA, setup(method="full", gradient_accumulation=2)).phases["loss"] > \
+        memory(LLAMA, setup(method="full")).phases["loss"]
+
+
+def test_full_training_costs_six_operations_a_weight() -> None:
+    """With short rows attention is nothing, and without the second pass over the logits it is 6 N."""
+    plain = setup(method="full", gradient_checkpointing=False, loss="full", sequence_length=1)
+    matrices = LLAMA.linear_parameters + LLAMA.vocabulary * LLAMA.hidden
+    assert flops_per_token(LLAMA, plain) == pytest.approx(6 * matrices, rel=1e-3)
+    frozen = setup(method="lora", gradient_checkpointing=False, loss="full", sequence_length=1, rank=1)
+    assert flops_per_token(LLAMA, frozen) == pytest.approx(4 * matrices, rel=0.01)
+    again = setup(method="full", loss="full", sequence_length=1)
+    assert flops_per_token(LLAMA, again) == pytest.approx(8 * matrices, rel=0.05)
+
+
+def test_time_is_work_over_speed() -> None:
+    work = Work(rows=1000, tokens_per_row=500, epochs=2)
+    kwargs: dict[str, Any] = {"tflops": 312.0, "bandwidth": 2e12, "utilization": 0.5}
+    alone = seconds(LLAMA, setup(), work, **kwargs)
+    assert alone == pytest.approx(1e6 * flops_per_token(LLAMA, setup()) / (312e12 * 0.5))
+    assert seconds(LLAMA, setup(), work, **kwargs, gpus=4) == pytest.approx(alone / 4)
+    padded = Work(rows=1000, tokens_per_row=500, epochs=2, fill=0.5)
+    assert seconds(LLAMA, setup(), padded, **kwargs) == pytest.approx(2 * alone)
+    assert seconds(LLAMA, setup(method="qlora"), work, **kwargs) > alone
+    assert seconds(LLAMA, setup(method="dora"), work, **kwargs) > alone
+
+
+def test_an_answer_has_time_and_cost_where_they_can_be_known() -> None:
+    data = Rows(rows=1000, tokens_per_row=100)
+    priced = Hardware(gpu="a100-80gb", usd_per_hour=2)
+    told = estimate(LLAMA, EstimateRequest(setup=setup(), hardware=priced, data=data))
+    assert told.time is not None
+    assert told.time.usd == pytest.approx(2 * told.time.seconds / 3600)
+    assert estimate(LLAMA, EstimateRequest(setup=setup(), data=data)).time is None
+    assert estimate(LLAMA, EstimateRequest(setup=setup(), hardware=Hardware(gpu="h100"))).time is None
+    own = Hardware(memory_gb=24, tflops=50)
+    assert estimate(LLAMA, EstimateRequest(setup=setup(), hardware=own, data=data)).time is not None
+
+
+def test_what_does_not_fit_says_what_would_make_it_fit() -> None:
+    asked = EstimateRequest(
+        setup=setup(method="full", precision="mixed", micro_batch=8, gradient_checkpointing=False),
+        hardware=Hardware(memory_gb=24),
+    )
+    answer = estimate(LLAMA, asked)
+    assert answer.fits is False
+    assert [item.peak for item in answer.remedies] == sorted(item.peak for item in answer.remedies)
+    assert all(item.saves > 0 for item in answer.remedies)
+    assert answer.together[-1].fits
+    assert not any(item.fits for item in answer.together[:-1])
+    words = " ".join(item.change for item in answer.remedies)
+    for word in ("checkpointing", "micro batch 1 with 8 batches", "QLoRA", "8-bit", "sequences of 1024"):
+        assert word in words
+
+
+def test_a_change_that_is_not_needed_is_not_advised() -> None:
+    answer = estimate(LLAMA, EstimateRequest(setup=setup(method="full"), hardware=Hardware(memory_gb=12)))
+    assert [item.change for item in answer.together] == ["QLoRA: the base in 4 bits"]
+
+
+def test_what_nothing_helps_says_so() -> None:
+    answer = estimate(known_shape("llama-3.1-70b"), EstimateRequest(setup=setup(), hardware=Hardware(memory_gb=8)))
+    assert answer.together == []
+    assert answer.remedies
+
+
+def test_a_gpu_without_bfloat16_runs_float32_alone() -> None:
+    small = known_shape("smollm2-135m")
+    for precision, fits in (("bfloat16", False), ("float32", True)):
+        answer = estimate(small, EstimateRequest(setup=setup(precision=precision)))
+        assert {item.gpu: item.fits for item in answer.hardware}["t4"] is fits
+        asked = EstimateRequest(setup=setup(precision=precision), hardware=Hardware(gpu="t4"))
+        assert estimate(small, asked).fits is fits
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"method": "prefix"}, "gradient checkpointing cannot"),
+    ({"method": "qlora", "precision": "float32"}, "qlora computes in bfloat16"),
+    ({"rank": 0}, "greater than or equal to 1"),
+    ({"method": "lorra"}, "Input should be 'full'"),
+    ({"batch": 3}, "Extra inputs"),
+])
+def test_an_impossible_setup_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        setup(**values)
+
+
+def test_rows_longer_than_the_context_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="sequences of 8192 tokens are longer than the model's 4096"):
+        estimate(LLAMA, EstimateRequest(setup=setup(sequence_length=8192)))

@@ -50,7 +50,8 @@ EVERYTHING: dict[str, Any] = {
     "ingress": {"enabled": True},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}],
                   "hostnames": ["llm.example.com"], "timeouts": {"request": "0s"}},
-    "monitoring": {"enabled": True}, "dashboards": {"enabled": True},
+    "monitoring": {"enabled": True, "disabledAlerts": ["TuneloopDrift"], "runbookBaseUrl": "https://docs.example.com/"},
+    "dashboards": {"enabled": True},
     "networkPolicy": {"modelServerClients": [{"namespaceSelector": {"matchLabels": {"name": "llm-d"}}}]},
 }
 VARIANTS: dict[str, list[str | dict[str, Any]]] = {

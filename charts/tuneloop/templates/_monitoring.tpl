@@ -7,3 +7,17 @@
   relabelings:
     - {targetLabel: job, replacement: {{ index . 2 }}}
 {{- end }}
+{{/* Rules without those that are switched off, with whole addresses of the runbook: (list $ rules), as YAML. */}}
+{{- define "tuneloop.rules" -}}
+{{- $monitoring := (index . 0).Values.monitoring }}
+{{- $kept := list }}
+{{- range $rule := index . 1 }}
+{{- if not (has ($rule.alert | default "") $monitoring.disabledAlerts) }}
+{{- with $rule.annotations }}
+{{- $_ := set . "runbook_url" (printf "%s%s" $monitoring.runbookBaseUrl .runbook_url) }}
+{{- end }}
+{{- $kept = append $kept $rule }}
+{{- end }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}

@@ -120,6 +120,13 @@ def test_prometheus_scrapes_every_service() -> None:
     assert targets == {kind(service): [f"{name}:{listens(name)}"] for name, service in OURS.items()}
 
 
+def test_prometheus_has_the_chart_s_rules() -> None:
+    mounts = dict(mount.split(":")[:2] for mount in ALL["prometheus"]["volumes"])
+    [pattern] = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())["rule_files"]
+    folder = next(source for source, target in mounts.items() if target == pattern.removesuffix("/*.yaml"))
+    assert list((FOLDER / folder).glob("*.yaml"))
+
+
 def test_grafana_finds_prometheus_and_the_dashboards() -> None:
     (source,) = yaml.safe_load((FOLDER / "grafana/datasources.yaml").read_text())["datasources"]
     assert urlsplit(source["url"]).netloc == f"prometheus:{OWN_PORTS['prometheus']}"

@@ -1,0 +1,84 @@
+"""promtool, which comes with Prometheus: checks rules, and runs them over series that a test writes down."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+RULES = Path(__file__).parents[2] / "charts" / "tuneloop" / "rules"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What fires after some time.
+
+    Attributes:
+        series: a value each minute by series, in promtool's notation (``0+1x60``).
+        at: when it is looked, in promtool's notation.
+        fires: alerts with those labels of theirs that are not the rule's own; nothing else may fire.
+    """
+
+    name: str
+    series: Mapping[str, str]
+    at: str
+    fires: Sequence[tuple[str, Mapping[str, str]]] = ()
+
+
+def rule_files() -> list[Path]:
+    """The chart's rules."""
+    return sorted(RULES.glob("*.yaml"))
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """All alerts by name, each with the `file` that it is in."""
+    return {
+        rule["alert"]: {**rule, "file": path.stem}
+        for path in rule_files() for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
+        if "alert" in rule
+    }
+
+
+def promtool(*arguments: str) -> str:
+    """Run it; what it said, which is the reason where it fails."""
+    binary = shutil.which("promtool", path="/usr/bin:/usr/local/bin") or shutil.which("promtool")
+    if binary is None:
+        pytest.fail("no promtool here; apt-get install prometheus")
+    done = subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_cases(cases: Sequence[Case], folder: Path) -> None:
+    """Run all cases; says which one did not go as written, and what fired instead."""
+    known = alerts()
+    tests = [
+        {
+            "name": case.name, "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+            "promql_expr_test": [{
+                "expr": 'ALERTS{alertstate="firing"}', "eval_time": case.at,
+                "exp_samples": [
+                    {"value": 1, "labels": _series(alert, {**known[alert]["labels"], **labels})}
+                    for alert, labels in case.fires
+                ],
+            }],
+        }
+        for case in cases
+    ]
+    path = folder / "rules.test.yaml"
+    path.write_text(yaml.safe_dump({
+        "rule_files": [str(file) for file in rule_files()], "evaluation_interval": "1m", "tests": tests,
+    }))
+    promtool("test", "rules", str(path))
+
+
+
+def _series(alert: str, labels: Mapping[str, str]) -> str:
+    pairs = {"alertname": alert, "alertstate": "firing", **labels}
+    return "ALERTS{" + ", ".join(f"{name}={json.dumps(value)}" for name, value in pairs.items()) + "}"

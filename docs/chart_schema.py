@@ -20,6 +20,7 @@ MANAGED = frozenset({
     "s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key",
     "work_dir", "state_dir", "api_keys_file", "prometheus_url", "cache_dir",
     "traffic_backend", "inference_pools", "rewrite_namespace",
+    "notifications", "webhook_secrets_dir", "webhook_hosts",
     "launcher", "launcher_dir", "kubeconfig", "job_image", "job_image_pull_policy", "job_image_pull_secrets",
     "job_namespace", "job_owner", "job_service_account", "job_secrets", "job_secret_env", "job_env", "job_cpu",
     "job_memory", "job_hardware", "job_queue", "job_priority_class", "job_cache_claim", "job_scratch_size",

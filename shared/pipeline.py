@@ -22,6 +22,7 @@ from shared.gateway_metrics import COUNTED_BY_UNIT, SLO_BOUNDS
 from shared.policy_checks import policy_problems
 from shared.spec_part import Duration, Slug, SpecPart
 from shared.strict_yaml import load_yaml
+from shared.webhooks import Notification, Webhook
 
 API_VERSION = "tuneloop.dev/v1"
 _BYTES = {"M": 10**6, "G": 10**9, "Mi": 2**20, "Gi": 2**30}
@@ -365,6 +366,12 @@ class RolloutPolicy(SpecPart):
     )
     expected_traffic: ExpectedTraffic | None = Field(
         default=None, description="lets `tuneloop apply` warn of a deadline that cannot be met; it decides nothing"
+    )
+    webhooks: list[Webhook] = Field(
+        default_factory=list, description="HTTP calls that may hold the rollout, end it, or only hear of it"
+    )
+    notifications: list[Notification] | None = Field(
+        default=None, description="who is told what happens; absent: as TUNELOOP_NOTIFICATIONS of the service says"
     )
 
     @model_validator(mode="before")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.gateway_metrics import SLO_BOUNDS
 from shared.promql import selectors
+from shared.webhooks import receiver_problems, webhook_problems
 
 if TYPE_CHECKING:
     from shared.pipeline import AbTest, Counted, Guardrail, RolloutPolicy
@@ -32,6 +33,10 @@ def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
         names.setdefault(policy.ab_test.called, -1)
     for unknown in sorted(policy.expected_traffic.bad_rates.keys() - names) if policy.expected_traffic else ():
         yield f"expectedTraffic.badRates.{unknown}", f"the policy counts no {unknown}; it counts {', '.join(names)}"
+    for path, problem in webhook_problems(policy.webhooks):
+        yield f"webhooks.{path}", problem
+    for path, problem in receiver_problems(policy.notifications or []):
+        yield f"notifications.{path}", problem
 
 
 def _ab_test(policy: "RolloutPolicy", test: "AbTest") -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 PREFIX = "TUNELOOP_"
@@ -19,7 +19,12 @@ FOREIGN = frozenset({"TUNELOOP_HOME", "TUNELOOP_STACK_ID", "TUNELOOP_TEST_KAFKA"
     for service in ("REGISTRY", "DATA_INGEST", "TRAINER", "EVALUATOR", "ROLLOUT", "DRIFT", "SERVING", "GATEWAY")
 }
 
-CommaList = Annotated[list[str], NoDecode]
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
 class S3Settings(BaseSettings):

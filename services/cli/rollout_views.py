@@ -50,7 +50,20 @@ def rollout(item: Item, now: datetime) -> RenderableType:
     })
     bar = ProgressBar(total=10_000, completed=item["weight"], width=60)
     tested = [Text(), ab_test(item["ab_test"])] if item["ab_test"] else []
-    return Group(facts, bar, Text(), guardrails(item["guardrails"]), *tested)
+    called = [Text(), webhooks(item["webhooks"])] if item["webhooks"] else []
+    return Group(facts, bar, Text(), guardrails(item["guardrails"]), *tested, *called)
+
+
+def webhooks(items: list[Item]) -> RenderableType:
+    """A row per webhook and notification that was called."""
+    return rows(items, {
+        "WEBHOOK": lambda i: i["name"],
+        "TYPE": lambda i: i["type"],
+        "OUTCOME": lambda i: words.state(i["outcome"]),
+        "CALLS": lambda i: words.number(i["calls"]),
+        "FAILED": lambda i: words.number(i["failed"]),
+        "LAST ANSWER": lambda i: i["said"] or "-",
+    }, empty="")
 
 
 def withdrawal(item: Item | None) -> str:

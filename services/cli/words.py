@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 _STYLES = {
-    **dict.fromkeys(("production", "promoted", "passed", "completed", "prepared", "ok", "safe"), "green"),
+    **dict.fromkeys(("production", "promoted", "passed", "completed", "prepared", "ok", "safe", "delivered"), "green"),
     **dict.fromkeys(("failed", "refused", "rejected", "rolled_back", "dead", "aborting", "harmful"), "red"),
     **dict.fromkeys(("paused", "superseded", "archived", "undecided", "no_data"), "yellow"),
     **dict.fromkeys(("running", "progressing", "staging", "promoting", "published", "candidate", "pending"), "cyan"),

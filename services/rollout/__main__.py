@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from services.rollout.api import build_router
+from services.rollout.courier import Courier
 from services.rollout.handlers import handlers
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.settings import RolloutSettings
+from services.rollout.webhook_http import Sender
+from services.rollout.webhook_secrets import Secrets
 from services.rollout.withdrawals import Confirmations, Gateways, Watcher
 from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
-    """One that decides, one that sees to it that it was done, and one for llm-d where that splits the traffic."""
+    """One that decides, one that sees to it that it was done, one that calls webhooks; one for llm-d where need be."""
     settings = runtime.settings
     prometheus = Prometheus(
         settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
@@ -24,7 +27,11 @@ def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
     timing: dict[str, Any] = {
         "owner": runtime.instance, "ttl": settings.lease_ttl_seconds, "interval": settings.reconcile_interval_seconds,
     }
-    loops: list[Loop] = [Reconciler(runtime.engine, prometheus, runtime.clock).loop(**timing)]
+    sender = Sender(Secrets(settings.webhook_secrets_dir), settings.webhook_hosts)
+    loops: list[Loop] = [
+        Reconciler(runtime.engine, prometheus, runtime.clock, settings.notifications).loop(**timing),
+        Courier(runtime.engine, sender, runtime.clock, **timing),
+    ]
     confirmations: Confirmations = Gateways(prometheus)
     if settings.traffic_backend == "inference-model-rewrite":
         # Its client of Kubernetes takes a while to import, and is not installed everywhere.

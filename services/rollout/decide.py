@@ -15,6 +15,7 @@ effects are carried out in the transaction that stores the new state, so a crash
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from services.rollout import hooks
 from services.rollout.analysis import SampleRatio
 from services.rollout.evidence import (
     absorb,
@@ -67,11 +68,12 @@ def step(state: RolloutState, seen: Observation, now: datetime, policy: RolloutP
     """One look: the next state, and what must be done for it to be true."""
     if state.phase in TERMINAL:
         return state, _refuse(seen.command, f"the rollout has ended: {state.phase}")
-    state = absorb(state, seen, now, policy)
+    state = hooks.heard(absorb(state, seen, now, policy), seen)
     for rule in RULES:
         outcome = rule(state, seen, now, policy)
         if outcome is not None:
-            return outcome
+            after, asks = hooks.at_each_look(outcome[0], now, policy)
+            return after, [*outcome[1], *asks]
     raise AssertionError(f"no rule for {state.phase}")  # the last rule always answers
 
 
@@ -131,6 +133,14 @@ def _harm(state: RolloutState, seen: Observation, now: datetime, policy: Rollout
     return aborted.model_copy(update={"fired": found.guardrail}), [*effects, *_refuse(seen.command, found.reason)]
 
 
+def _webhook_ends(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
+    why = hooks.end(state, policy) if state.phase in ("staging", "progressing", "paused") else None
+    if why is None:
+        return None
+    aborted, effects = _abort(state, now, "webhook", why)
+    return aborted, [*effects, *_refuse(seen.command, why)]
+
+
 def _abort(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     """Weight 0 at once; the rest follows when that has settled."""
     aborted = state.model_copy(update={
@@ -146,9 +156,12 @@ def _abort(state: RolloutState, now: datetime, rule: str, reason: str, by: str =
 def _wait_for_route(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
     if state.started_at is not None:
         return None
-    refused = _refuse(seen.command, "the rollout has not begun: another one holds the route")
     if not seen.route_free:
-        return state, refused
+        return state, _refuse(seen.command, "the rollout has not begun: another one holds the route")
+    held = None if state.direct else hooks.closed(state, "confirm-rollout", hooks.START, now, policy)
+    if held is not None:
+        return held[0], [*held[1], *_refuse(seen.command, f"the rollout has not begun: {held[0].reason}")]
+    refused = _refuse(seen.command, "the rollout has not begun yet")
     reason = "the replicas are loading the candidate"
     begun = state.model_copy(update={
         "started_at": now, "since": now, "deadline_at": now + policy.load_deadline, "reason": reason,
@@ -225,6 +238,11 @@ def _stage(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
         return _promote(state, now, "rollback_window", f"loaded on all {seen.loading.loaded} replicas; it is inside "
                                                        "the rollback window and needs no new analysis")
     if seen.loading.complete:
+        held = hooks.closed(state, "pre-rollout", hooks.LOADED, now, policy)
+        held = held or hooks.unconfirmed_step(state, 1, now, policy)
+        if held is not None:
+            # It is loaded: what it waits for is not the loading.
+            return held[0].model_copy(update={"deadline_at": now + policy.load_deadline}), held[1]
         return _enter_step(state, 1, now, policy, f"loaded on all {seen.loading.loaded} replicas", rule="loaded")
     waiting = f"{seen.loading.loaded} replicas have loaded the candidate; waiting for {_names(seen)}"
     if state.deadline_at is not None and now >= state.deadline_at:
@@ -243,21 +261,29 @@ def _lose(state: RolloutState, _: Observation, now: datetime, policy: RolloutPol
 def _progress(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
     if state.phase != "progressing":
         return None
-    doubts = [*missing(state), *unproven(state, policy)]
-    if not doubts and policy.stages[state.step - 1].approval and state.approved < state.step:
-        return _await_approval(state, now, policy)
-    if not doubts and state.step == len(policy.stages):
-        rule, why = "evidence", f"every guardrail is safe after all {state.step} steps"
-        if policy.ab_test is not None:
-            rule, why = "ab_test", f"the A/B test favoured the candidate: {tested(state, policy)}"
-        return _promote(state, now, rule, why)
+    doubts = [*missing(state), *unproven(state, policy), *hooks.doubts(state, policy)]
     if not doubts:
-        return _enter_step(state, state.step + 1, now, policy, f"every guardrail is safe at step {state.step}",
-                           rule="evidence")
-    held = state.model_copy(update={"reason": f"{progress(state, policy)}: {'; '.join(doubts)}"})
+        return _advance(state, now, policy)
+    reason = f"{progress(state, policy)}: {'; '.join(doubts)}"
+    held = hooks.unconfirmed(state).model_copy(update={"reason": reason})
     if state.deadline_at is not None and now >= state.deadline_at:
         return _undecided(held, now, policy, doubts)
-    return held, [Record("hold", "evidence" if not missing(state) else "no_data", held.reason)]
+    return held, [Record("hold", "evidence" if not missing(state) else "no_data", reason)]
+
+
+def _advance(state: RolloutState, now: datetime, policy: RolloutPolicy) -> Outcome:
+    """To the next step, or all the way, once people and webhooks let it."""
+    if policy.stages[state.step - 1].approval and state.approved < state.step:
+        return _await_approval(state, now, policy)
+    held = hooks.unconfirmed_step(state, state.step + 1, now, policy)
+    if held is not None:
+        return held
+    if state.step < len(policy.stages):
+        return _enter_step(state, state.step + 1, now, policy, f"every guardrail is safe at step {state.step}",
+                           rule="evidence")
+    if policy.ab_test is not None:
+        return _promote(state, now, "ab_test", f"the A/B test favoured the candidate: {tested(state, policy)}")
+    return _promote(state, now, "evidence", f"every guardrail is safe after all {state.step} steps")
 
 
 def _await_approval(state: RolloutState, now: datetime, policy: RolloutPolicy) -> Outcome:
@@ -321,7 +347,7 @@ def _stay_paused(state: RolloutState, _: Observation, __: datetime, ___: Rollout
 
 
 RULES: tuple[Rule, ...] = (
-    _finish_abort, _abort_command, _superseded, _cannot_serve, _harm,
+    _finish_abort, _abort_command, _superseded, _cannot_serve, _harm, _webhook_ends,
     _wait_for_route, _pause_command, _resume_command, _promote_command,
     _invalid_split, _stage, _lose, _progress, _finish_promotion, _stay_paused,
 )

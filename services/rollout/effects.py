@@ -1,5 +1,6 @@
 """Carries out what decide.py wants, as rows and outbox rows in the caller's transaction. No I/O but the database."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,10 @@ from sqlmodel import Session, col, select
 
 from services.rollout import routes
 from services.rollout.evidence import summary
+from services.rollout.hook_state import Ask
 from services.rollout.models import CommandRow, Decision, Rollout, Route, Withdrawal
+from services.rollout.notices import Subject
+from services.rollout.outgoing import Outgoing
 from services.rollout.state import (
     Announce,
     Answer,
@@ -24,6 +28,7 @@ from shared.clock import Clock
 from shared.events import Event, ModelRef, Payload, RolloutProgressed, RolloutPromoted, RolloutRolledBack
 from shared.messaging import emit
 from shared.pipeline import RolloutPolicy
+from shared.webhooks import Notification
 
 # From the best to the worst; the worst guardrail's verdict is the rollout's.
 _VERDICTS = ("safe", "undecided", "no_data", "harmful")
@@ -37,6 +42,8 @@ class Effects:
         rollout: the row as it was claimed.
         before: its state then.
         after: its state now.
+        stable: the version that the candidate is compared with; None for the bare base model.
+        notifications: of pipelines that say nothing of them.
         previous: the stable version that the candidate replaces, once it does.
         recorded: what was stored as decisions.
         sampled_at: when the newest sample was scraped that the conclusions rest on, where a guardrail fired.
@@ -49,6 +56,8 @@ class Effects:
     before: RolloutState
     after: RolloutState
     now: datetime
+    stable: str | None
+    notifications: Sequence[Notification] = ()
     previous: str | None = None
     recorded: list[Record] = field(default_factory=list)
     sampled_at: datetime | None = None
@@ -60,11 +69,21 @@ class Effects:
                 case TakeRoute() | Shift() | MakeStable() | LeaveRoute():
                     self._change_route(routes.lock(self.session, self.rollout.route), effect)
                 case Announce():
-                    self._emit(self._announcement())
+                    self._outgoing.tell(self._emit(self._announcement()), self.before, self._subject)
+                case Ask():
+                    self._outgoing.ask(effect, self._subject)
                 case Record():
                     self._record(effect)
                 case Answer():
                     self._answer(effect)
+
+    @property
+    def _outgoing(self) -> Outgoing:
+        return Outgoing(self.session, self.notifications, self.now)
+
+    @property
+    def _subject(self) -> Subject:
+        return Subject(self.rollout, self.after, self.policy, self.stable)
 
     def _change_route(self, route: Route, effect: TakeRoute | Shift | MakeStable | LeaveRoute) -> None:
         if route.stable and isinstance(effect, MakeStable):

@@ -13,7 +13,8 @@ from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route
+from services.rollout.hook_state import HookAnswer
+from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route, WebhookCall
 from services.rollout.state import ACTIVE, Command, Loading, Verb
 from shared.errors import TemporaryError
 from shared.events import ModelRef
@@ -32,6 +33,7 @@ class Known:
     misfit: str
     successor: str | None
     command: Command | None
+    answers: Mapping[str, HookAnswer]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Facts:
         replicas: by base model, in the order of their names.
         adapters: by model version.
         commands: the oldest that is not answered yet, by rollout.
+        answers: of webhooks to the newest questions, by rollout and webhook's name.
     """
 
     routes: Mapping[str, Route]
@@ -51,6 +54,7 @@ class Facts:
     replicas: Mapping[str, Sequence[Replica]]
     adapters: Mapping[str, Sequence[AdapterOnReplica]]
     commands: Mapping[str, CommandRow]
+    answers: Mapping[str, Mapping[str, HookAnswer]]
 
     def about(self, rollout: Rollout) -> Known:
         """What bears on one of them.
@@ -68,7 +72,7 @@ class Facts:
             route_free=route.rollout_id in (None, rollout.id),
             misfit=_misfit(route, rollout),
             successor=newer.model_version if newer else None,
-            command=_command(self.commands.get(rollout.id)),
+            command=_command(self.commands.get(rollout.id)), answers=self.answers.get(rollout.id, {}),
         )
 
     def _loading(self, rollout: Rollout, base_model: str) -> Loading:
@@ -87,7 +91,7 @@ class Facts:
 
 
 def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
-    """Read all that bears on some rollouts; five queries, however many there are."""
+    """Read all that bears on some rollouts; six queries, however many there are."""
     rows = list(rollouts)
     routes = {row.route for row in rows}
     by_route, replicas, adapters = defaultdict(list), defaultdict(list), defaultdict(list)
@@ -107,7 +111,16 @@ def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
     ):
         commands.setdefault(command.rollout_id, command)
     found = session.exec(select(Route).where(col(Route.id).in_(routes)))
-    return Facts({route.id: route for route in found}, by_route, replicas, adapters, commands)
+    return Facts({route.id: route for route in found}, by_route, replicas, adapters, commands, _answers(session, rows))
+
+
+def _answers(session: Session, rows: Sequence[Rollout]) -> Mapping[str, Mapping[str, HookAnswer]]:
+    answers: dict[str, dict[str, HookAnswer]] = defaultdict(dict)
+    for call in session.exec(select(WebhookCall).where(
+        col(WebhookCall.rollout_id).in_([row.id for row in rows]), WebhookCall.state == "answered"
+    )):
+        answers[call.rollout_id][call.webhook] = HookAnswer(call.number, bool(call.ok), call.said)
+    return answers
 
 
 def rivals(routes: Iterable[str]) -> SelectOfScalar[Rollout]:

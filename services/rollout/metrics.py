@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.rollout.abtest import effect
 from services.rollout.evidence import harm_threshold, safe_threshold
-from services.rollout.models import Rollout
+from services.rollout.models import Rollout, WebhookCall
 from services.rollout.state import TERMINAL, Record, RolloutState
 from shared.events import Phase
 from shared.pipeline import RolloutPolicy
@@ -32,6 +32,10 @@ REWRITE_REPAIRS = Counter(
     "tuneloop_rollout_rewrite_repairs", "InferenceModelRewrites that somebody else had changed", ["route"]
 )
 FORGET = timedelta(minutes=5)
+WEBHOOK_CALLS = Counter(
+    "tuneloop_rollout_webhook_calls", "HTTP calls to webhooks and notifications, by attempt: ok, retried or failed",
+    ["webhook", "type", "outcome"],
+)
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
 DECIDED_AT = Gauge(
     "tuneloop_rollout_decided_timestamp_seconds", "When the last such decision was stored, Unix time",
@@ -92,3 +96,8 @@ def decided(row: Rollout, record: Record, now: datetime) -> None:
     """Count a stored decision."""
     DECISIONS.labels(row.route, record.action, record.rule).inc()
     DECIDED_AT.labels(row.route, record.action, record.rule).set(now.timestamp())
+
+
+def called(row: WebhookCall, outcome: str) -> None:
+    """Count an attempt of a call; `failed` is the last one."""
+    WEBHOOK_CALLS.labels(row.webhook, row.type, outcome).inc()

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Integer, Text
+from sqlalchemy import JSON, BigInteger, Index, Integer, Text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -165,6 +165,45 @@ class Decision(Base, table=True):
     step: int
     weight: int
     evidence: dict[str, Any] = Field(sa_type=JSON)
+
+
+class WebhookCall(LeasedRow, Base, table=True):
+    """An HTTP call that is to be made, or was; services/rollout/courier.py makes it.
+
+    A question (state ``ask``) has one row per rollout and webhook, which the next question takes over; when it is
+    ``answered``, the next look takes the answer. A message (``tell``) has a row of its own and ends as ``delivered``
+    or ``failed``.
+
+    Attributes:
+        webhook: name of the webhook or notification.
+        type: its WebhookType, or ``notification``.
+        number: of a question: which one; 0 of a message.
+        message_id: the ``webhook-id`` of all attempts.
+        url, url_from, secret, timeout_seconds: of its Receiver.
+        most_attempts: after which it has failed.
+        ok: the last answer was 2xx; None before there was one.
+        said: the last answer in words, or why there was none.
+    """
+
+    __tablename__ = "webhook_calls"
+    __table_args__ = (Index("ix_webhook_calls_due", "state", "next_look_at"),)
+
+    rollout_id: str = Field(index=True)
+    webhook: str
+    type: str
+    number: int = 0
+    message_id: str
+    url: str | None = Field(default=None, sa_type=Text)
+    url_from: str | None = None
+    secret: str | None = None
+    timeout_seconds: float
+    most_attempts: int
+    body: str = Field(sa_type=Text)
+    attempts: int = 0
+    ok: bool | None = None
+    said: str = Field(default="", sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class Replica(Base, table=True):

@@ -46,7 +46,7 @@ def observe(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
         latencies=_latencies(samples, rollout.route, now) if exposed and state.ab_test is not None else (),
-        users=users if exposed else None, units=units,
+        users=users if exposed else None, units=units, answers=known.answers,
     )
 
 

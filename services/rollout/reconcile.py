@@ -29,6 +29,7 @@ from shared.leases import FREE, Lease, apply
 from shared.pipeline import RolloutPolicy
 from shared.reconcile import ReconcileLoop
 from shared.telemetry import get_logger
+from shared.webhooks import Notification
 
 log = get_logger(__name__)
 
@@ -39,10 +40,13 @@ BATCH = 50
 class Reconciler:
     """Takes one look at one rollout; for `shared.reconcile.ReconcileLoop`."""
 
-    def __init__(self, engine: Engine, prometheus: Prometheus, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, prometheus: Prometheus, clock: Clock, notifications: Sequence[Notification] = ()
+    ) -> None:
         self._engine = engine
         self._samples = Batch(prometheus, self._routes)
         self._clock = clock
+        self._notifications = notifications
         self._facts: dict[str, Facts] = {}
         self._tick = metrics.TickCpu()
 
@@ -82,10 +86,11 @@ class Reconciler:
         now = self._clock.now()
         after, wanted = step(before, seen, now, policy)
         with transaction(self._engine) as session:
+            stable = _stable(session, row, wanted)
             values: dict[str, Any] = {
                 "state": after.phase, "data": after.model_dump(mode="json"), "updated_at": now,
                 "finished_at": now if after.phase in TERMINAL else None, "next_look_at": next_look(after, now, policy),
-                **_stable(session, row, wanted),
+                "stable": stable,
             }
             if _more_commands(session, row, wanted):
                 values["next_look_at"] = now
@@ -94,7 +99,7 @@ class Reconciler:
                 return
             effects = Effects(
                 session=session, clock=self._clock, rollout=row, policy=policy, before=before, after=after, now=now,
-                sampled_at=crossed_at(seen, after.fired),
+                stable=stable, notifications=self._notifications, sampled_at=crossed_at(seen, after.fired),
             )
             effects.carry_out(wanted)
         metrics.publish(row, after, policy, now)
@@ -117,9 +122,9 @@ def _more_commands(session: Session, row: Rollout, wanted: list[Effect]) -> bool
     return any(command not in answered for command in session.exec(waiting))
 
 
-def _stable(session: Session, row: Rollout, wanted: list[Effect]) -> dict[str, str | None]:
-    """Once it takes the route, the rollout remembers what it is compared with."""
+def _stable(session: Session, row: Rollout, wanted: list[Effect]) -> str | None:
+    """What the rollout is compared with; it remembers that once it takes the route."""
     if not any(isinstance(effect, TakeRoute) for effect in wanted):
-        return {}
+        return row.stable
     route = session.get(Route, row.route)
-    return {"stable": ModelRef.model_validate(route.stable).model_version if route and route.stable else None}
+    return ModelRef.model_validate(route.stable).model_version if route and route.stable else None

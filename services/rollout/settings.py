@@ -1,14 +1,22 @@
 """The rollout controller's settings."""
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from shared.settings import ClusterSettings, ServiceSettings
+from shared.settings import ClusterSettings, CommaList, ServiceSettings
+from shared.webhooks import Notification, receiver_problems
+
+
+def _without_problems(notifications: list[Notification]) -> list[Notification]:
+    if found := [f"{path}: {problem}" for path, problem in receiver_problems(notifications)]:
+        raise ValueError("; ".join(found))
+    return notifications
 
 
 class RolloutSettings(ServiceSettings, ClusterSettings):
-    """Where the evidence comes from, and who splits the traffic."""
+    """Where the evidence comes from, who splits the traffic, and who is told."""
 
     service: ClassVar[str] = "rollout"
 
@@ -18,6 +26,16 @@ class RolloutSettings(ServiceSettings, ClusterSettings):
     prometheus_timeout_seconds: float = Field(default=10.0, gt=0, description="a slower query is no data")
     prometheus_stale_seconds: float = Field(
         default=30.0, gt=0, le=300, description="older samples are no data; take three scrape intervals"
+    )
+    notifications: Annotated[list[Notification], AfterValidator(_without_problems)] = Field(
+        default=[],
+        description="JSON list of who is told about rollouts of pipelines without `notifications`; keys as there",
+    )
+    webhook_secrets_dir: Path | None = Field(
+        default=None, description="folder with the secrets of webhooks and notifications, a file each"
+    )
+    webhook_hosts: CommaList = Field(
+        default=[], description="patterns of the only hosts that are called, such as *.example.com; empty for all"
     )
     traffic_backend: Literal["gateway", "inference-model-rewrite"] = Field(
         default="gateway",

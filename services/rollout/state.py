@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from services.rollout.analysis import Counts, Evidence, SampleRatio
 from services.rollout.counts import Reading
 from services.rollout.guardrails import NoData
+from services.rollout.hook_state import Ask, HookAnswer, HookState
 from services.rollout.unit_counts import UnitReadings
 from shared.events import Phase
 
@@ -117,6 +118,7 @@ class RolloutState(_Stored):
         blind: per guardrail (and A/B test), why the last look had no data for it.
         ab_test: None where the rollout is none.
         units: what is known of the gateways' units.
+        hooks: by webhook's name, what it was asked and what it answered.
     """
 
     phase: Phase = "staging"
@@ -142,6 +144,7 @@ class RolloutState(_Stored):
     guardrails: dict[str, GuardrailState] = {}
     ab_test: AbTestState | None = None
     units: UnitState = UnitState()
+    hooks: dict[str, HookState] = {}
 
     @property
     def seconds_exposed(self) -> float | None:
@@ -206,6 +209,7 @@ class Observation:
         users: distinct units of the candidate; None where not known.
         units: the counters of units, or why there are none; None where they were not read.
         command: the oldest command that is not answered yet.
+        answers: by webhook's name, what it answered to the newest question.
     """
 
     stable: str
@@ -219,6 +223,7 @@ class Observation:
     command: Command | None = None
     users: int | None = None
     units: UnitReadings | NoData | None = None
+    answers: Mapping[str, HookAnswer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -267,4 +272,4 @@ class Answer:
     refused: str = ""
 
 
-Effect = TakeRoute | Shift | MakeStable | LeaveRoute | Announce | Record | Answer
+Effect = TakeRoute | Shift | MakeStable | LeaveRoute | Announce | Record | Answer | Ask

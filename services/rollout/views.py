@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from services.rollout.abtest import effect, quantiles
 from services.rollout.analysis import Counts, Interval
 from services.rollout.evidence import harm_threshold, safe_threshold
+from services.rollout.hook_views import WebhookView, webhook_views
 from services.rollout.models import Decision, Rewrite, Rollout, Route, Withdrawal
 from services.rollout.routes import targets_of
 from services.rollout.state import TERMINAL, AbVerdict, RolloutState, Verdict
@@ -107,6 +108,7 @@ class RolloutView(BaseModel):
         guardrail: the one that fired.
         seconds_exposed: how long the candidate has had traffic, until now or until it was taken away.
         withdrawal: how its weight was taken away; None where it had none, or has it still.
+        webhooks: what came of those that were called, and of notifications.
     """
 
     id: str
@@ -134,6 +136,7 @@ class RolloutView(BaseModel):
     users_exposed: int | None
     seconds_exposed: float | None
     withdrawal: WithdrawalView | None
+    webhooks: list[WebhookView]
 
 
 class DecisionView(BaseModel):
@@ -187,16 +190,24 @@ def rollout_views(session: Session, rows: Sequence[Rollout], now: datetime) -> l
     """The rollouts of some rows, with what else is known of them."""
     ids = [row.id for row in rows]
     taken = {found.id: found for found in session.exec(select(Withdrawal).where(col(Withdrawal.id).in_(ids)))}
-    return [_rollout_view(row, taken.get(row.id), now) for row in rows]
+    known = {
+        row.id: (RolloutState.model_validate(row.data), RolloutPolicy.model_validate(row.policy)) for row in rows
+    }
+    called = webhook_views(session, known)
+    return [
+        _rollout_view(row, *known[row.id], withdrawal=taken.get(row.id), webhooks=called[row.id], now=now)
+        for row in rows
+    ]
 
 
 def rollout_view(session: Session, row: Rollout, now: datetime) -> RolloutView:
     return rollout_views(session, [row], now)[0]
 
 
-def _rollout_view(row: Rollout, withdrawal: Withdrawal | None, now: datetime) -> RolloutView:
-    state = RolloutState.model_validate(row.data)
-    policy = RolloutPolicy.model_validate(row.policy)
+def _rollout_view(
+    row: Rollout, state: RolloutState, policy: RolloutPolicy, *, withdrawal: Withdrawal | None,
+    webhooks: list[WebhookView], now: datetime,
+) -> RolloutView:
     until = state.exposed_until or row.finished_at or now
     return RolloutView(
         id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
@@ -209,7 +220,7 @@ def _rollout_view(row: Rollout, withdrawal: Withdrawal | None, now: datetime) ->
         outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
         users_exposed=state.users,
         seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,
-        withdrawal=withdrawal_view(withdrawal) if withdrawal else None,
+        withdrawal=withdrawal_view(withdrawal) if withdrawal else None, webhooks=webhooks,
     )
 
 

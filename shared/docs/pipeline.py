@@ -62,7 +62,7 @@ def _parts_in(annotation: Any) -> list[type[SpecPart]]:
 
 
 def _is_list(annotation: Any) -> bool:
-    return getattr(annotation, "__origin__", None) is list
+    return getattr(annotation, "__origin__", None) is list or any(_is_list(each) for each in get_args(annotation))
 
 
 def _key(name: str, field: FieldInfo) -> str:

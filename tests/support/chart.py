@@ -35,7 +35,9 @@ EVERYTHING: dict[str, Any] = {
     "dataIngest": {"work": {"claim": True, "storageClassName": "fast"}, "settings": {"maxUploadBytes": 1073741824}},
     "trainer": {"serviceAccount": {"create": False, "name": "existing"}, "settings": {"maxConcurrentRuns": 4}},
     "evaluator": {"settings": {"evaluationTimeoutSeconds": 7200, "jobStartSeconds": 60}},
-    "rollout": {"trafficBackend": "inference-model-rewrite", "inferencePools": {"tiny": "vllm-tiny"},
+    "rollout": {"webhooks": {"existingSecret": "hooks", "hosts": ["*.example.com", "ci.ci"]},
+                "notifications": [{"name": "ops", "urlFrom": "slack", "events": ["promoted"]}],
+                "trafficBackend": "inference-model-rewrite", "inferencePools": {"tiny": "vllm-tiny"},
                 "settings": {"rewriteCheckSeconds": 60}},
     "drift": {"settings": {"embeddingsUrl": "https://embeddings.example.com"}},
     "gateway": {"apiKeys": {"existingSecret": "keys"}, "settings": {"maxInFlight": 2000},
@@ -52,7 +54,8 @@ EVERYTHING: dict[str, Any] = {
                   "hostnames": ["llm.example.com"], "timeouts": {"request": "0s"}},
     "monitoring": {"enabled": True, "disabledAlerts": ["TuneloopDrift"], "runbookBaseUrl": "https://docs.example.com/"},
     "dashboards": {"enabled": True},
-    "networkPolicy": {"modelServerClients": [{"namespaceSelector": {"matchLabels": {"name": "llm-d"}}}]},
+    "networkPolicy": {"egress": {"webhooks": {"ports": [8442, 8443]}},
+                      "modelServerClients": [{"namespaceSelector": {"matchLabels": {"name": "llm-d"}}}]},
 }
 VARIANTS: dict[str, list[str | dict[str, Any]]] = {
     "defaults": [], "small": ["small"], "gpu": ["gpu"], "production": ["gpu", "production"],

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, next_look, step
 from services.rollout.guardrails import NoData
+from services.rollout.hook_state import HookAnswer
 from services.rollout.state import Command, Effect, Loading, Observation, RolloutState, Verb
 from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from shared.clock import VirtualClock
@@ -46,6 +47,7 @@ class World:
         self.users: int | None = None
         self.counts_units = True
         self.new_units = {STABLE: 0, CANDIDATE: 0}
+        self.webhooks: dict[str, bool] = {}  # what each answers to every question; one that is not here never does
         self.effects: list[Effect] = []
         self._commands = 0
         self.serve(0, 0)
@@ -81,8 +83,14 @@ class World:
         return Observation(
             stable=STABLE, candidate=CANDIDATE, readings=readings, loading=self.loading, route_free=self.route_free,
             misfit=self.misfit, successor=self.successor, command=command, users=self.users,
-            units=self.no_data or self._units() if self.counts_units else None,
+            units=self.no_data or self._units() if self.counts_units else None, answers=self._answers(),
         )
+
+    def _answers(self) -> dict[str, HookAnswer]:
+        return {
+            name: HookAnswer(call=mine.call, passed=self.webhooks[name], said="yes" if self.webhooks[name] else "no")
+            for name, mine in self.state.hooks.items() if mine.pending and name in self.webhooks
+        }
 
     def _units(self) -> UnitReadings:
         """Each request a unit of its own; units at first sight as `new_units` says."""

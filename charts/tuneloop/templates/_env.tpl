@@ -94,6 +94,11 @@
 {{- include "tuneloop.variable" (list "TUNELOOP_TRAFFIC_BACKEND" $component.values.trafficBackend) }}
 {{- include "tuneloop.variable" (list "TUNELOOP_INFERENCE_POOLS" (toJson $component.values.inferencePools)) }}
 {{- end }}
+{{- with $component.values }}
+{{- if .webhooks.existingSecret }}{{ include "tuneloop.variable" (list "TUNELOOP_WEBHOOK_SECRETS_DIR" "/etc/tuneloop/webhook-secrets") }}{{ end }}
+{{- include "tuneloop.variable" (list "TUNELOOP_WEBHOOK_HOSTS" (join "," .webhooks.hosts)) }}
+{{- if .notifications }}{{ include "tuneloop.variable" (list "TUNELOOP_NOTIFICATIONS" (toJson .notifications)) }}{{ end }}
+{{- end }}
 {{- else if eq $component.key "gateway" }}
 {{- include "tuneloop.variable" (list "TUNELOOP_STATE_DIR" "/state") }}
 {{- with $component.values.apiKeys }}

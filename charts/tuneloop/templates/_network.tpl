@@ -47,6 +47,9 @@
 {{- end }}
 {{- if eq $component.key "rollout" }}
 {{ include "tuneloop.egressTo" $egress.prometheus }}
+{{- if $egress.webhooks.ports }}
+{{ include "tuneloop.egressTo" $egress.webhooks }}
+{{- end }}
 {{- end }}
 {{- if dig "embeddingsUrl" "" $component.values.settings }}
 {{ include "tuneloop.egressTo" $egress.embeddings }}

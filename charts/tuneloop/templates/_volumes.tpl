@@ -28,6 +28,9 @@
 - name: api-keys
   secret: {secretName: {{ .values.apiKeys.existingSecret }}, defaultMode: 0440}
 {{- end }}
+{{- else if and (eq .key "rollout") .values.webhooks.existingSecret }}
+- name: webhook-secrets
+  secret: {secretName: {{ .values.webhooks.existingSecret }}, defaultMode: 0440}
 {{- end }}
 {{- with .values.extraVolumes }}
 {{ toYaml . }}
@@ -43,6 +46,8 @@
 {{- if .values.apiKeys.existingSecret }}
 - {name: api-keys, mountPath: /etc/tuneloop/api-keys, readOnly: true}
 {{- end }}
+{{- else if and (eq .key "rollout") .values.webhooks.existingSecret }}
+- {name: webhook-secrets, mountPath: /etc/tuneloop/webhook-secrets, readOnly: true}
 {{- end }}
 {{- with .values.extraVolumeMounts }}
 {{ toYaml . }}

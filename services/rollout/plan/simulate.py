@@ -116,11 +116,12 @@ def simulate(
         candidate: its bad rate by guardrail.
         horizon: takes the place of the policy's deadline.
     """
-    # The interval only bounds how much time one look may count; these looks are further apart. Nobody waits for people.
+    # The interval only bounds how much time one look may count; these looks are further apart. Nobody waits
+    # for people or webhooks.
     alone = {"approval": False}
     rules = policy.model_copy(update={
         "deadline": horizon, "interval": horizon, "steps": [each.model_copy(update=alone) for each in policy.steps],
-        "shadow": policy.shadow and policy.shadow.model_copy(update=alone),
+        "shadow": policy.shadow and policy.shadow.model_copy(update=alone), "webhooks": [],
     })
     per_second, stable = traffic.requests_per_minute / 60, stable_rates(policy, traffic)
     world = _World(random, policy.guardrails, per_second, stable, candidate)

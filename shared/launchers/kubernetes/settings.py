@@ -91,11 +91,6 @@ class KubernetesSettings(ClusterSettings):
         default=3600.0, gt=0, description="a pod for which no node is found for this long has failed"
     )
 
-    @field_validator("job_image_pull_secrets", "job_secrets", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
     @field_validator("job_secret_env")
     @classmethod
     def _names_only(cls, value: dict[str, str]) -> dict[str, str]:

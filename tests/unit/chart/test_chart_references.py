@@ -278,10 +278,11 @@ def test_secrets_and_their_keys_are_those_that_the_documents_name() -> None:
             for variable in container.get("env", []):
                 if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                     used.add((reference["name"], reference["key"]))
-        used |= {(volume["secret"]["secretName"], "api-keys.yaml")
+        used |= {(volume["secret"]["secretName"], volume["name"])
                  for volume in pod.spec.get("volumes", []) if "secret" in volume}
     assert used == {
-        ("tuneloop-s3", "access-key"), ("tuneloop-s3", "secret-key"), ("tuneloop-api-keys", "api-keys.yaml"),
+        ("tuneloop-s3", "access-key"), ("tuneloop-s3", "secret-key"), ("tuneloop-api-keys", "api-keys"),
+        ("tuneloop-webhooks", "webhook-secrets"),
         *(("tuneloop-database", key)
           for key in ("data-ingest", "trainer", "evaluator", "registry", "rollout", "drift")),
     }

@@ -140,3 +140,13 @@ def _variables(item: Any) -> list[dict[str, Any]]:
         own = item["env"] if isinstance(item.get("env"), list) else []
         return own + [found for value in item.values() for found in _variables(value)]
     return [found for value in item for found in _variables(value)] if isinstance(item, list) else []
+
+
+@pytest.mark.parametrize(("name", "ports"), [
+    ("defaults", set()), ("production", {443}), ("everything", {443, 8442, 8443}),  # there 443 is Kubernetes' API
+])
+def test_the_rollout_service_calls_webhooks_only_where_that_was_asked_for(name: str, ports: set[int]) -> None:
+    [policy] = [item["spec"] for item in variant(name)
+                if item["kind"] == "NetworkPolicy" and item["metadata"]["name"].endswith("-rollout")]
+    reached = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert reached & {80, 443, 8442, 8443} == ports

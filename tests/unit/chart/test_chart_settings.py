@@ -103,6 +103,11 @@ def test_values_arrive_as_settings(enter: Any) -> None:
     gateway = enter(process("everything", "services.gateway"))()
     assert str(gateway.api_keys_file) == "/etc/tuneloop/api-keys/api-keys.yaml"
     assert gateway.max_in_flight == 2000
+    rollout = enter(process("everything", "services.rollout"))()
+    assert str(rollout.webhook_secrets_dir) == "/etc/tuneloop/webhook-secrets"
+    assert rollout.webhook_hosts == ["*.example.com", "ci.ci"]
+    [told] = rollout.notifications
+    assert (told.name, told.url_from, told.events) == ("ops", "slack", ["promoted"])
 
 
 def test_jobs_get_the_credentials_of_their_service_from_the_same_secret(enter: Any) -> None:

@@ -77,9 +77,9 @@ def test_no_part_of_the_values_is_left_open_by_oversight() -> None:
         "global", "$defs/named", "$defs/spread", "defaults/strategy", "defaults/podSecurityContext",
         "defaults/securityContext", "gateway/autoscaling/behavior",
         *(f"defaults/affinity/{kind}" for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity")),
-        *(f"networkPolicy/{who}" for who in ("gatewayClients", "operators", "monitoring", "dns")),
+        *(f"networkPolicy/{who}" for who in ("gatewayClients", "modelServerClients", "operators", "monitoring", "dns")),
         *(f"networkPolicy/egress/{to}/to" for to in
-          ("kafka", "s3", "database", "prometheus", "kubernetes", "embeddings", "tracing")),
+          ("kafka", "s3", "database", "prometheus", "kubernetes", "embeddings", "tracing", "webhooks")),
     }
 
 

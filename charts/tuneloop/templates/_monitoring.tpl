@@ -7,14 +7,20 @@
   relabelings:
     - {targetLabel: job, replacement: {{ index . 2 }}}
 {{- end }}
-{{/* Rules without those that are switched off, with whole addresses of the runbook: (list $ rules), as YAML. */}}
+{{/* Rules without those that are switched off, or that miss a service that is; with whole addresses of the runbook:
+(list $ rules), as YAML. */}}
 {{- define "tuneloop.rules" -}}
-{{- $monitoring := (index . 0).Values.monitoring }}
+{{- $root := index . 0 }}
+{{- $enabled := (include "tuneloop.enabled" $root | fromYaml).keys }}
+{{- $pointless := list }}
+{{- range $key, $component := include "tuneloop.components" $root | fromYaml }}
+{{- if not (has $key $enabled) }}{{ $pointless = append $pointless (printf "absent(up{job=%q})" $component.service) }}{{ end }}
+{{- end }}
 {{- $kept := list }}
 {{- range $rule := index . 1 }}
-{{- if not (has ($rule.alert | default "") $monitoring.disabledAlerts) }}
-{{- with $rule.annotations }}
-{{- $_ := set . "runbook_url" (printf "%s%s" $monitoring.runbookBaseUrl .runbook_url) }}
+{{- if not (or (has ($rule.alert | default "") $root.Values.monitoring.disabledAlerts) (has $rule.expr $pointless)) }}
+{{- if dig "annotations" "runbook_url" "" $rule }}
+{{- $_ := set $rule.annotations "runbook_url" (print $root.Values.monitoring.runbookBaseUrl $rule.annotations.runbook_url) }}
 {{- end }}
 {{- $kept = append $kept $rule }}
 {{- end }}

@@ -27,8 +27,9 @@ SLOTS = 'tuneloop_serving_adapter_slots{instance="a:8080", kind="hot"}'
 
 CASES = [
     Case("all is well", {
-        REQUESTS.format("ok"): "0+600x600", REQUESTS.format("error"): "0+1x600", REQUESTS.format("rejected"): "0+99x600",
-        BUCKET.format("1"): "0+590x600", BUCKET.format("+Inf"): "0+600x600", PHASE.format("progressing"): "1x600",
+        REQUESTS.format("ok"): "0+600x600", REQUESTS.format("error"): "0+1x600",
+        REQUESTS.format("rejected"): "0+99x600", PHASE.format("progressing"): "1x600",
+        BUCKET.format("1"): "0+590x600", BUCKET.format("+Inf"): "0+600x600",
         DECIDED.format("hold", "evidence"): "0+60x600", 'tuneloop_inbox_dead{job="trainer"}': "0x600",
         'tuneloop_gateway_route_revision{route="r", instance="a"}': "4x600",
         'tuneloop_gateway_route_revision{route="r", instance="b"}': "4x600",
@@ -213,3 +214,12 @@ def test_an_alert_can_be_switched_off_and_its_page_has_a_whole_address() -> None
     assert found["TuneloopDriftBlind"] == "https://docs.example.com/docs/runbook/drift.md#tuneloopdriftblind"
     assert all("{{ $labels" in rule["annotations"]["summary"] + rule["annotations"]["description"] or "expr" in rule
                for rule in rules if "alert" in rule), "Helm leaves Prometheus' own templates alone"
+
+
+def test_nobody_is_told_of_the_absence_of_a_service_that_is_not_wanted() -> None:
+    objects = render(values_of({"monitoring": {"enabled": True}, "evaluator": {"enabled": False}}))
+    rules = [rule for item in objects if item["kind"] == "PrometheusRule"
+             for group in item["spec"]["groups"] for rule in group["rules"]]
+    absent = {rule["expr"] for rule in rules if rule.get("alert") == "TuneloopServiceAbsent"}
+    assert 'absent(up{job="trainer"})' in absent
+    assert 'absent(up{job="evaluator"})' not in absent

@@ -8,6 +8,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from services.cli.commands import (
+    advise,
     apply,
     datasets,
     drift,
@@ -79,7 +80,7 @@ def build_app() -> typer.Typer:
     app.callback(help=HELP, epilog=EPILOG)(_root)
     local.register(app)
     demo.register(app)
-    for module in (apply, publish, estimate):
+    for module in (apply, publish, advise, estimate):
         module.register(app)
     for group in (pipelines, datasets, runs, evaluations, models, rollouts, drift, inbox, keys):
         group.register(app)

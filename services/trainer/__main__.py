@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
+from services.trainer.advice import advice_router
 from services.trainer.api import build_router
-from services.trainer.estimates import estimates_router
 from services.trainer.handlers import handlers
 from services.trainer.reconcile import RunReconciler
 from services.trainer.settings import TrainerSettings
@@ -17,7 +17,7 @@ from shared.service import Definition, Runtime, run
 def _router(runtime: Runtime[TrainerSettings]) -> APIRouter:
     both = APIRouter()
     both.include_router(build_router(runtime, launcher_from(runtime.settings)))
-    both.include_router(estimates_router(runtime))
+    both.include_router(advice_router(runtime))
     return both
 
 

@@ -33,7 +33,7 @@ class Setup(BaseModel):
     bottleneck: int = Field(default=64, ge=1, description="for adapter: its inner width")
     double_quantization: bool = Field(default=True, description="for qlora: quantise the scales of NF4 too")
     optimizer: Optimizer = Field(default="adamw", description="paged ones move to the host's memory where needed")
-    precision: Precision = Field(default="bfloat16", description="of weights and arithmetic")
+    precision: Precision = Field(default="mixed", description="of weights and arithmetic; the trainer's is mixed")
     gradient_checkpointing: bool = Field(default=True, description="keep the blocks' inputs only, and compute twice")
     sequence_length: int = Field(default=512, ge=1, description="tokens of the longest row of a batch")
     micro_batch: int = Field(default=8, ge=1, description="rows at once on a device")

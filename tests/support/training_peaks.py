@@ -110,7 +110,7 @@ def _allocations() -> Iterator[list[tuple[int, bool]]]:
     changes: list[tuple[int, bool]] = []
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield changes
-    found = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    found = profiler.profiler.kineto_results.events()
     [training] = [event for event in found if event.name() == _STEP]
     begin, end = training.start_ns(), training.end_ns()
     moments = sorted((event.start_ns(), event.nbytes()) for event in found if event.name() == "[memory]")

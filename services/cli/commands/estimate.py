@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.cli import estimate_views
 from services.cli.client import Json, Service
@@ -16,6 +16,7 @@ from shared.errors import InvalidInputError
 from shared.estimate import (
     EstimateRequest,
     Method,
+    ModelShape,
     Optimizer,
     Precision,
     estimate,
@@ -25,6 +26,7 @@ from shared.estimate import (
 )
 
 CONFIG = "config.json"
+M = TypeVar("M", bound=BaseModel)
 
 
 ModelArgument = Annotated[str, typer.Argument(
@@ -58,7 +60,7 @@ def estimate_run(
     rank: Annotated[int, typer.Option(min=1, help="Of lora, dora and qlora.")] = 8,
     target: Annotated[list[str] | None, typer.Option(help="An adapted layer; all linear ones by default.")] = None,
     optimizer: Annotated[Optimizer, typer.Option(help="Whose states are kept.")] = "adamw",
-    precision: Annotated[Precision, typer.Option(help="Of weights and arithmetic.")] = "bfloat16",
+    precision: Annotated[Precision, typer.Option(help="Of weights and arithmetic.")] = "mixed",
     checkpointing: Annotated[bool | None, typer.Option(
         "--checkpointing/--no-checkpointing", help="Gradient checkpointing; on by default where the method allows it.",
     )] = None,
@@ -112,17 +114,32 @@ def ask(model: str, body: Json, trainer_url: str | None) -> Json:
     Raises:
         CliError: the setup is impossible, or the model is unknown.
     """
-    try:
-        request = EstimateRequest.model_validate(body)
-    except ValidationError as error:
-        raise CliError("; ".join(_words(item) for item in error.errors()), ExitCode.USAGE) from error
-    config = local_config(model)
-    if config is not None:
-        return estimate(shape_of(config), request).model_dump(mode="json")
-    if is_known(model):
-        return estimate(known_shape(model), request).model_dump(mode="json")
+    request = validated(EstimateRequest, body)
+    shape = local_shape(model)
+    if shape is not None:
+        return estimate(shape, request).model_dump(mode="json")
     with Service("trainer", trainer_url) as trainer:
         return trainer.post("estimates", body={**body, "model": model})
+
+
+def validated(kind: type[M], body: Json) -> M:
+    """A request made of options.
+
+    Raises:
+        CliError: naming the options that make no sense.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise CliError("; ".join(_words(item) for item in error.errors()), ExitCode.USAGE) from error
+
+
+def local_shape(model: str) -> ModelShape | None:
+    """The shape of a model whose config.json is here or that is built in; None where only the store may know it."""
+    config = local_config(model)
+    if config is not None:
+        return shape_of(config)
+    return known_shape(model) if is_known(model) else None
 
 
 def _words(item: Any) -> str:

@@ -1,24 +1,31 @@
-"""Estimates over HTTP, also of base models whose shape only the store knows."""
+"""Advice and estimates over HTTP, also for base models whose shape only the store knows."""
 
 import json
 
 from fastapi import APIRouter
 
 from services.trainer.settings import TrainerSettings
+from shared.advice import Advice, AdviceRequest, advise
 from shared.errors import InvalidInputError, NotFoundError
 from shared.estimate import EstimateAnswer, EstimateRequest, ModelShape, estimate, is_known, known_shape, shape_of
 from shared.s3 import ArtifactStore
 from shared.service import Runtime
 
 
-def estimates_router(runtime: Runtime[TrainerSettings]) -> APIRouter:
+def advice_router(runtime: Runtime[TrainerSettings]) -> APIRouter:
     """The routes, over the runtime's store."""
-    router = APIRouter(prefix="/v1/estimates", tags=["advice"])
+    router = APIRouter(prefix="/v1", tags=["advice"])
 
-    @router.post("")
+    @router.post("/estimates")
     def post_estimate(request: EstimateRequest) -> EstimateAnswer:
         """Memory and time of a training run, and what it fits on."""
         return estimate(shape_for(request.model, request.config, runtime.store), request)
+
+    @router.post("/advice")
+    def post_advice(request: AdviceRequest) -> Advice:
+        """Prompting, retrieval, fine-tuning or a hybrid; and for a model the recipe, with its estimate."""
+        named = request.model is not None or request.config is not None
+        return advise(request, shape_for(request.model, request.config, runtime.store) if named else None)
 
     return router
 

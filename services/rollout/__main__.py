@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from services.rollout.courier import Courier
 from services.rollout.handlers import handlers
 from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
+from services.rollout.replicas import Forgetter
 from services.rollout.settings import RolloutSettings
 from services.rollout.webhook_http import Sender
 from services.rollout.webhook_secrets import Secrets
@@ -18,7 +20,7 @@ from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
-    """One that decides, one that sees to it that it was done, one that calls webhooks; one for llm-d where need be."""
+    """Those that decide, call webhooks, forget replicas, see to it that all was done, and tell llm-d where need be."""
     settings = runtime.settings
     prometheus = Prometheus(
         settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
@@ -31,6 +33,7 @@ def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
     loops: list[Loop] = [
         Reconciler(runtime.engine, prometheus, runtime.clock, settings.notifications).loop(**timing),
         Courier(runtime.engine, sender, runtime.clock, **timing),
+        Forgetter(runtime.engine, runtime.clock, timedelta(seconds=settings.replica_silence_seconds)),
     ]
     confirmations: Confirmations = Gateways(prometheus)
     if settings.traffic_backend == "inference-model-rewrite":

@@ -43,7 +43,7 @@ class Facts:
     Attributes:
         routes: by name.
         rollouts: those in flight or promoted, by route.
-        replicas: by base model, in the order of their names.
+        replicas: those that are waited for, by base model, in the order of their names.
         adapters: by model version.
         commands: the oldest that is not answered yet, by rollout.
         answers: of webhooks to the newest questions, by rollout and webhook's name.
@@ -97,7 +97,8 @@ def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
     by_route, replicas, adapters = defaultdict(list), defaultdict(list), defaultdict(list)
     for rival in session.exec(rivals(routes)):
         by_route[rival.route].append(rival)
-    for replica in session.exec(select(Replica).order_by(Replica.id)):
+    waited_for = select(Replica).where(col(Replica.forgotten_at).is_(None))
+    for replica in session.exec(waited_for.order_by(Replica.id)):
         replicas[replica.base_model].append(replica)
     for fact in session.exec(
         select(AdapterOnReplica).where(col(AdapterOnReplica.model_version).in_([row.model_version for row in rows]))

@@ -17,13 +17,16 @@ from shared.events import (
     Event,
     ModelRegistered,
     PipelineApplied,
+    ReplicaAlive,
     ReplicaReady,
     RouteCapture,
 )
 from shared.leases import interrupt
 from shared.messaging import HandlerContext, Handlers
 from shared.pipeline import PipelineSpec, RolloutPolicy
+from shared.telemetry import get_logger
 
+log = get_logger(__name__)
 handlers = Handlers("rollout")
 on = handlers.on
 
@@ -91,10 +94,35 @@ def model_registered(ctx: HandlerContext, event: Event[ModelRegistered]) -> None
 @on(ReplicaReady)
 def replica_ready(ctx: HandlerContext, event: Event[ReplicaReady]) -> None:
     """A model server began anew: what it had loaded before it must confirm again."""
-    row = ctx.session.get(Replica, event.data.replica, with_for_update=True)
-    if row is None or event.time >= row.ready_at:
-        ctx.session.merge(Replica(id=event.data.replica, base_model=event.data.base_model, ready_at=event.time))
-        _wake(ctx.session, _active(ctx.session))
+    data = event.data
+    row = ctx.session.get(Replica, data.replica, with_for_update=True)
+    if row is None:
+        ctx.session.add(Replica(id=data.replica, base_model=data.base_model, ready_at=event.time, seen_at=event.time))
+    elif event.time >= row.ready_at:
+        row.base_model, row.ready_at = data.base_model, event.time
+    else:
+        return
+    _heard(ctx.session, data.replica, event.time)
+    _wake(ctx.session, _active(ctx.session))
+
+
+@on(ReplicaAlive)
+def replica_alive(ctx: HandlerContext, event: Event[ReplicaAlive]) -> None:
+    """A model server answers still; one that never said that it is ready is not known, and is not waited for."""
+    _heard(ctx.session, event.data.replica, event.time, says_alive=True)
+
+
+def _heard(session: Session, replica: str, at: datetime, *, says_alive: bool = False) -> None:
+    """A replica has reported: it is waited for again, if it was forgotten."""
+    row = session.get(Replica, replica, with_for_update=True)
+    if row is None:
+        return
+    row.says_alive = row.says_alive or says_alive
+    row.seen_at = at if row.seen_at is None else max(at, row.seen_at)
+    if row.forgotten_at is not None and at > row.forgotten_at:
+        row.forgotten_at = None
+        log.info("a model server that was forgotten reports again", replica=replica, base_model=row.base_model)
+        _wake(session, _active(session))
 
 
 @on(AdapterLoaded)
@@ -124,6 +152,7 @@ def adapter_unloaded(ctx: HandlerContext, event: Event[AdapterUnloaded]) -> None
 
 def _note(session: Session, at: datetime, fact: AdapterOnReplica) -> None:
     """The newest fact wins, in whatever order they arrive; the rollout that may wait for it looks at once."""
+    _heard(session, fact.replica, at)
     known = session.get(AdapterOnReplica, (fact.replica, fact.model_version), with_for_update=True)
     if known is None or at >= known.at:
         session.merge(fact)

@@ -207,13 +207,23 @@ class WebhookCall(LeasedRow, Base, table=True):
 
 
 class Replica(Base, table=True):
-    """A model server that has said that it is ready, and when it last did."""
+    """A model server that has said that it is ready, and when it last did.
+
+    Attributes:
+        seen_at: its newest report of any kind; None where it was heard of before reports were remembered.
+        says_alive: it reports also when there is nothing new. One that does not is never forgotten: its silence says
+            nothing.
+        forgotten_at: since when nobody waits for it, for want of reports; None while it is waited for.
+    """
 
     __tablename__ = "replicas"
 
     id: str = Field(primary_key=True)
     base_model: str
     ready_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    says_alive: bool = False
+    forgotten_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class AdapterOnReplica(Base, table=True):

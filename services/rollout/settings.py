@@ -37,6 +37,11 @@ class RolloutSettings(ServiceSettings, ClusterSettings):
     webhook_hosts: CommaList = Field(
         default=[], description="patterns of the only hosts that are called, such as *.example.com; empty for all"
     )
+    replica_silence_seconds: float = Field(
+        default=1800.0, ge=60,
+        description="a model server that reports nothing for this long, while others of its base model do, is not "
+        "waited for; several times the agents' TUNELOOP_ALIVE_SECONDS",
+    )
     traffic_backend: Literal["gateway", "inference-model-rewrite"] = Field(
         default="gateway",
         description="who splits the traffic: tuneloop's gateways, or llm-d's routers, which are told by "

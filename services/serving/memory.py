@@ -14,7 +14,7 @@ from services.serving.settings import AgentSettings
 from services.serving.wanted import digest_in
 from shared.clock import Clock
 from shared.db import reading, transaction
-from shared.events import AdapterFailed, AdapterLoaded, AdapterUnloaded, Payload, ReplicaReady
+from shared.events import AdapterFailed, AdapterLoaded, AdapterUnloaded, Payload, ReplicaAlive, ReplicaReady
 from shared.messaging import emit
 
 # temporary: it will pass, so it is tried for ever. refused: it may pass, so it is tried a few times. permanent: never.
@@ -68,6 +68,11 @@ class Memory:
             for row in session.exec(select(AdapterRow).where(col(AdapterRow.state).in_(("loaded", "pending")))):
                 row.state, row.attempts, row.refusals, row.due_at, row.updated_at = "pending", 0, 0, None, now
             self._say(session, ReplicaReady(**self._who()), correlation_id=f"replica-{replica}-{started or now}")
+
+    def alive(self) -> None:
+        """Say that the server answers still."""
+        with transaction(self._engine) as session:
+            self._say(session, ReplicaAlive(**self._who()), correlation_id=f"replica-{self._settings.replica}")
 
     def base_digest_read(self, digest: str) -> None:
         """Remember the digest of the base model, for loads while S3 is down."""

@@ -79,6 +79,7 @@ class AgentLoop:
         self._written: WantedFile | None = None
         self._unused_since: dict[str, datetime] = {}
         self._hot = 0
+        self._alive_due = clock.now()
 
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
@@ -106,6 +107,7 @@ class AgentLoop:
         if self._leaving.is_set():
             self._memory.withdraw()
             return
+        self._say_alive()
         wanted = self._wanted(snapshot)
         try:
             for action in decide(
@@ -115,6 +117,13 @@ class AgentLoop:
             self._tidy(wanted)
         except EngineUnavailableError as error:
             self._complain(str(error))
+
+    def _say_alive(self) -> None:
+        """Only while the server answers and stays: rollouts wait for those that say so."""
+        now = self._clock.now()
+        if now >= self._alive_due:
+            self._memory.alive()
+            self._alive_due = now + timedelta(seconds=self._settings.alive_seconds)
 
     def _wanted(self, snapshot: Snapshot) -> dict[str, Wanted]:
         return wanted_adapters(

@@ -48,6 +48,9 @@ class AgentSettings(ServiceSettings):
     engine_timeout_seconds: float = Field(
         default=10.0, gt=0, description="for the server's answer to a look or an unload"
     )
+    alive_seconds: float = Field(
+        default=300.0, gt=0, description="how often the agent says that the model server answers; see docs/rollouts.md"
+    )
     load_timeout_seconds: float = Field(default=120.0, gt=0, description="for the server's answer to a load")
 
     @model_validator(mode="after")

@@ -29,6 +29,7 @@ from shared.events.model import ModelRegistered, ModelStageChanged, Stage
 from shared.events.pipeline import PipelineApplied
 from shared.events.rollout import (
     Phase,
+    ReplicaForgotten,
     RolloutProgressed,
     RolloutPromoted,
     RolloutRolledBack,
@@ -36,7 +37,13 @@ from shared.events.rollout import (
     RouteTarget,
     RouteUpdated,
 )
-from shared.events.serving import AdapterFailed, AdapterLoaded, AdapterUnloaded, ReplicaReady
+from shared.events.serving import (
+    AdapterFailed,
+    AdapterLoaded,
+    AdapterUnloaded,
+    ReplicaAlive,
+    ReplicaReady,
+)
 from shared.events.training import TrainingCompleted, TrainingFailed, TrainingProgressed, TrainingStarted
 
 __all__ = [
@@ -70,6 +77,8 @@ __all__ = [
     "Payload",
     "Phase",
     "PipelineApplied",
+    "ReplicaAlive",
+    "ReplicaForgotten",
     "ReplicaReady",
     "RolloutProgressed",
     "RolloutPromoted",

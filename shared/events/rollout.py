@@ -65,6 +65,21 @@ class RolloutRolledBack(RolloutPayload):
     users_exposed: int | None = None
 
 
+@event("replica.forgotten.v1", Topic.ROLLOUTS, producer="rollout", consumers=())
+class ReplicaForgotten(Payload):
+    """A model server has reported nothing for long, while others have: rollouts do not wait for it any more.
+
+    It counts as having nothing. With its next report it is waited for again.
+    """
+
+    replica: str
+    base_model: Name
+    seen_at: datetime
+
+    def subject(self) -> str:
+        return self.replica
+
+
 class RouteCapture(Value):
     """Which requests of a route the gateway samples; the pipeline's `spec.capture`.
 

@@ -20,6 +20,14 @@ class ReplicaReady(ReplicaPayload):
         return self.replica
 
 
+@event("replica.alive.v1", Topic.ADAPTERS, producer="serving", consumers=("rollout",))
+class ReplicaAlive(ReplicaPayload):
+    """The model server answers still. Said every few minutes; what it has loaded stays as it was said."""
+
+    def subject(self) -> str:
+        return f"{self.replica}/alive"
+
+
 class AdapterPayload(ReplicaPayload):
     """What every fact about one adapter on one replica says."""
 

@@ -26,6 +26,7 @@ from shared.events import (
     ModelRegistered,
     Payload,
     PipelineApplied,
+    ReplicaAlive,
     ReplicaReady,
 )
 from shared.gateway_metrics import DURATION, REQUESTS, SHADOW, UNITS
@@ -65,6 +66,10 @@ def model_registered(number: int = 1, base_model: str = "tiny", digest: str = BA
 
 def replica_ready(replica: str) -> ReplicaReady:
     return ReplicaReady(replica=replica, endpoint=f"http://{replica}:8000", base_model="tiny")
+
+
+def replica_alive(replica: str) -> ReplicaAlive:
+    return ReplicaAlive(replica=replica, endpoint=f"http://{replica}:8000", base_model="tiny")
 
 
 def adapter_loaded(replica: str, number: int = 1) -> AdapterLoaded:

@@ -252,6 +252,21 @@ def test_a_server_that_is_about_to_stop_keeps_its_adapters_but_no_gateway_asks_f
     assert len(agent.said("adapter.loaded.v1")) == 2
 
 
+def test_a_server_is_said_to_be_alive_only_while_it_answers_and_stays(
+    engine_from_s3: ServingProcess, make_agent: Callable[..., Agent]
+) -> None:
+    often = make_agent(engine_from_s3.url, alive_seconds=1e-6)
+    often.look(2)
+    assert len(often.said("replica.alive.v1")) == 2
+    often.leaving.set()
+    often.look()
+    assert len(often.said("replica.alive.v1")) == 2
+    make_agent(engine_from_s3.url).look(2)
+    assert len(often.said("replica.alive.v1")) == 3, "once in alive_seconds"
+    make_agent("http://127.0.0.1:1", alive_seconds=1e-6).look(2)
+    assert len(often.said("replica.alive.v1")) == 3
+
+
 def test_a_server_with_another_base_is_left_alone(
     engine_from_s3: ServingProcess, make_agent: Callable[..., Agent]
 ) -> None:

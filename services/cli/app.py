@@ -14,6 +14,7 @@ from services.cli.commands import (
     drift,
     estimate,
     evaluations,
+    feedback,
     inbox,
     keys,
     models,
@@ -82,6 +83,6 @@ def build_app() -> typer.Typer:
     demo.register(app)
     for module in (apply, publish, advise, estimate):
         module.register(app)
-    for group in (pipelines, datasets, runs, evaluations, models, rollouts, drift, inbox, keys):
+    for group in (pipelines, datasets, runs, evaluations, models, rollouts, drift, feedback, inbox, keys):
         group.register(app)
     return app

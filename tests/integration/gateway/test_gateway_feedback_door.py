@@ -1,16 +1,21 @@
 """Feedback over a real Kafka: acknowledged when it is stored, counted once, and about an answer that was given."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from services.cli.app import build_app
+from services.data_ingest.examples import parse_row
 from shared.events import Event, FeedbackReceived, Payload, RouteCapture, Topic
 from tests.support.gateway_process import NO_KAFKA
 from tests.support.gateway_stand import Stand, exchange, http, read_request, request, running_stand
 from tests.support.routes import canary, loaded
 from tests.support.topics import events_on
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +46,10 @@ def judge(stand: Stand, identity: str, **said: Any) -> httpx.Response:
 
 def told(broker: str, identity: str) -> list[Event[FeedbackReceived]]:
     return [event for event in events_on(broker, Topic.FEEDBACK) if event.subject == identity]
+
+
+def sampled(broker: str, route: str) -> list[Event[Any]]:
+    return [event for event in events_on(broker, Topic.SAMPLES) if event.data.route == route]
 
 
 def counts(stand: Stand, route: str, label: str) -> tuple[float, ...]:
@@ -114,6 +123,33 @@ def test_a_route_that_does_not_scrub_keeps_what_was_said(broker: str) -> None:
         judge(stand, "plain-1", score=0, correction="a@b.com")
         assert told(broker, "plain-1")[0].data.correction == "a@b.com"
         assert counts(stand, "plain", "plain@1") == (0, 1, 0)
+
+
+def test_corrections_and_liked_answers_become_rows_of_the_next_dataset(broker: str) -> None:
+    """From the answer at the gateway to rows as data_ingest takes them, and to the list that a person reviews."""
+    async def answering(reader: Any, writer: Any) -> None:
+        while True:
+            await read_request(reader)
+            writer.write(http(b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "refund"}}]}'))
+
+    rules = RouteCapture(share=1.0, max_bytes=4096, redact=True)
+    with running_stand(facts("learn", rules), answering, kafka_bootstrap=broker) as stand:
+        for number in range(4):
+            ask(stand, "learn", f"learn-{number}")
+        assert judge(stand, "learn-0", label="up").status_code == 202
+        assert judge(stand, "learn-1", label="down", correction="card_arrival", comment="no").status_code == 202
+        assert judge(stand, "learn-2", label="down").status_code == 202
+        eventually(lambda: len(sampled(broker, "learn")) == 4, what="the samples")
+    environment = {"TUNELOOP_KAFKA_BOOTSTRAP": broker}
+    done = CliRunner().invoke(build_app(), ["feedback", "export", "learn"], env=environment)
+    assert done.exit_code == 0, done.stderr
+    rows = [parse_row(line.encode(), offset=0) for line in done.stdout.splitlines()]
+    assert sorted(row.messages[-1][1] for row in rows) == ["card_arrival", "refund"]
+    assert {row.messages[0][1] for row in rows} == {"hello"}
+    listed = CliRunner().invoke(build_app(), ["feedback", "list", "--route", "learn", "--bad", "-o", "json"],
+                                env=environment)
+    [left] = json.loads(listed.stdout)["items"]
+    assert (left["request_id"], left["score"], left["sample"]["answer"]) == ("learn-2", -1, "refund")
 
 
 def test_without_kafka_it_is_not_acknowledged_and_not_counted() -> None:

@@ -199,8 +199,11 @@ def test_the_commands_of_the_runbook_exist() -> None:
             word = next(words)
             assert word in command.commands, line
             command = command.commands[word]
+        left = list(words)
         known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= known, line
+        assert {word for word in left if word.startswith("-")} <= known, line
+        required = [parameter for parameter in command.params if parameter.required]
+        assert len(left) >= len(required), line
 
 
 def test_an_alert_can_be_switched_off_and_its_page_has_a_whole_address() -> None:

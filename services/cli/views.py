@@ -1,5 +1,6 @@
 """What people see of the registry's and the inbox's answers. Pure: JSON in, tables out."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -92,6 +93,15 @@ def run(item: Item, now: datetime) -> RenderableType:
     }
     facts |= {f"metric {name}": words.number(value, 4) for name, value in (item["metrics"] or {}).items()}
     return pairs(facts)
+
+
+def checklist(answer: Item) -> RenderableType:
+    counts = Counter(check["state"] for check in answer["checks"])
+    table = rows(answer["checks"], {
+        "WHEN": lambda i: i["phase"], "CHECK": lambda i: i["check"], "STATE": lambda i: words.state(i["state"]),
+        "WHY": lambda i: i["why"],
+    }, empty="")
+    return Group(table, Text("\n" + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))))
 
 
 def run_live(item: Item, now: datetime) -> RenderableType:

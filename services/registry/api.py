@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlmodel import select
 
 from services.registry import metrics, queries
+from services.registry.checklist import Checklist
 from services.registry.models import Dataset, Evaluation, ModelVersion, PipelineRow, Run
 from services.registry.pipelines import apply_pipeline
 from services.registry.settings import RegistrySettings
@@ -124,6 +125,12 @@ def _facts(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
     def get_run(run_id: str) -> RunView:
         with reading(engine) as session:
             return queries.one(session, Run, RunView, run_id, "run")
+
+    @router.get("/runs/{run_id}/checklist", tags=["runs"])
+    def get_checklist(run_id: str) -> Checklist:
+        """What should be checked before, during and after a training, and what is recorded of it for this run."""
+        with reading(engine) as session:
+            return queries.checklist(session, run_id)
 
     @router.get("/evaluations", tags=["evaluations"])
     def list_evaluations(

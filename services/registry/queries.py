@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session, SQLModel, col, select
 
+from services.registry.checklist import Checklist, Facts, checklist_of
 from services.registry.models import (
     Dataset,
     Evaluation,
@@ -28,8 +29,10 @@ from services.registry.views import (
     View,
 )
 from shared.errors import NotFoundError
+from shared.pipeline import PipelineSpec
 
 V = TypeVar("V", bound=View)
+T = TypeVar("T", bound=SQLModel)
 
 
 def page(
@@ -98,6 +101,26 @@ def lineage(session: Session, model_version: str) -> LineageView:
         evaluation=_view(EvaluationView, session.get(Evaluation, model.evaluation_id)),
         rollout=_view(RolloutView, rollout),
     )
+
+
+def checklist(session: Session, run_id: str) -> Checklist:
+    """The checks of a run, from everything that is recorded of it."""
+    run = one(session, Run, RunView, run_id, "run")
+    spec = session.get(PipelineVersion, (run.pipeline, run.pipeline_version))
+    evaluation = _newest(session, Evaluation, Evaluation.run_id == run_id)
+    model = _newest(session, ModelVersion, ModelVersion.run_id == run_id)
+    rollout = _newest(session, Rollout, Rollout.model_version == model.id) if model else None
+    dataset = session.get(Dataset, run.dataset_id) if run.dataset_id else None
+    return checklist_of(Facts(
+        run=run, spec=PipelineSpec.model_validate(spec.spec) if spec else None, dataset=_view(DatasetView, dataset),
+        evaluation=_view(EvaluationView, evaluation), model=_view(ModelView, model),
+        rollout=_view(RolloutView, rollout),
+    ))
+
+
+def _newest(session: Session, table: type[T], condition: Any) -> T | None:
+    created: Any = table.__table__.c.created_at  # type: ignore[attr-defined]
+    return session.exec(select(table).where(condition).order_by(created.desc())).first()
 
 
 def _view(view: type[V], row: object | None) -> V | None:

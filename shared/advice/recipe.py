@@ -170,7 +170,12 @@ def _setup(
     return setup, False, "even QLoRA with one row at a time does not fit: see what the estimate advises"
 
 
-def _learning_rate(shape: ModelShape, method: Method, steps: int) -> tuple[float, str, Source]:
+def learning_rate_for(shape: ModelShape, method: str, steps: int) -> float:
+    """The advised learning rate of a run of so many steps."""
+    return _learning_rate(shape, method, steps)[0]
+
+
+def _learning_rate(shape: ModelShape, method: str, steps: int) -> tuple[float, str, Source]:
     """By the model's size, for adapters; a tenth of it in full training."""
     if shape.parameters >= 13 * _BILLION:
         rate, why, source = 1e-4, "large models were tuned with 1e-4 (33B, 65B)", sources.QLORA

@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     commands = group(app, "runs", "Training runs.")
     commands.command("list")(list_runs)
     commands.command("get")(get_run)
+    commands.command("checklist")(show_checklist)
 
 
 def list_runs(
@@ -56,3 +57,17 @@ def get_run(
     emit(answer, output, lambda item: views.run(item, now()))
     if watch and answer["state"] == "failed":
         raise CliError(f"run {run} failed: {answer['reason']}", ExitCode.ENDED_BADLY)
+
+
+def show_checklist(
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    output: OutputOption = OutputFormat.TABLE,
+    registry_url: RegistryUrl = None,
+) -> None:
+    """Show what should be checked before, during and after a training, and what is recorded of it for this run.
+
+    Each check passed or failed with its numbers, makes no sense for the run, or was not run, with why.
+    """
+    with Service("registry", registry_url) as registry:
+        answer = registry.get("runs", run, "checklist")
+    emit(answer, output, views.checklist)

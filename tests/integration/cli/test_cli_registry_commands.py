@@ -52,6 +52,16 @@ def test_apply_creates_then_changes_nothing_then_changes(tuneloop: Any, spec: st
     assert answer(tuneloop("pipelines", "get", "intents", "--version", "1", "-o", "json"))["version"] == 1
 
 
+@pytest.mark.usefixtures("whole_loop")
+def test_a_runs_checklist_is_shown(tuneloop: Any) -> None:
+    shown = tuneloop("runs", "checklist", "run-1").stdout
+    for word in ("before", "during", "after", "production", "there are enough rows", "70 rows to train on", "not_run"):
+        assert word in shown
+    items = answer(tuneloop("runs", "checklist", "run-1", "-o", "json"))["checks"]
+    assert {item["state"] for item in items} == {"passed", "failed", "not_run", "not_applicable"}
+    assert tuneloop("runs", "checklist", "run-9").exit_code == 3
+
+
 def test_apply_several_files_at_once(tuneloop: Any, spec: str) -> None:
     Path("second.yaml").write_text(facts.PIPELINE.replace("intents", "second"))
     items = answer(tuneloop("apply", spec, "second.yaml", "-o", "json"))["items"]

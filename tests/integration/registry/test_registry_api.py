@@ -52,6 +52,22 @@ def test_a_changed_meaning_is_a_new_version(api: httpx.Client, engine: Engine) -
     assert api.get("/v1/pipelines/intents?version=2").json()["spec"]["training"]["epochs"] == 2.0
 
 
+def test_a_runs_checklist_is_what_was_told_of_it(api: httpx.Client, engine: Engine) -> None:
+    assert api.get("/v1/runs/run-1/checklist").status_code == 404
+    deliver(engine, handlers, fact(facts.started()))
+    early = {item["check"]: item["state"] for item in api.get("/v1/runs/run-1/checklist").json()["checks"]}
+    assert early["the loss stayed finite"] == early["it was tested on rows that it never saw"] == "not_run"
+    deliver(engine, handlers, fact(facts.published()), fact(facts.prepared(), sequence=2),
+            fact(facts.completed(), sequence=3), fact(facts.evaluated()), fact(facts.promoted("intents@1")))
+    answer = api.get("/v1/runs/run-1/checklist").json()
+    assert (answer["run_id"], answer["state"]) == ("run-1", "completed")
+    found = {item["check"]: (item["state"], item["why"]) for item in answer["checks"]}
+    assert found["there are enough rows"][0] == "failed"
+    assert found["it is better than the bare base"] == ("passed", "exact_match 0.9, the bare base 0")
+    assert found["it is a version in the registry"] == ("passed", "it is intents@1")
+    assert "is promoted" in found["there is a way back"][1]
+
+
 def test_labels_change_without_a_version(api: httpx.Client) -> None:
     answer = apply(api, facts.PIPELINE.replace("team: support", "team: sales"))
     assert (answer.json()["version"], answer.json()["changed"]) == (1, False)

@@ -1,0 +1,101 @@
+"""After training: what the adapter can do, and what is known about it."""
+
+from services.registry.checklist.before import numbers
+from services.registry.checklist.shared import (
+    Facts,
+    Outcome,
+    Questions,
+    failed,
+    judged,
+    not_applicable,
+    not_run,
+    passed,
+)
+
+_NO_EVALUATION = not_run("no evaluation of this run has ended")
+_FORGETTING = not_run("nothing tests general abilities: evaluations have the pipeline's own rows alone")
+_PEOPLE = not_run("no judgement by people is recorded")
+_TEMPLATE = not_run("the adapter's manifest has the hash of its chat template; that a server compared it is not told")
+
+
+def _tested(facts: Facts) -> Outcome:
+    found = facts.measured("candidate")
+    if found is None:
+        return _not_measured(facts)
+    return passed(f"on {found.rows} held-out rows: {numbers(found.metrics)}")
+
+
+def _changes(facts: Facts) -> Outcome:
+    if facts.measured("candidate") is None:
+        return _not_measured(facts)
+    return passed("the evaluation measured it, which refuses an adapter with which the base's output stays the same")
+
+
+def _better(facts: Facts) -> Outcome:
+    candidate, base = facts.measured("candidate"), facts.measured("base")
+    if candidate is None or base is None:
+        return _not_measured(facts)
+    pair = [item.metrics.get("exact_match") for item in (candidate, base)]
+    if pair[0] is None or pair[1] is None:
+        return not_run("exact_match was not measured of both")
+    return judged(pair[0] > pair[1], f"exact_match {pair[0]:.4g}, the bare base {pair[1]:.4g}")
+
+
+def _regression(facts: Facts) -> Outcome:
+    new, old = (facts.measured(subject, "production_heldout") for subject in ("candidate", "production"))
+    if facts.evaluation is None or facts.measured("candidate") is None:
+        return _not_measured(facts)
+    if new is None or old is None:
+        return not_applicable("nothing was in production to compare with")
+    pair = [item.metrics.get("exact_match") for item in (new, old)]
+    gates = [gate for gate in facts.evaluation.gates or [] if "production" in gate.gate]
+    if gates:
+        return judged(all(gate.passed for gate in gates), "; ".join(gate.reason for gate in gates))
+    if pair[0] is None or pair[1] is None:
+        return not_run("exact_match was not measured of both")
+    return judged(pair[0] >= pair[1], f"on production's own held-out rows: exact_match {pair[0]:.4g}, production "
+                  f"{pair[1]:.4g}; no gate asks for it")
+
+
+def _gates(facts: Facts) -> Outcome:
+    if facts.evaluation is None or facts.evaluation.gates is None:
+        return _not_measured(facts)
+    refused = [f"{gate.gate}: {gate.reason}" for gate in facts.evaluation.gates if not gate.passed]
+    return failed("; ".join(refused)) if refused else passed(f"all {len(facts.evaluation.gates)} of them")
+
+
+def _documented(facts: Facts) -> Outcome:
+    digests = {"base": facts.run.base_model_digest, "dataset": facts.run.dataset_digest,
+               "adapter": facts.run.adapter_digest}
+    missing = [name for name, digest in digests.items() if not digest]
+    if missing:
+        return not_run(f"the digest of {' and '.join(missing)} has not been told; the run is {facts.run.state}")
+    return passed(f"pipeline version {facts.run.pipeline_version}, and the digests of base, dataset and adapter")
+
+
+def _versioned(facts: Facts) -> Outcome:
+    if facts.model is not None:
+        return passed(f"it is {facts.model.model_version}")
+    if facts.evaluation is not None and facts.evaluation.state == "refused":
+        return not_applicable("a gate refused it, so it became no model version")
+    return not_run("it has become no model version yet")
+
+
+def _not_measured(facts: Facts) -> Outcome:
+    if facts.evaluation is not None and facts.evaluation.state == "failed":
+        return failed(f"the evaluation failed: {facts.evaluation.reason}")
+    return _NO_EVALUATION
+
+
+AFTER: Questions = {
+    "it was tested on rows that it never saw": _tested,
+    "it changes what the base says": _changes,
+    "it is better than the bare base": _better,
+    "it is no worse than production": _regression,
+    "it forgot no general abilities": _FORGETTING,
+    "its gates hold": _gates,
+    "people judged its answers": _PEOPLE,
+    "what made it is recorded": _documented,
+    "serving has the template of training": _TEMPLATE,
+    "it is a version in the registry": _versioned,
+}

@@ -1,0 +1,86 @@
+"""Before training: the data, and what it is compared with."""
+
+from services.registry.checklist.shared import (
+    NO_DATASET,
+    Facts,
+    Outcome,
+    Questions,
+    failed,
+    judged,
+    not_run,
+    passed,
+)
+
+# The least that shared.advice.samples advises for any task and model.
+_LEAST_ROWS = 100
+
+
+_ALTERNATIVES = not_run("`tuneloop advise` says whether prompting or retrieval would do, and records nothing; what the "
+                        "bare base reached is below")
+_NEAR_DUPLICATES = not_run("nothing looks for rows that almost repeat each other")
+_PERSONAL_DATA = not_run("nothing looks for personal data in published rows; samples of live traffic are scrubbed")
+_BUDGET = not_run("`tuneloop estimate` says what a run needs, and records nothing")
+
+
+def _enough(facts: Facts) -> Outcome:
+    if facts.dataset is None or facts.dataset.rows is None:
+        return NO_DATASET
+    rows = facts.dataset.rows.get("train", 0)
+    return judged(rows >= _LEAST_ROWS, f"{rows} rows to train on; {_LEAST_ROWS} are the least for any task, "
+                  "`tuneloop advise` says what yours needs")
+
+
+def _valid(facts: Facts) -> Outcome:
+    if facts.dataset is None or facts.dataset.rows_in is None:
+        return NO_DATASET
+    bad = {reason: count for reason, count in (facts.dataset.rows_rejected or {}).items() if reason != "duplicate"}
+    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items())) or "none"
+    return passed(f"every one of {facts.dataset.rows_in} rows was parsed; left out as bad: {listed}")
+
+
+def _duplicates(facts: Facts) -> Outcome:
+    if facts.dataset is None or facts.dataset.rows_rejected is None:
+        return NO_DATASET
+    count = facts.dataset.rows_rejected.get("duplicate", 0)
+    return passed(f"rows that repeat another word for word: {count}, left out")
+
+
+def _splits(facts: Facts) -> Outcome:
+    if facts.dataset is None or facts.dataset.rows is None:
+        return NO_DATASET
+    sizes = ", ".join(f"{name} {count}" for name, count in facts.dataset.rows.items())
+    empty = [name for name in ("train", "validation", "test") if not facts.dataset.rows.get(name)]
+    return failed(f"no rows in {' and '.join(empty)} ({sizes})") if empty else passed(sizes)
+
+
+def _contamination(facts: Facts) -> Outcome:
+    if facts.dataset is None or facts.dataset.artifact_digest is None:
+        return NO_DATASET
+    return passed("rows are split by a hash of their prompt: no test prompt is a training prompt word for word; those "
+                  "that only resemble each other were not searched for")
+
+
+def _baseline(facts: Facts) -> Outcome:
+    base = facts.measured("base")
+    if base is None:
+        return not_run("no evaluation has measured the bare base on the held-out rows")
+    return passed(f"the bare base on {base.rows} held-out rows: {numbers(base.metrics)}")
+
+
+def numbers(metrics: dict[str, float]) -> str:
+    """Metrics in words."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
+
+
+BEFORE: Questions = {
+    "prompting and retrieval were considered": _ALTERNATIVES,
+    "there are enough rows": _enough,
+    "rows are valid": _valid,
+    "duplicates are left out": _duplicates,
+    "near duplicates are left out": _NEAR_DUPLICATES,
+    "personal data is left out": _PERSONAL_DATA,
+    "there are train, validation and test rows": _splits,
+    "no test row was trained on": _contamination,
+    "the bare base was measured": _baseline,
+    "memory, time and cost were estimated": _BUDGET,
+}

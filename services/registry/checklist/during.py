@@ -1,0 +1,114 @@
+"""During training: the recipe, and how the run went."""
+
+import math
+
+from services.registry.checklist.shared import (
+    NO_SPEC,
+    Facts,
+    Outcome,
+    Questions,
+    failed,
+    judged,
+    not_applicable,
+    not_run,
+    passed,
+)
+from shared.advice.recipe import learning_rate_for
+from shared.estimate import is_known, known_shape
+
+# Learning rates are tuned by factors of three; further off than this is another choice and not another tuning.
+_FAR = 4.0
+# A validation loss this much above the best says that the end is worse than what came before.
+_WORSE = 1.05
+
+_END_TOKEN = not_run("every answer that fits training.maxLength is trained with its end token; how many were cut "
+                     "before it is not told")
+
+
+def _method(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    method = facts.spec.training.method
+    return judged(str(method) != "full", f"the method is {method}")
+
+
+def _learning_rate(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    model, steps = facts.spec.base_model, facts.run.total_steps or facts.run.step
+    if not is_known(model):
+        return not_applicable(f"no rate is advised for {model}, whose shape is not built in: `tuneloop advise -m`")
+    if steps is None:
+        return not_run("the number of steps has not been told")
+    advised = learning_rate_for(known_shape(model), facts.spec.training.method, steps)
+    rate = facts.spec.training.learning_rate
+    near = advised / _FAR <= rate <= advised * _FAR
+    return judged(near, f"{rate:g}; about {advised:g} is advised for this model in {steps} steps")
+
+
+def _finite(facts: Facts) -> Outcome:
+    if facts.run.state == "failed":
+        return failed(f"the run failed: {facts.run.reason}")
+    loss = facts.metric("loss")
+    if loss is None:
+        return not_run("no loss has been told" if facts.run.loss is None else
+                       f"the run is {facts.run.state}; its loss so far is {facts.run.loss:.4g}")
+    return judged(math.isfinite(loss), f"the loss of the last step is {loss:.4g}; a run ends at the first one that is "
+                  "no number")
+
+
+def _validated(facts: Facts) -> Outcome:
+    best = facts.metric("validation_loss")
+    if best is None:
+        return not_run("no validation loss has been told")
+    return passed(f"the best validation loss is {best:.4g}")
+
+
+def _overfitting(facts: Facts) -> Outcome:
+    best, last = facts.metric("validation_loss"), facts.run.validation_loss
+    if best is None or last is None:
+        return not_run("it takes two validation losses: the best, and the last that was told")
+    kept = facts.spec is not None and facts.spec.training.early_stopping is not None
+    saved = "; the best weights were kept" if kept else "; without earlyStopping the last weights were kept"
+    return judged(last <= best * _WORSE or kept, f"the last validation loss told is {last:.4g}, the best {best:.4g}"
+                  + (saved if last > best * _WORSE else ""))
+
+
+def _checkpoints(facts: Facts) -> Outcome:
+    if facts.spec is None or facts.run.step is None:
+        return NO_SPEC if facts.spec is None else not_run("no step has been told")
+    every = facts.spec.training.checkpoint_every_steps
+    if facts.run.step < every:
+        return not_applicable(f"the run has {facts.run.step} steps, fewer than the {every} between checkpoints")
+    return passed(f"every {every} steps, in S3; attempt {facts.run.attempt} of the run")
+
+
+def _stopping(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    rule, epochs = facts.spec.training.early_stopping, facts.spec.training.epochs
+    if rule is not None:
+        return passed(f"after {rule.patience} validations without improvement")
+    return not_applicable("each row is seen once") if epochs <= 1 else \
+        failed(f"{epochs:g} epochs and no earlyStopping: rows that are seen again may be learned by heart")
+
+
+def _answers(facts: Facts) -> Outcome:
+    skipped, rows = facts.metric("skipped_rows"), facts.metric("train_rows")
+    if skipped is None or rows is None:
+        return not_run("the job has not told how many rows it could use")
+    return judged(skipped == 0, f"{rows:.0f} rows were trained on; {skipped:.0f} were skipped, whose prompt alone "
+                  "fills training.maxLength")
+
+
+DURING: Questions = {
+    "an adapter is tried before full training": _method,
+    "the learning rate is one that is advised": _learning_rate,
+    "the loss stayed finite": _finite,
+    "the validation loss was watched": _validated,
+    "it did not end overfitted": _overfitting,
+    "checkpoints were kept": _checkpoints,
+    "it stops when it gets no better": _stopping,
+    "every row has an answer to learn": _answers,
+    "the end token is trained": _END_TOKEN,
+}

@@ -33,7 +33,6 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m services.cli.docs --check
 	$(PY) docs/settings.py --check
 	$(PY) -m docs.chart --check
-	$(PY) -m docs.dashboards --check
 
 unit: $(INSTALLED) ## Pure tests, under a minute.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
@@ -56,7 +55,6 @@ generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m services.cli.docs
 	$(PY) docs/settings.py
 	$(PY) -m docs.chart
-	$(PY) -m docs.dashboards
 
 bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
 	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
@@ -67,7 +65,10 @@ bench-rollout: $(INSTALLED) ## 200 rollouts on one controller; ROLLOUTS=200 TICK
 bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; half an hour on two cores.
 	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY))
 
+calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Seven minutes of one core.
+	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)
+
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway bench-rollout bench-estimate clean
+.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway bench-rollout bench-estimate calibrate clean

@@ -18,8 +18,8 @@ from shared.gateway_metrics import UNIT_TIMES
 # What harm is proved by: units that met a bad event, bad requests, or the share of them within each look.
 CountedBy = Literal["unit", "request", "interval"]
 
-# Alternatives for harm, as candidate's rate over stable's, and how much of the evidence is staked on each. Tuned by
-# benchmarks/calibration: a threefold rate is what a canary of two hours can just find, so most is staked on it.
+# Alternatives for harm, as candidate's rate over stable's, and how much of the evidence is staked on each. A threefold
+# rate is what a canary of two hours can just find, so most is staked on it; benchmarks/calibration measures how often.
 HARM_RATIOS: tuple[float, ...] = (1.5, 3.0, 10.0, 30.0)
 HARM_WEIGHTS: tuple[float, ...] = (0.1, 0.65, 0.2, 0.05)
 # Alternatives for safety, as shares of the bound that is tested. The lowest is what a faultless candidate climbs on.

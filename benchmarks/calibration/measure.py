@@ -1,0 +1,135 @@
+"""Runs the whole comparison: every contender on the same counters of every scenario. Seeded."""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.calibration import controller, rules
+from benchmarks.calibration.results import (
+    ALPHA,
+    ARGO,
+    BY_REQUEST,
+    FLAGGER,
+    MANN_WHITNEY,
+    OURS,
+    Z_TEST,
+    Cell,
+    Results,
+)
+from benchmarks.calibration.scenarios import (
+    HYPOTHESES,
+    LOOKS,
+    MARGIN,
+    NO_CHANGE,
+    TENFOLD,
+    THREEFOLD,
+    TRAFFIC,
+    Hypothesis,
+    Traffic,
+)
+from benchmarks.calibration.traffic import Ints, counters
+
+# The rules are tuned on other random numbers than they are measured on.
+_TUNING = 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of it.
+
+    Attributes:
+        runs: rollouts by hypothesis; none for one that is left out.
+        tuning: rollouts per hypothesis that the rules are tuned on.
+        checked: rollouts per scenario that also go through the whole reducer.
+        traffic: names of those that are wanted.
+    """
+
+    seed: int = 1
+    runs: Mapping[str, int] = field(default_factory=lambda: {
+        NO_CHANGE.name: 1000, MARGIN.name: 400, THREEFOLD.name: 300, TENFOLD.name: 200,
+    })
+    tuning: int = 1000
+    checked: int = 5
+    traffic: Sequence[str] = tuple(traffic.name for traffic in TRAFFIC)
+
+
+@dataclass(frozen=True)
+class _Job:
+    plan: Plan
+    traffic: Traffic
+    hypothesis: Hypothesis
+    tuned: Mapping[str, rules.Rule]
+    seed: Sequence[int]
+
+
+def measure(plan: Plan, tuned: Mapping[str, rules.Rule], workers: int = 1) -> Results:
+    """Run it, in so many processes.
+
+    Args:
+        tuned: the rules, by contender.
+
+    Raises:
+        DisagreementError: the reducer and the arrays decided differently.
+    """
+    jobs = [
+        _Job(plan, traffic, hypothesis, tuned, (plan.seed, row, column))
+        for column, hypothesis in enumerate(HYPOTHESES) if plan.runs.get(hypothesis.name)
+        for row, traffic in enumerate(TRAFFIC) if traffic.name in plan.traffic
+    ]
+    if workers == 1:
+        done = [_scenario(job) for job in jobs]
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            done = list(pool.map(_scenario, jobs))
+    return Results(
+        seed=plan.seed, checked=plan.checked, rules={name: rule.words for name, rule in tuned.items()}, machine="",
+        seconds=sum(spent for _, spent in done), cells=tuple(cell for cells, _ in done for cell in cells),
+    )
+
+
+def tuned_rules(plan: Plan) -> dict[str, rules.Rule]:
+    """Flagger's and Argo's kind of rule at their best for independent requests."""
+    plain = TRAFFIC[0]
+    harmless, *worse = [
+        rules.increases(counters(plain, hypothesis, plan.tuning,
+                                 np.random.default_rng([plan.seed, _TUNING, HYPOTHESES.index(hypothesis)])))
+        for hypothesis in (NO_CHANGE, THREEFOLD, TENFOLD)
+    ]
+    return {
+        FLAGGER: rules.tuned(rules.flagger_like(), harmless, worse, ALPHA),
+        ARGO: rules.tuned(rules.argo_like(), harmless, worse, ALPHA),
+    }
+
+
+def _scenario(job: _Job) -> tuple[list[Cell], float]:
+    """All contenders in one scenario, and the processor time that it took."""
+    begun = time.process_time()
+    plan, traffic, hypothesis = job.plan, job.traffic, job.hypothesis
+    runs = plan.runs[hypothesis.name]
+    drawn = counters(traffic, hypothesis, runs, np.random.default_rng(job.seed))
+    cells = []
+    policy = controller.policy_for(traffic)
+    read = controller.read_all(drawn, policy)
+    for name, rules_of in ((OURS, policy), (BY_REQUEST, controller.policy_for(traffic, count_by="request"))):
+        decisions = controller.many(read, traffic, rules_of)
+        controller.agree(drawn, decisions, traffic, rules_of, range(min(plan.checked, runs)))
+        cells.append(_cell(name, job, decisions.rolled_back, int((decisions.safe > 0).sum())))
+    seen = rules.increases(drawn)
+    others = {
+        **{name: rule.fired(seen) for name, rule in job.tuned.items()},
+        Z_TEST: rules.peeking_z_test(seen, ALPHA), MANN_WHITNEY: rules.repeated_mann_whitney(seen),
+    }
+    for name, fired in others.items():
+        looks = controller.first(fired)
+        cells.append(_cell(name, job, looks, int((looks == 0).sum())))
+    return cells, time.process_time() - begun
+
+
+def _cell(contender: str, job: _Job, looks: Ints, promoted: int) -> Cell:
+    return Cell(
+        contender=contender, traffic=job.traffic.name, hypothesis=job.hypothesis.name, runs=len(looks),
+        rolled_back=tuple(np.bincount(looks, minlength=LOOKS + 1)[1:].tolist()), promoted=promoted,
+    )

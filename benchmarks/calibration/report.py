@@ -1,0 +1,110 @@
+"""The measured part of README.md. Pure."""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.calibration.results import CONTENDERS, OURS, Bar, Cell, Results, Verdict, bound, failed, gate
+from benchmarks.calibration.scenarios import LOOKS, MARGIN, NO_CHANGE, TENFOLD, THREEFOLD, TRAFFIC, Hypothesis
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+_BARS: dict[Bar, str] = {
+    "false rollback": "a harmless candidate is rolled back",
+    "false promotion": "a candidate at the margin is promoted",
+    "looks to find tenfold": "looks until 1 % → 10 % is rolled back, median",
+    "power at threefold": f"1 % → 3 % is rolled back within {LOOKS} looks",
+}
+
+
+def with_measured(text: str, results: Results) -> str:
+    """A README with what was measured between its two marks.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, between which the measured part is written")
+    return f"{before}{BEGIN}\n{measured(results)}{END}{after}"
+
+
+def measured(results: Results) -> str:
+    """All tables, and how they came about."""
+    verdicts = gate(results)
+    lost = len(failed(verdicts))
+    runs = {cell.hypothesis: cell.runs for cell in results.cells}
+    how_many = ", ".join(f"{count} of {name}" for name, count in runs.items())
+    said = "All bars hold." if not lost else f"**{lost} of {len(verdicts)} bars do NOT hold.**"
+    found = f"Rolled back within {LOOKS} looks, and the median look."
+    return "\n".join([
+        f"{said} Seed {results.seed}; rollouts in each kind of traffic: {how_many}. In each scenario the first "
+        f"{results.checked} went through the whole reducer too, look by look: every decision came at the same look.",
+        f"{results.machine}; {results.seconds / 60:.1f} minutes of one core.", "",
+        "### The bars", "", *_verdicts(verdicts), "",
+        "### The same gate for the others", "", *_others(results), "",
+        *_tuned(results), "",
+        f"### Rolled back though harmless ({NO_CHANGE.title})", "",
+        f"The bar is 5 % and three standard errors: {_percent(bound(0.05, runs[NO_CHANGE.name]))}.", "",
+        *_table(results, NO_CHANGE, lambda cell: _percent(cell.share_rolled_back)), "",
+        f"### Promoted though at the margin ({MARGIN.title})", "",
+        f"The bar is 5 % and three standard errors: {_percent(bound(0.05, runs[MARGIN.name]))}. tuneloop promotes at "
+        "the first look at which the guardrail is safe; the others, what they have not rolled back in the end.", "",
+        *_table(results, MARGIN, lambda cell: _percent(cell.share_promoted)), "",
+        f"### Found: {THREEFOLD.title}", "", found, "",
+        *_table(results, THREEFOLD, _found), "",
+        f"### Found: {TENFOLD.title}", "", found, "",
+        *_table(results, TENFOLD, _found), "",
+        "### Promoted: a harmless candidate", "",
+        "What the guarantees cost: so many are proved safe, and so promoted, by the last look.", "",
+        *_table(results, NO_CHANGE, lambda cell: _percent(cell.share_promoted), (OURS,)), "",
+    ])
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
+    rows = ["| bar | traffic | measured | at most (*: at least) | |", "|---|---|---|---|---|"]
+    for verdict in verdicts:
+        form = _looks if verdict.bar == "looks to find tenfold" else _percent
+        least = " *" if verdict.bar == "power at threefold" else ""
+        numbers = f"{form(verdict.measured)} | {form(verdict.limit)}{least}"
+        held = "held" if verdict.held else "**NOT held**"
+        rows.append(f"| {_BARS[verdict.bar]} | {verdict.traffic} | {numbers} | {held} |")
+    return rows
+
+
+def _others(results: Results) -> list[str]:
+    rows = ["| | bars that do not hold | which |", "|---|---|---|"]
+    for contender in CONTENDERS:
+        verdicts = gate(results, contender)
+        lost = failed(verdicts)
+        by_bar = {bar: [verdict.traffic for verdict in lost if verdict.bar == bar] for bar in _BARS}
+        which = "; ".join(f"{bar}: {', '.join(traffic)}" for bar, traffic in by_bar.items() if traffic)
+        rows.append(f"| {contender} | {len(lost)} of {len(verdicts)} | {which or 'none'} |")
+    return rows
+
+
+def _tuned(results: Results) -> list[str]:
+    return ["Tuned:", "", *(f"- {name}: {words}." for name, words in results.rules.items())]
+
+
+def _table(
+    results: Results, hypothesis: Hypothesis, form: Callable[[Cell], str], contenders: Sequence[str] = CONTENDERS
+) -> list[str]:
+    names = [traffic.name for traffic in TRAFFIC
+             if results.cell(OURS, traffic.name, hypothesis.name) is not None]
+    rows = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for contender in contenders:
+        cells = [results.cell(contender, name, hypothesis.name) for name in names]
+        rows.append(f"| {contender} | {' | '.join('-' if cell is None else form(cell) for cell in cells)} |")
+    return rows
+
+
+def _found(cell: Cell) -> str:
+    median = cell.median_look
+    return _percent(cell.share_rolled_back) + ("" if median is None else f", {median}")
+
+
+def _percent(share: float | None) -> str:
+    return "never" if share is None else f"{100 * share:.1f} %"
+
+
+def _looks(looks: float | None) -> str:
+    return "never" if looks is None else f"{looks:g}"

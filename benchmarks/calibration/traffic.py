@@ -1,0 +1,144 @@
+"""Makes the traffic: what a gateway's counters say at each look of many rollouts. Pure, but for the generator given."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.calibration.scenarios import LOOKS, Floats, Hypothesis, Traffic
+from shared.gateway_metrics import UNIT_TIMES
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# Users differ in how much they ask for: the logs of their shares have this standard deviation.
+_SPREAD_OF_ACTIVITY = 1.0
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Raw values at each look, as a scrape would find them, of `runs` rollouts.
+
+    Attributes:
+        requests: ``[runs, LOOKS, 3, 2]``: bad and all requests of stable, the candidate, and a control arm: those of
+            stable's that another hash gave a second name, as many as the candidate gets (or as are left).
+        units: ``[runs, LOOKS, 2, times]``: units by version that met their so-manieth bad event, as `UNIT_TIMES`.
+        new: ``[runs, LOOKS, 2]``: units at first sight, by version.
+        seen: ``[runs, LOOKS, 2]``: distinct units that the version has served.
+        data: ``[runs, LOOKS]``: whether the scrape succeeded.
+    """
+
+    requests: Ints
+    units: Ints
+    new: Ints
+    seen: Ints
+    data: Bools
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """All requests of all runs that were counted, in the order of their arrival in each run; ``[requests]``."""
+
+    run: Ints
+    look: Ints
+    life: Ints
+    user: Ints
+    candidate: Bools
+    control: Bools
+    bad: Bools
+
+
+def counters(traffic: Traffic, hypothesis: Hypothesis, runs: int, random: np.random.Generator) -> Counters:
+    """Draw `runs` rollouts."""
+    restarted = random.random((runs, LOOKS)) < traffic.restarts
+    requests = _drawn(traffic, hypothesis, restarted, random)
+    cell = requests.run * LOOKS + requests.look
+
+    def at(where: Bools) -> Ints:
+        counted = np.bincount(cell[where], minlength=runs * LOOKS).reshape(runs, LOOKS)
+        return _since_restart(counted, restarted)
+
+    arms = (~requests.candidate, requests.candidate, requests.control)
+    times, new, first = _units(requests, traffic.users)
+    return Counters(
+        requests=np.stack([np.stack([at(arm & requests.bad), at(arm)], axis=-1) for arm in arms], axis=2),
+        units=np.stack([np.stack([at(arm & (times == time)) for time in UNIT_TIMES], axis=-1) for arm in arms[:2]],
+                       axis=2),
+        new=np.stack([at(arm & new) for arm in arms[:2]], axis=-1),
+        seen=np.stack([at(arm & first) for arm in arms[:2]], axis=-1),
+        data=_scraped(traffic, runs, random),
+    )
+
+
+def _drawn(traffic: Traffic, hypothesis: Hypothesis, restarted: Bools, random: np.random.Generator) -> _Requests:
+    runs = len(restarted)
+    arrived = random.poisson(traffic.volume, size=(runs, LOOKS))
+    cell = np.repeat(np.arange(runs * LOOKS), arrived.ravel())
+    # What came before a restart within its look was never scraped.
+    lost = np.where(restarted, random.random((runs, LOOKS)), 0.0).ravel()
+    cell = cell[random.random(len(cell)) >= lost[cell]]
+    run, look = cell // LOOKS, cell % LOOKS
+    user, bucket, trait = _users(traffic, run, random)
+    weight = traffic.weights[look]
+    candidate: Bools = bucket < weight
+    rate = traffic.base[look] * np.where(candidate, hypothesis.candidate, hypothesis.stable)
+    bad: Bools
+    if traffic.severity:
+        bad = (trait < rate / traffic.severity) & (random.random(len(run)) < traffic.severity)
+    else:
+        bad = random.random(len(run)) < rate
+    life = np.cumsum(restarted, axis=1, dtype=np.int64).ravel()[cell]
+    control: Bools = bucket >= np.maximum(1.0 - weight, weight)
+    return _Requests(run, look, life, user, candidate, control, bad)
+
+
+def _users(traffic: Traffic, run: Ints, random: np.random.Generator) -> tuple[Ints, Floats, Floats]:
+    """Who asks (numbered over all runs), its place in the split, and how prone it is to be affected; in [0, 1)."""
+    if traffic.users == 0:
+        everyone = np.arange(len(run))
+        return everyone, random.random(len(run)), random.random(len(run))
+    activity = np.cumsum(random.lognormal(sigma=_SPREAD_OF_ACTIVITY, size=traffic.users))
+    user = run * traffic.users + np.searchsorted(activity, random.random(len(run)) * activity[-1])
+    size = (int(run.max(initial=0)) + 1) * traffic.users
+    return user, random.random(size)[user], random.random(size)[user]
+
+
+def _units(requests: _Requests, users: int) -> tuple[Ints, Bools, Bools]:
+    """Per request: its unit's so-manieth bad event (0: not bad), whether the unit is new, and new to this version.
+
+    A gateway forgets when it restarts, so a unit of another life is another unit.
+    """
+    if users == 0:
+        everything = np.ones(len(requests.bad), dtype=np.bool_)
+        return requests.bad.astype(np.int64), everything, everything
+    lives = int(requests.life.max(initial=0)) + 1
+    unit = requests.user * lives + requests.life
+    times = np.zeros(len(unit), dtype=np.int64)
+    bad = np.flatnonzero(requests.bad)
+    order = bad[np.argsort(unit[bad], kind="stable")]
+    starts = np.flatnonzero(np.r_[True, np.diff(unit[order]) != 0]) if len(order) else order
+    times[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)])) + 1
+    return times, _firsts(unit), _firsts(2 * unit + requests.candidate)
+
+
+def _firsts(key: Ints) -> Bools:
+    """Where a key stands for the first time."""
+    first = np.zeros(len(key), dtype=np.bool_)
+    first[np.unique(key, return_index=True)[1]] = True
+    return first
+
+
+def _since_restart(counted: Ints, restarted: Bools) -> Ints:
+    """Counts per look become a counter's values."""
+    total: Ints = np.cumsum(counted, axis=1)
+    before = np.maximum.accumulate(np.where(restarted, total - counted, 0), axis=1)
+    return total - before
+
+
+def _scraped(traffic: Traffic, runs: int, random: np.random.Generator) -> Bools:
+    data = random.random((runs, LOOKS)) >= traffic.gaps
+    if traffic.outage:
+        begins = random.integers(0, LOOKS - traffic.outage, size=(runs, 1))
+        at = np.arange(LOOKS)
+        data &= (at < begins) | (at >= begins + traffic.outage)
+    return data

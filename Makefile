@@ -33,6 +33,7 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m services.cli.docs --check
 	$(PY) docs/settings.py --check
 	$(PY) -m docs.chart --check
+	$(PY) -m docs.dashboards --check
 
 unit: $(INSTALLED) ## Pure tests, under a minute.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
@@ -55,6 +56,7 @@ generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m services.cli.docs
 	$(PY) docs/settings.py
 	$(PY) -m docs.chart
+	$(PY) -m docs.dashboards
 
 bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
 	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)

@@ -1,5 +1,6 @@
 """What the drift service learns from the others' events. Samples have a loop of their own: `services.drift.samples`."""
 
+from services.drift import metrics
 from services.drift.models import Evaluated, ModelVersion, Pipeline
 from shared.events import EvaluationCompleted, Event, ModelRegistered, PipelineApplied
 from shared.messaging import HandlerContext, Handlers
@@ -12,6 +13,7 @@ on = handlers.on
 def pipeline_applied(ctx: HandlerContext, event: Event[PipelineApplied]) -> None:
     """Remember what shall follow from drift."""
     data = event.data
+    metrics.begin(data.route)
     known = ctx.session.get(Pipeline, data.pipeline)
     if known is None or known.version < data.version:
         ctx.session.merge(Pipeline(

@@ -18,6 +18,12 @@ WINDOWS = Counter("tuneloop_drift_windows", "Windows that were compared", ["rout
 ALARMS = Counter("tuneloop_drift_alarms", "Alarms, by the feature with the most evidence", ["route", "feature"])
 
 
+def begin(route: str) -> None:
+    """A route is known: its series exist at 0 before the first change, which `increase` would not see otherwise."""
+    SAMPLES.labels(route, "counted")
+    WINDOWS.labels(route)
+
+
 def publish(route: str, model_version: str, state: SeriesState, policy: OnDrift) -> None:
     """Show where a series stands."""
     bound = alarm_threshold(state, policy)
@@ -28,3 +34,4 @@ def publish(route: str, model_version: str, state: SeriesState, policy: OnDrift)
         P_VALUE.labels(*labels).set(feature.p_value)
         EVIDENCE.labels(*labels).set(feature.evidence)
         EVIDENCE_THRESHOLD.labels(*labels).set(bound)
+        ALARMS.labels(route, name)

@@ -31,6 +31,8 @@ REWRITE_REVISION = Gauge(
 REWRITE_REPAIRS = Counter(
     "tuneloop_rollout_rewrite_repairs", "InferenceModelRewrites that somebody else had changed", ["route"]
 )
+for _since in ("sample", "decision"):
+    WITHDRAWAL.labels(_since)
 FORGET = timedelta(minutes=5)
 WEBHOOK_CALLS = Counter(
     "tuneloop_rollout_webhook_calls", "HTTP calls to webhooks and notifications, by attempt: ok, retried or failed",

@@ -27,3 +27,20 @@
 {{- end }}
 {{- toYaml $kept }}
 {{- end }}
+{{/* A dashboard as JSON, with whole addresses of the runbook, or without links to it: (list $ dashboard). */}}
+{{- define "tuneloop.dashboard" -}}
+{{- $base := (index . 0).Values.monitoring.runbookBaseUrl }}
+{{- $dashboard := index . 1 }}
+{{- $links := list }}
+{{- range $link := $dashboard.links }}
+{{- if not (hasPrefix "/public/docs/" (default "" $link.url)) }}
+{{- $links = append $links $link }}
+{{- else if $base }}
+{{- $links = append $links (set $link "url" (printf "%s%s" $base (trimPrefix "/public/" $link.url))) }}
+{{- end }}
+{{- end }}
+{{- if hasKey $dashboard "links" }}
+{{- $_ := set $dashboard "links" $links }}
+{{- end }}
+{{- toRawJson $dashboard }}
+{{- end }}

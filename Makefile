@@ -61,8 +61,9 @@ generate: $(INSTALLED) ## Rewrite generated files.
 bench-gateway: $(INSTALLED) ## The gateway beside vllm-router and LiteLLM; ROUNDS=5.
 	$(PY) -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
 
-bench-rollout: $(INSTALLED) ## 200 rollouts on one controller; ROLLOUTS=200 TICKS=10 DATABASE=sqlite.
+bench-rollout: $(INSTALLED) ## 200 rollouts on one controller, and how soon harm ends; ROLLOUTS=200 TICKS=10 DATABASE=sqlite.
 	$(PY) -m benchmarks.rollout --rollouts $(or $(ROLLOUTS),200) --ticks $(or $(TICKS),10) --database $(or $(DATABASE),sqlite)
+	$(PY) -m benchmarks.rollout.withdrawal
 
 bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; half an hour on two cores.
 	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY))

@@ -7,7 +7,7 @@ from services.rollout import abtest
 from services.rollout.analysis import Counts
 from services.rollout.analysis.evidence import CountedBy
 from services.rollout.analysis.sample_ratio import LEVEL
-from services.rollout.counts import InconsistentCountersError, Reading, increments
+from services.rollout.counts import InconsistentCountersError, Reading, grown, increments
 from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies
 from services.rollout.state import (
     FULL_WEIGHT,
@@ -65,6 +65,8 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
         result: GuardrailState | NoData
         if isinstance(reading, NoData):
             result = reading
+            if not _exposed(state):
+                guardrails[name] = _remembering(guardrails[name], reading.others)
         elif isinstance(met, NoData):
             result = met
         else:
@@ -194,6 +196,14 @@ def _counted(
         units=units.look(guardrail, seen.stable, seen.candidate) if units else None,
     )
     return after.model_copy(update={"evidence": evidence, "in_step": before.in_step + candidate})
+
+
+def _remembering(before: GuardrailState, readings: tuple[Reading, ...]) -> GuardrailState:
+    """The values to subtract from later, of gateways that do not show the candidate yet.
+
+    Without them the first look at its traffic would take the gateways for new ones, and count nothing.
+    """
+    return before.model_copy(update={"counters": grown(before.counters, readings)[0]})
 
 
 def _judged(guardrail: Guardrail, state: RolloutState) -> bool:

@@ -47,10 +47,13 @@ class NoData:
     Attributes:
         kind: one word for logs and metrics, stable from look to look.
         reason: continues "no data because ...".
+        others: what the same look found of others than the candidate. Nothing can be judged by it, but who was scraped
+            is known from then on, and what the candidate's series begin with counts.
     """
 
     kind: str
     reason: str
+    others: tuple[Reading, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def readings_of(guardrail: Counted, found: Found, candidate: str) -> tuple[Readi
     except _UselessError as error:
         return error.no_data
     if not any(reading.version == candidate and (reading.bad or reading.total) for reading in readings):
-        return NoData("no_candidate", f"there are no fresh samples of {candidate}")
+        return NoData("no_candidate", f"there are no fresh samples of {candidate}", others=readings)
     return readings
 
 

@@ -38,7 +38,7 @@ def observe(
     """
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
     readings = {} if urgent else _readings(samples, rollout, policy, known.stable, now, copies=state.shadow > 0)
-    answered = any(not isinstance(found, NoData) for found in readings.values())
+    answered = any(not isinstance(found, NoData) or found.others for found in readings.values())
     exposed = answered and state.exposed_from is not None
     units = _units(samples, rollout.route, policy, now) if answered else None
     users = units.seen.get(rollout.model_version) if isinstance(units, UnitReadings) else None

@@ -6,7 +6,9 @@ from typing import Literal
 
 import pytest
 
+from services.rollout.analysis import Counts
 from services.rollout.decide import step
+from services.rollout.guardrails import NoData
 from services.rollout.state import (
     FULL_WEIGHT,
     Announce,
@@ -20,7 +22,7 @@ from services.rollout.state import (
     Verb,
 )
 from shared.pipeline import Guardrail
-from tests.support.rollouts import LOADED, OUTAGE, World, policy
+from tests.support.rollouts import LOADED, OUTAGE, STABLE, World, policy
 
 
 def shifts(world: World) -> list[int]:
@@ -359,3 +361,22 @@ def test_a_promotion_that_has_begun_is_not_superseded() -> None:
     world.successor = "m@3"
     world.look()
     assert world.state.phase == "promoted"
+
+
+def test_what_the_candidate_s_series_begin_with_counts_where_its_gateways_were_known() -> None:
+    """Prometheus may first scrape the candidate after it has had traffic: staging is short, and scrapes are rare."""
+    world = World(policy(guardrails=[Guardrail(metric="errors", tolerable_rate=0.1)]))
+    seen = world.observation().readings["errors"]
+    assert not isinstance(seen, NoData)
+    of_stable = tuple(reading for reading in seen if reading.version == STABLE)
+    world.no_data = NoData("no_candidate", "there are no fresh samples of it", others=of_stable)
+    world.counts_units = False
+    world.look()
+    world.loading = LOADED
+    world.look()
+    assert (world.state.step, world.state.guardrails["errors"].in_step.total) == (1, 0)
+    world.no_data = None
+    world.serve(60, 20, bad=20)
+    world.look()
+    assert world.state.guardrails["errors"].in_step == Counts(bad=20, total=20)
+    assert world.state.phase == "aborting", "the hard limit fires at the first scrape that shows it"

@@ -10,6 +10,7 @@ from shared.estimate.contract import EstimateAnswer, EstimateRequest, Hardware, 
 from shared.estimate.gpus import GPUS, gpu_named
 from shared.estimate.known import KNOWN, is_known, known_shape
 from shared.estimate.memory import Memory, memory
+from shared.estimate.recipes import setup_of
 from shared.estimate.setup import Method, Optimizer, Precision, Setup
 from shared.estimate.shape import ModelShape, shape_of
 
@@ -17,5 +18,5 @@ __all__ = [
     "GPUS", "KNOWN", "EstimateAnswer", "EstimateRequest", "Hardware", "Memory", "Method", "ModelShape", "Optimizer",
     "Precision", "Rows", "Setup", "Work", "estimate", "flops_per_token", "gpu_named", "is_known", "known_shape",
     "memory",
-    "seconds", "shape_of",
+    "seconds", "setup_of", "shape_of",
 ]

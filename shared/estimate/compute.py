@@ -40,16 +40,27 @@ def flops_per_token(shape: ModelShape, setup: Setup) -> float:
     again for the gradient of the weight where the weight is trained (Kaplan et al., arXiv 2001.08361, section 2.1).
     So 6 N for full training, 4 N and the adapter's 6 for adapters; checkpointing goes forwards once more.
     """
-    # Each token attends to half of the sequence on average: a product with the keys and one with the values.
-    attention = 2 * 2 * shape.layers * shape.query_width * setup.length / 2
+    attention = attention_flops(shape, setup)
     blocks = 2 * (shape.active_weights - shape.embedding_parameters) + attention
     head = 2 * shape.embedding_parameters
     # Gradients of queries, keys, values and weights: attention costs twice as much backwards, whatever is trained.
     backwards = blocks + attention if setup.method != "full" else 2 * blocks
-    again = blocks if setup.gradient_checkpointing else 0.0
+    again = blocks - _last_layers(shape, setup) if setup.gradient_checkpointing else 0.0
     # The chunked loss computes its logits once more in the backward pass.
     heads = head * ((3 if setup.method == "full" else 2) + (1 if setup.loss == "chunked" else 0))
     return blocks + backwards + again + heads + _adapter_flops(shape, setup)
+
+
+def attention_flops(shape: ModelShape, setup: Setup) -> float:
+    """Forwards, per token: it attends to half of the sequence on average, for the scores and again for the values."""
+    return 2 * 2 * shape.layers * shape.query_width * setup.length / 2
+
+
+def _last_layers(shape: ModelShape, setup: Setup) -> float:
+    """What is not computed again: nothing that autograd saved comes after the input of a block's last layer."""
+    if setup.method != "full":
+        return 0.0
+    return 2.0 * shape.layers * sum(linear.weights for linear in shape.linears if linear.reads == "product")
 
 
 def _adapter_flops(shape: ModelShape, setup: Setup) -> float:

@@ -60,15 +60,17 @@ def estimate_run(
     rank: Annotated[int, typer.Option(min=1, help="Of lora, dora and qlora.")] = 8,
     target: Annotated[list[str] | None, typer.Option(help="An adapted layer; all linear ones by default.")] = None,
     optimizer: Annotated[Optimizer, typer.Option(help="Whose states are kept.")] = "adamw",
-    precision: Annotated[Precision, typer.Option(help="Of weights and arithmetic.")] = "mixed",
+    precision: Annotated[Precision | None, typer.Option(
+        help="Of weights and arithmetic; by default the trainer's: mixed on a GPU, float32 on a CPU.",
+    )] = None,
     checkpointing: Annotated[bool | None, typer.Option(
-        "--checkpointing/--no-checkpointing", help="Gradient checkpointing; on by default where the method allows it.",
+        "--checkpointing/--no-checkpointing", help="Gradient checkpointing; by default on a GPU, where the method can.",
     )] = None,
     sequence_length: Annotated[int, typer.Option(min=1, help="Tokens of the longest row.")] = 512,
     micro_batch: Annotated[int, typer.Option(min=1, help="Rows at once on a device.")] = 8,
     accumulation: Annotated[int, typer.Option(min=1, help="Batches per step of the optimizer.")] = 1,
     full_logits: Annotated[bool, typer.Option("--full-logits", help="The loss keeps all logits at once.")] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Reckon with a CPU's kernels.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="On a CPU, as the trainer works there.")] = False,
     gpu: GpuOption = None, gpus: CountOption = 1, memory_gb: MemoryOption = None, tflops: TflopsOption = None,
     utilization: UtilizationOption = None, usd_per_hour: PriceOption = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Training rows; for the time.")] = None,
@@ -88,8 +90,9 @@ def estimate_run(
     body: dict[str, Any] = {
         "setup": {
             "method": method, "rank": rank, "target_modules": target or "all-linear", "optimizer": optimizer,
-            "precision": precision, "sequence_length": sequence_length, "micro_batch": micro_batch,
-            "gradient_checkpointing": method != "prefix" if checkpointing is None else checkpointing,
+            "precision": precision or ("float32" if cpu else "mixed"), "micro_batch": micro_batch,
+            "sequence_length": sequence_length,
+            "gradient_checkpointing": method != "prefix" and not cpu if checkpointing is None else checkpointing,
             "gradient_accumulation": accumulation, "loss": "full" if full_logits else "chunked",
             "device": "cpu" if cpu else "cuda",
         },

@@ -2,6 +2,7 @@
 
 from services.registry.checklist.shared import (
     NO_DATASET,
+    NO_SPEC,
     Facts,
     Outcome,
     Questions,
@@ -10,16 +11,18 @@ from services.registry.checklist.shared import (
     not_run,
     passed,
 )
+from shared.estimate import EstimateRequest, estimate, is_known, known_shape, setup_of
 
 # The least that shared.advice.samples advises for any task and model.
 _LEAST_ROWS = 100
+# Python with torch, transformers and TRL, before there is a model; measured.
+_PROCESS = 650 * 10**6
 
 
 _ALTERNATIVES = not_run("`tuneloop advise` says whether prompting or retrieval would do, and records nothing; what the "
                         "bare base reached is below")
 _NEAR_DUPLICATES = not_run("nothing looks for rows that almost repeat each other")
 _PERSONAL_DATA = not_run("nothing looks for personal data in published rows; samples of live traffic are scrubbed")
-_BUDGET = not_run("`tuneloop estimate` says what a run needs, and records nothing")
 
 
 def _enough(facts: Facts) -> Outcome:
@@ -67,6 +70,24 @@ def _baseline(facts: Facts) -> Outcome:
     return passed(f"the bare base on {base.rows} held-out rows: {numbers(base.metrics)}")
 
 
+def _memory(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    model, recipe = facts.spec.base_model, facts.spec.training
+    if not is_known(model):
+        return not_run(f"the shape of {model} is not built in; `tuneloop estimate {model}` asks the trainer")
+    setup = setup_of(recipe)
+    answer = estimate(known_shape(model), EstimateRequest(setup=setup))
+    peak = f"a step takes about {answer.memory.peak / 10**9:.2g} GB at its peak"
+    limit = recipe.resources.request()["memory"]
+    if setup.device == "cpu":
+        return passed(peak) if limit is None else judged(
+            answer.memory.peak + _PROCESS <= limit,
+            f"{peak}, the process itself about {_PROCESS / 10**9:.2g}; the job may take {limit / 10**9:.2g}",
+        )
+    return judged(answer.recommended is not None, f"{peak}; the smallest GPU for it: {answer.recommended or 'none'}")
+
+
 def numbers(metrics: dict[str, float]) -> str:
     """Metrics in words."""
     return ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
@@ -82,5 +103,5 @@ BEFORE: Questions = {
     "there are train, validation and test rows": _splits,
     "no test row was trained on": _contamination,
     "the bare base was measured": _baseline,
-    "memory, time and cost were estimated": _BUDGET,
+    "its memory was estimated": _memory,
 }

@@ -109,6 +109,7 @@ def test_a_whole_loop_passes_with_its_numbers() -> None:
         measurement("candidate", "heldout", 0.9), measurement("candidate", "production_heldout", 0.5),
         measurement("production", "production_heldout", 0.8)])}, "0.5, production 0.8; no gate asks for it"),
     ("it gets traffic in steps", {"spec": spec(rollout={"steps": [{"weight": 100}]})}, "100 %"),
+    ("its memory was estimated", {"spec": spec(training={"resources": {"memory": "1Gi"}})}, "the job may take 1.1"),
 ])
 def test_what_went_wrong_fails_with_its_numbers(check: str, values: dict[str, Any], words: str) -> None:
     state, why = states(**values)[check]
@@ -126,6 +127,9 @@ def test_what_went_wrong_fails_with_its_numbers(check: str, values: dict[str, An
     ("checkpoints were kept", {"run": run(step=5)}, "not_applicable"),
     ("drift is watched", {"spec": spec(capture={"share": 0.1})}, "passed"),
     ("drift is watched", {}, "not_run"),
+    ("its memory was estimated", {"spec": spec(training={"resources": {"memory": "64Gi"}})}, "passed"),
+    ("its memory was estimated", {"spec": spec(training={"resources": {"gpu": 1}})}, "passed"),
+    ("its memory was estimated", {"spec": spec(baseModel="house-model")}, "not_run"),
     ("it is measured again", {"spec": spec(triggers={"reevaluate": {"cron": "0 3 * * *"}})}, "passed"),
     ("it forgot no general abilities", {"evaluation": evaluation()}, "not_run"),
 ])

@@ -24,7 +24,7 @@ from shared.estimate.activations import TILE_TOKENS, TILE_WORDS
 TOLERANCE = 0.2
 CPU = {"precision": "float32", "gradient_checkpointing": False, "device": "cpu"}
 TINY = {"micro_batch": 16, "sequence_length": 256}
-SMOL = {"micro_batch": 4, "sequence_length": 256}
+SMOL = {"micro_batch": 2, "sequence_length": 256}
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tiny", {"method": "lora", **TINY}),
     ("tiny", {"method": "lora", **TINY, "loss": "full"}),

@@ -28,4 +28,4 @@ def samples_needed(complexity: Complexity, parameters: int | None) -> Samples:
     """For a task and a base model of so many weights; a model that nobody named counts as a mid-sized one."""
     size = 1.0 if parameters is None else 0.5 if parameters >= _LARGE else 1.0 if parameters >= _SMALL else 2.0
     recommended = int(_BASE * _BY_TASK[complexity] * size)
-    return Samples(max(_LEAST, int(recommended * _LEAST_SHARE)), recommended, sources.LIMA)
+    return Samples(max(_LEAST, int(recommended * _LEAST_SHARE)), recommended, sources.SAMPLES)

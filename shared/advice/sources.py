@@ -31,6 +31,8 @@ CHECKPOINTING = _arxiv("1604.06174", "Training Deep Nets with Sublinear Memory C
 REGRET = Source(title="LoRA Without Regret, Schulman et al. 2025", where="thinkingmachines.ai/blog/lora")
 MEASURED = Source(title="measured here: SmolLM2-135M on six intents of banking77, 360 rows", where="make demo")
 ESTIMATED = Source(title="this project's estimator", where="docs/advisor.md")
+SAMPLES = Source(title="practice, around LIMA's 1,000 rows for 65B and 360 rows measured here for 135M",
+                 where="arXiv 2305.11206, docs/advisor.md")
 PRACTICE = Source(title="practice; measure it on your data", where="docs/advisor.md")
 SERVED = Source(title="vLLM serves LoRA adapters alone", where="docs/serving.md")
 ARITHMETIC = Source(title="arithmetic on the figures that were given", where="docs/advisor.md")

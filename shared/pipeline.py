@@ -341,6 +341,11 @@ class RolloutPolicy(SpecPart):
     shadow: ShadowStep | None = Field(
         default=None, description="copies before any traffic; absent: the first step is the first of `steps`"
     )
+    control: bool = Field(
+        default=False,
+        description="compare with a control: the stable version under a second name, which gets as much traffic as the "
+        "candidate; weights are then at most 50",
+    )
     interval: Duration = Field(default=timedelta(seconds=10), description="between two looks at the metrics")
     guardrails: list[Guardrail] = Field(
         default_factory=lambda: [Guardrail(metric="errors")], min_length=1,

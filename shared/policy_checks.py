@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.pipeline import AbTest, Counted, Guardrail, RolloutPolicy
 
 _SHORTEST_INTERVAL = timedelta(seconds=1)
+_MOST_WITH_CONTROL = 50
 
 
 def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
@@ -28,6 +29,7 @@ def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
             yield path, f"{guardrail.called} is guarded twice, also by guardrails.{first}; remove one of them"
         for key, problem in _guardrail(guardrail):
             yield f"{path}.{key}", problem
+    yield from _control(policy)
     if policy.ab_test is not None:
         yield from _ab_test(policy, policy.ab_test)
         names.setdefault(policy.ab_test.called, -1)
@@ -50,6 +52,16 @@ def _ab_test(policy: "RolloutPolicy", test: "AbTest") -> Iterator[tuple[str, str
     twin = next((guardrail for guardrail in policy.guardrails if guardrail.called == test.called), None)
     if twin is not None and (twin.bad, twin.total) != (test.bad, test.total):
         yield "abTest.name", f"a guardrail is called {test.called} too, and counts something else; rename one of them"
+
+
+def _control(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
+    """The control gets what the candidate gets."""
+    for index, step in enumerate(policy.steps if policy.control else ()):
+        if step.weight > _MOST_WITH_CONTROL:
+            yield f"steps.{index}.weight", (
+                f"{step.weight:g} for the candidate and as much for the control do not fit in 100; take at most "
+                f"{_MOST_WITH_CONTROL}, or remove control"
+            )
 
 
 def _interval(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:

@@ -18,7 +18,8 @@ def plan(answer: Item, policy: RolloutPolicy, source: str) -> RenderableType:
     traffic, candidates = answer["traffic"], answer["candidates"]
     stable = ", ".join(dict.fromkeys(f"{percent(c['stable_bad_rate'])} ({c['guardrail']})" for c in candidates))
     facts = pairs({
-        "policy": source, "steps": _steps(policy), "A/B test": _test(policy),
+        "policy": source, "steps": _steps(policy),
+        "control": "as much traffic as the candidate" if policy.control else "", "A/B test": _test(policy),
         "deadline": f"{_time(policy.deadline.total_seconds())}, then {policy.on_insufficient_evidence}",
         "traffic": f"{traffic['requests_per_minute']:g} requests/min; stable is bad in {stable}",
         "simulated": f"{_runs(candidates)} with the controller's own code; in brackets the Monte-Carlo error at 95 %",

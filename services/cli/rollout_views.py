@@ -41,6 +41,7 @@ def rollout(item: Item, now: datetime) -> RenderableType:
         "phase": words.state(item["phase"]), "why": item["reason"] or "", "step": step(item),
         "since": words.ago(item["since"], now),
         "weight": words.share(item["weight"]),
+        "control": f"{item['control']}, {words.share(item['control_weight'])}" if item["control"] else "",
         "copies": words.share(item["shadow"]) if item["shadow"] else "",
         "took": words.between(item["started_at"], item["finished_at"], now) if item["started_at"] else "",
         "guardrail that fired": item["guardrail"] or "",
@@ -49,9 +50,10 @@ def rollout(item: Item, now: datetime) -> RenderableType:
         "weight 0 at gateways": withdrawal(item["withdrawal"]),
     })
     bar = ProgressBar(total=10_000, completed=item["weight"], width=60)
-    tested = [Text(), ab_test(item["ab_test"])] if item["ab_test"] else []
+    against = versus(item)
+    tested = [Text(), ab_test(item["ab_test"], against)] if item["ab_test"] else []
     called = [Text(), webhooks(item["webhooks"])] if item["webhooks"] else []
-    return Group(facts, bar, Text(), guardrails(item["guardrails"]), *tested, *called)
+    return Group(facts, bar, Text(), guardrails(item["guardrails"], against), *tested, *called)
 
 
 def webhooks(items: list[Item]) -> RenderableType:
@@ -66,6 +68,11 @@ def webhooks(items: list[Item]) -> RenderableType:
     }, empty="")
 
 
+def versus(item: Item) -> str:
+    """The role that the candidate is compared with."""
+    return "control" if item["control"] else "stable"
+
+
 def withdrawal(item: Item | None) -> str:
     """How long the gateways took to give the candidate nothing; empty where it had nothing, or has it still."""
     if item is None:
@@ -77,10 +84,15 @@ def withdrawal(item: Item | None) -> str:
     return f"{item['seconds']:.1f}s after {since}, at {many}"
 
 
-def ab_test(item: Item) -> RenderableType:
-    """Each variant's counts and latency, and the effect with its interval."""
+def ab_test(item: Item, against: str) -> RenderableType:
+    """Each variant's counts and latency, and the effect with its interval.
+
+    Args:
+        against: the role that the candidate is compared with.
+    """
     sure = f"{100 * (1 - item['alpha']):g} %"
-    variants = rows([{"role": role, "counts": item[role], "latency": item["latency"].get(role, [])}
+    names = {"stable": against, "candidate": "candidate"}
+    variants = rows([{"role": names[role], "counts": item[role], "latency": item["latency"].get(role, [])}
                      for role in ("stable", "candidate")], {
         f"A/B TEST: {item['metric'].upper()}": lambda i: i["role"],
         "EVENTS": lambda i: _counts(i["counts"]),
@@ -105,11 +117,11 @@ def _quantile(item: Item) -> str:
     return f"p{100 * item['level']:g} {item['low']:g}s to {high}"
 
 
-def guardrails(items: list[Item]) -> RenderableType:
+def guardrails(items: list[Item], against: str) -> RenderableType:
     """A row per guardrail: harm is proved, or safety is, when the e-value reaches the threshold beside it."""
     return rows(items, {
         "GUARDRAIL": lambda i: i["metric"],
-        "STABLE BAD/TOTAL": lambda i: _counts(i["stable"]),
+        f"{against.upper()} BAD/TOTAL": lambda i: _counts(i["stable"]),
         "CANDIDATE BAD/TOTAL": lambda i: _counts(i["candidate"]),
         "E HARM": lambda i: _evidence(i["e_harm"], i["harm_threshold"]),
         "E SAFE": lambda i: _evidence(i["e_safe"], i["safe_threshold"]),

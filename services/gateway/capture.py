@@ -11,12 +11,13 @@ from typing import Any, get_args
 from prometheus_client import CollectorRegistry, Counter
 
 from services.gateway.draw import drawn
-from services.gateway.plan import BASE_LABEL, Plan, Target
+from services.gateway.plan import Plan, Target
 from services.gateway.record import Record
 from services.gateway.sampling import Conversation, NotSampledError, Reason, conversation, scrub
 from services.gateway.sender import EventSender, GaveUpError, Parcel
 from services.gateway.sse import token_counts
 from shared.events import Event, InferenceSampled, RouteCapture
+from shared.served_names import version_of
 
 _REASONS = ("queue_full", "kafka", "failed", *get_args(Reason))
 
@@ -116,9 +117,8 @@ def sampled(record: Record, response: bytes, rules: RouteCapture) -> Event[Any]:
 
 def _payload(record: Record, said: Conversation) -> InferenceSampled:
     prompt, completion = token_counts(record.usage)
-    label = record.target.label
     return InferenceSampled(
-        request_id=record.request_id, route=record.route, model_version=None if label == BASE_LABEL else label,
+        request_id=record.request_id, route=record.route, model_version=version_of(record.target.label),
         api=said.api, messages=list(said.messages), answer=said.answer, finish_reason=said.finish_reason,
         unit=f"{record.unit:016x}", streamed=said.streamed, latency_seconds=record.seconds,
         prompt_tokens=prompt or None, completion_tokens=completion or None, redacted=said.redacted,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.gateway import errors
 from services.gateway.doorkeeper import Caller
 from services.gateway.metrics import Verdict
-from services.gateway.plan import BASE_LABEL, Plan
+from services.gateway.plan import Plan
 
 _EVENTS = uuid.UUID("7d0f7a51-9d0c-4c0e-8a4b-3c1f6f6f5e21")
 _SCORES = {"up": 1.0, "down": -1.0}
@@ -144,7 +144,7 @@ def resolve(feedback: Feedback, answers: Answers, plan: Plan, caller: Caller) ->
 
 def _route_of(label: str, named: str | None, plan: Plan) -> str:
     """The route that has a model version now; empty where none has. Of the base model, which many have, it is named."""
-    name = named or ("" if label == BASE_LABEL else label.rpartition("@")[0])
+    name = named or label.rpartition("@")[0]
     route = plan.routes.get(name)
     found = route is not None and any(target.label == label for target in route.targets.values())
     return name if found else ""

@@ -12,10 +12,11 @@ from services.gateway import errors
 from services.gateway.doorkeeper import Admission
 from services.gateway.feedback import Answer, Answers, Feedback, event_id, note, parse_feedback, resolve
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.plan import BASE_LABEL, Plan
+from services.gateway.plan import Plan
 from services.gateway.sender import EventSender, Parcel
 from shared.events import Event, FeedbackReceived
 from shared.redact import redact
+from shared.served_names import version_of
 
 
 class FeedbackDoor:
@@ -108,6 +109,6 @@ def _payload(feedback: Feedback, answer: Answer, key: str, *, scrubbed: bool) ->
         comment, correction = redact(comment).text, redact(correction).text
     return FeedbackReceived(
         request_id=feedback.request_id, route=answer.route,
-        model_version=None if answer.label == BASE_LABEL else answer.label, score=feedback.value, comment=comment,
+        model_version=version_of(answer.label), score=feedback.value, comment=comment,
         correction=correction, key=key, seen=answer.seen,
     )

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from services.gateway.split import POSITIONS, Role, pick
 from services.gateway.table import Replica, RouteTable
 from shared.events import RouteTarget, RouteUpdated
-
-BASE_LABEL = "base"
+from shared.served_names import BASE, control_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +25,12 @@ class Target:
     """One model behind a route, ready to be asked.
 
     Attributes:
-        label: the model version in metrics and headers; ``base`` for the bare base model.
+        label: the model version in metrics and headers, by its second name where it is the control; ``base`` for the
+            bare base model.
         upstream_model: the `model` that the model server knows it by.
         weight: basis points that the route table says.
-        effective_weight: basis points that it gets: 0 for a candidate or control that no replica confirmed; what
-            they do not get is stable's.
+        effective_weight: basis points that it gets: 0 for a candidate or control that no replica confirmed, and for
+            the one without the other, which could be compared with nothing; what they do not get is stable's.
         endpoints: the replicas that confirmed it.
         shadow_share: of the requests that other targets answer; it gets copies of these.
     """
@@ -83,13 +83,11 @@ def compile_plan(table: RouteTable) -> Plan:
 
 def _route(spec: RouteUpdated, replicas: Mapping[str, Replica]) -> RoutePlan:
     confirmed = {target.role: _confirmed(spec, target, replicas) for target in spec.targets}
-    weights: dict[Role, int] = {t.role: t.weight if confirmed[t.role] else 0 for t in spec.targets}
-    weights["stable"] = 0
-    weights["stable"] = POSITIONS - sum(weights.values())
+    weights = _weights(spec, confirmed)
     targets: dict[Role, Target] = {
         target.role: Target(
             route=spec.route,
-            label=target.model_version or BASE_LABEL,
+            label=target.model_version or (control_of(BASE) if target.role == "control" else BASE),
             upstream_model=target.model_version or spec.base_model,
             role=target.role,
             weight=target.weight,
@@ -106,6 +104,15 @@ def _route(spec: RouteUpdated, replicas: Mapping[str, Replica]) -> RoutePlan:
         control_weight=weights.get("control", 0),
         shadows=tuple(target for target in targets.values() if target.shadow_share > 0 and target.endpoints),
     )
+
+
+def _weights(spec: RouteUpdated, confirmed: Mapping[Role, tuple[Endpoint, ...]]) -> dict[Role, int]:
+    """What each role gets, in basis points; a candidate that has a control gets nothing while that cannot be served."""
+    meant: dict[Role, int] = {target.role: target.weight for target in spec.targets if target.role != "stable"}
+    weights: dict[Role, int] = {role: weight if confirmed[role] else 0 for role, weight in meant.items()}
+    if meant.get("control") and 0 in weights.values():
+        weights = dict.fromkeys(weights, 0)
+    return {**weights, "stable": POSITIONS - sum(weights.values())}
 
 
 def _confirmed(spec: RouteUpdated, target: RouteTarget, replicas: Mapping[str, Replica]) -> tuple[Endpoint, ...]:

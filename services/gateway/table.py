@@ -17,8 +17,9 @@ from services.gateway.split import POSITIONS
 from shared.errors import PermanentError
 from shared.events import AdapterLoaded, AdapterUnloaded, Event, ReplicaReady, RouteUpdated
 from shared.events.serving import AdapterPayload, ReplicaPayload
+from shared.served_names import SERVED_NAME
 
-MODEL_VERSION = re.compile(r"^[a-z0-9][a-z0-9-]*@[1-9][0-9]*$")
+_SERVED_NAME = re.compile(SERVED_NAME)
 # Adapters per replica that are remembered after they were unloaded, so that a re-read fact does not revive them.
 REMEMBERED_UNLOADED = 256
 
@@ -105,8 +106,8 @@ def check_route(route: RouteUpdated) -> None:
         problem = "it has more than one candidate or control"
     elif weights != POSITIONS:
         problem = f"its weights add up to {weights} and not to {POSITIONS}"
-    elif bad := [name for name in names if not MODEL_VERSION.match(name)]:
-        problem = f"{bad[0]!r} is not a model version (route@number)"
+    elif bad := [name for name in names if not _SERVED_NAME.match(name)]:
+        problem = f"{bad[0]!r} is not a model version (route@number) or a control (route@number-control)"
     elif missing := [t.model_version for t in route.targets if t.model_version is not None and t.adapter is None]:
         problem = f"{missing[0]} has no adapter"
     if problem:

@@ -31,7 +31,7 @@ def counted(before: AbTestState, reading: tuple[Reading, ...], seen: Observation
     if not exposed:
         return before.model_copy(update={"counters": counters})
     return before.model_copy(update={
-        "counters": counters, "stable": before.stable + counts.get(seen.stable, Counts()),
+        "counters": counters, "stable": before.stable + counts.get(seen.baseline, Counts()),
         "candidate": before.candidate + counts.get(seen.candidate, Counts()),
     })
 
@@ -45,7 +45,7 @@ def timed(before: AbTestState, seen: Observation, *, exposed: bool) -> AbTestSta
     if not exposed:
         return before.model_copy(update={"bucket_counters": counters})
     buckets = {}
-    for role, version in (("stable", seen.stable), ("candidate", seen.candidate)):
+    for role, version in (("stable", seen.baseline), ("candidate", seen.candidate)):
         so_far = before.buckets.get(role, {})
         bounds = {reading.cell for reading in seen.latencies} | so_far.keys()
         buckets[role] = {
@@ -93,11 +93,15 @@ def verdict(found: Interval, test: AbTest) -> AbVerdict:
     return "stable" if found.high < test.min_effect else "undecided"
 
 
-def numbers(state: AbTestState, found: Interval, test: AbTest) -> str:
-    """The counts and the effect in words."""
+def numbers(state: AbTestState, found: Interval, test: AbTest, against: str = "stable") -> str:
+    """The counts and the effect in words.
+
+    Args:
+        against: the role that the candidate is compared with.
+    """
     sides = ", ".join(
         f"{name} {counts.bad} of {counts.total} ({counts.rate:.1%})"
-        for name, counts in (("candidate", state.candidate), ("stable", state.stable))
+        for name, counts in (("candidate", state.candidate), (against, state.stable))
     )
     estimate = "unknown" if found.estimate is None else f"{100 * found.estimate:+.1f}"
     return (f"{test.called} (better is {test.direction}): {sides}, better by {estimate} points, surely between "

@@ -19,6 +19,7 @@ from services.rollout import hooks
 from services.rollout.analysis import SampleRatio
 from services.rollout.evidence import (
     absorb,
+    controlled,
     favours_stable,
     harm,
     missing,
@@ -144,8 +145,8 @@ def _webhook_ends(state: RolloutState, seen: Observation, now: datetime, policy:
 def _abort(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     """Weight 0 at once; the rest follows when that has settled."""
     aborted = state.model_copy(update={
-        "phase": "aborting", "ending": "rolled_back", "weight": 0, "shadow": 0, "reason": reason, "since": now,
-        "exposed_until": now if state.exposed_from else None, "deadline_at": None, "paused_in": None,
+        "phase": "aborting", "ending": "rolled_back", "weight": 0, "control": 0, "shadow": 0, "reason": reason,
+        "since": now, "exposed_until": now if state.exposed_from else None, "deadline_at": None, "paused_in": None,
     })
     return aborted, [Shift(0), Record("rollback", rule, reason, by), Announce()]
 
@@ -166,7 +167,7 @@ def _wait_for_route(state: RolloutState, seen: Observation, now: datetime, polic
     begun = state.model_copy(update={
         "started_at": now, "since": now, "deadline_at": now + policy.load_deadline, "reason": reason,
     })
-    return begun, [*refused, TakeRoute(), Record("stage", "route", reason), Announce()]
+    return begun, [*refused, TakeRoute(control=controlled(state, policy)), Record("stage", "route", reason), Announce()]
 
 
 def _pause_command(state: RolloutState, seen: Observation, now: datetime, _: RolloutPolicy) -> Outcome | None:
@@ -309,7 +310,9 @@ def _enter_step(
     current = policy.stages[number - 1]
     weight = 0 if isinstance(current, ShadowStep) else round(current.weight * 100)
     shadow = round(current.percent * 100) if isinstance(current, ShadowStep) else 0
-    gives = f"copies {shadow / 100:g} % of the requests to it" if shadow else f"gives it {weight / 100:g} %"
+    control = min(weight, FULL_WEIGHT - weight) if controlled(state, policy) else 0
+    both = " and the control" if controlled(state, policy) else ""
+    gives = f"copies {shadow / 100:g} % of the requests to it{both}" if shadow else f"gives it{both} {weight / 100:g} %"
     reason = f"{why}; step {number} of {len(policy.stages)} {gives}"
     first_traffic = state.shadow > 0 and weight > 0
     fresh = {
@@ -317,19 +320,19 @@ def _enter_step(
         for name, guardrail in state.guardrails.items()
     }
     entered = state.model_copy(update={
-        "phase": "progressing", "step": number, "weight": weight, "shadow": shadow, "reason": reason,
-        "step_seconds": 0.0, "guardrails": fresh, "paused_in": None,
+        "phase": "progressing", "step": number, "weight": weight, "control": control, "shadow": shadow,
+        "reason": reason, "step_seconds": 0.0, "guardrails": fresh, "paused_in": None,
         "exposed_from": state.exposed_from or (now if weight else None),
         "units": _split_forgotten(state) if rule == "person" else state.units,
         **({} if state.phase == "progressing" else {"since": now, "deadline_at": now + policy.deadline}),
     })
-    return entered, [Shift(weight, shadow), Record("advance", rule, reason, by), Announce()]
+    return entered, [Shift(weight, shadow, control), Record("advance", rule, reason, by), Announce()]
 
 
 def _promote(state: RolloutState, now: datetime, rule: str, reason: str, by: str = "") -> Outcome:
     promoting = state.model_copy(update={
-        "phase": "promoting", "weight": FULL_WEIGHT, "shadow": 0, "since": now, "reason": reason, "deadline_at": None,
-        "paused_in": None, "exposed_from": state.exposed_from or now,
+        "phase": "promoting", "weight": FULL_WEIGHT, "control": 0, "shadow": 0, "since": now, "reason": reason,
+        "deadline_at": None, "paused_in": None, "exposed_from": state.exposed_from or now,
     })
     return promoting, [Shift(FULL_WEIGHT), Record("promote", rule, reason, by), Announce()]
 

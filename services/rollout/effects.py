@@ -90,7 +90,7 @@ class Effects:
             self.previous = ModelRef.model_validate(route.stable).model_version
         match effect:
             case TakeRoute():
-                routes.take(route, self.rollout, self.now, self._emit)
+                routes.take(route, self.rollout, effect, self.now, self._emit)
             case Shift():
                 routes.shift(route, self.rollout, effect, self.now, self._emit)
                 if self.before.weight > 0 and effect.weight == 0:

@@ -45,6 +45,11 @@ def safe_threshold(policy: RolloutPolicy) -> float:
     return 1.0 / policy.beta
 
 
+def controlled(state: RolloutState, policy: RolloutPolicy) -> bool:
+    """Whether the candidate is compared with a control, or with all of stable."""
+    return policy.control and not state.direct
+
+
 def absorb(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> RolloutState:
     """The state with this look's increments in its evidence, and its time counted if all data was there.
 
@@ -142,14 +147,15 @@ def _units(
 
 def _weights(state: RolloutState, seen: Observation) -> dict[str, float]:
     """The shares of units that the versions are meant to get."""
-    share = state.weight / FULL_WEIGHT
-    return {seen.stable: 1.0 - share, seen.candidate: share}
+    share, control = state.weight / FULL_WEIGHT, state.control / FULL_WEIGHT
+    arms = {seen.stable: 1.0 - share - control, seen.candidate: share}
+    return arms if seen.control is None else {**arms, seen.control: control}
 
 
 def _odds(state: RolloutState, seen: Observation) -> float:
     """The candidate's share over that of who it is compared with; 0 where nobody is left to compare with."""
     weights = _weights(state, seen)
-    return weights[seen.candidate] / weights[seen.stable] if weights[seen.stable] > 0 else 0.0
+    return weights[seen.candidate] / weights[seen.baseline] if weights[seen.baseline] > 0 else 0.0
 
 
 def _met(
@@ -190,10 +196,10 @@ def _counted(
     state, seen, units = look.state, look.seen, look.units
     if not _exposed(state) or not _judged(guardrail, state):
         return after
-    stable, candidate = counts.get(seen.stable, Counts()), counts.get(seen.candidate, Counts())
+    stable, candidate = counts.get(seen.baseline, Counts()), counts.get(seen.candidate, Counts())
     evidence = before.evidence.model_copy(update={"counted_by": _counted_by(guardrail, look)}).updated(
         stable, candidate, bounds_of(guardrail), odds=_odds(state, seen),
-        units=units.look(guardrail, seen.stable, seen.candidate) if units else None,
+        units=units.look(guardrail, seen.baseline, seen.candidate) if units else None,
     )
     return after.model_copy(update={"evidence": evidence, "in_step": before.in_step + candidate})
 
@@ -241,7 +247,7 @@ def harm(state: RolloutState, policy: RolloutPolicy) -> Harm | None:
         if _over_hard_limit(mine, guardrail):
             limit = f"{mine.in_step.bad} of {mine.in_step.total} requests in this step were bad"
             return Harm(name, "hard_limit", f"{name}: {limit}, the hard limit is {guardrail.hard_limit:.0%}")
-        return Harm(name, "e_harm", f"{name}: {_numbers(mine)}; e-value {mine.evidence.e_harm:.3g}, "
+        return Harm(name, "e_harm", f"{name}: {_numbers(mine, versus(policy))}; e-value {mine.evidence.e_harm:.3g}, "
                                     f"rollback at {harm_threshold(policy):g}")
     return None
 
@@ -277,12 +283,12 @@ def unwatched(state: RolloutState, policy: RolloutPolicy) -> list[str]:
 
 def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     """What the current step still lacks before the next may begin, beside data."""
-    lacking = unwatched(state, policy)
+    lacking, against = unwatched(state, policy), versus(policy)
     for name in (mine.called for mine in policy.guardrails if _judged(mine, state)):
         guardrail = state.guardrails[name]
         if guardrail.verdict == "undecided":
-            lacking.append(f"{name} is undecided: {_numbers(guardrail)}, e-value {guardrail.evidence.e_safe:.3g}, "
-                           f"safe at {safe_threshold(policy):g}")
+            lacking.append(f"{name} is undecided: {_numbers(guardrail, against)}, "
+                           f"e-value {guardrail.evidence.e_safe:.3g}, safe at {safe_threshold(policy):g}")
     untested = state.ab_test is not None and state.ab_test.verdict != "candidate"
     if policy.ab_test is not None and untested and state.shadow == 0:
         lacking.append(f"the A/B test is undecided: {tested(state, policy)}")
@@ -292,7 +298,9 @@ def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
 def tested(state: RolloutState, policy: RolloutPolicy) -> str:
     """The A/B test's counts and effect in words; empty where there is none."""
     test, mine = policy.ab_test, state.ab_test
-    return "" if test is None or mine is None else abtest.numbers(mine, abtest.effect(mine, test, policy.alpha), test)
+    if test is None or mine is None:
+        return ""
+    return abtest.numbers(mine, abtest.effect(mine, test, policy.alpha), test, versus(policy))
 
 
 def favours_stable(state: RolloutState, policy: RolloutPolicy) -> bool:
@@ -324,7 +332,7 @@ def summary(state: RolloutState, policy: RolloutPolicy) -> dict[str, dict[str, f
             "candidate_bad": guarded.evidence.candidate.bad, "candidate_total": guarded.evidence.candidate.total,
             "e_harm": guarded.evidence.e_harm, "harm_threshold": harm_threshold(policy),
             "e_safe": guarded.evidence.e_safe, "safe_threshold": safe_threshold(policy), "verdict": guarded.verdict,
-            "counted_by": guarded.evidence.counted_by, **_unit_numbers(guarded),
+            "compared_with": versus(policy), "counted_by": guarded.evidence.counted_by, **_unit_numbers(guarded),
             "e_split": state.units.split.e_mismatch, "split_threshold": 1 / LEVEL,
         }
         for name, guarded in state.guardrails.items()
@@ -342,11 +350,16 @@ def _unit_numbers(state: GuardrailState) -> dict[str, float]:
     }
 
 
-def _numbers(state: GuardrailState) -> str:
+def versus(policy: RolloutPolicy) -> str:
+    """The role that the candidate is compared with."""
+    return "control" if policy.control else "stable"
+
+
+def _numbers(state: GuardrailState, against: str) -> str:
     evidence = state.evidence
     requests = (f"candidate {evidence.candidate.bad} bad of {evidence.candidate.total}, "
-                f"stable {evidence.stable.bad} of {evidence.stable.total}")
+                f"{against} {evidence.stable.bad} of {evidence.stable.total}")
     if evidence.counted_by != "unit":
         return requests
     return (f"{requests}; users with a bad one: candidate {evidence.candidate_units.bad} of "
-            f"{evidence.candidate_units.total}, stable {evidence.stable_units.bad} of {evidence.stable_units.total}")
+            f"{evidence.candidate_units.total}, {against} {evidence.stable_units.bad} of {evidence.stable_units.total}")

@@ -18,9 +18,7 @@ from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollo
 from services.rollout.state import ACTIVE, Command, Loading, Verb
 from shared.errors import TemporaryError
 from shared.events import ModelRef
-
-# How the gateway's metrics call the bare base model.
-BASE = "base"
+from shared.served_names import BASE, control_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,7 @@ class Known:
     """All of it about one rollout, as the reducer sees it: `services.rollout.state.Observation`."""
 
     stable: str
+    control: str | None
     loading: Loading
     route_free: bool
     misfit: str
@@ -65,28 +64,38 @@ class Facts:
         route = self.routes.get(rollout.route)
         if route is None:
             raise TemporaryError(f"{rollout.id}: the route {rollout.route} is not in the database")
+        stable = ModelRef.model_validate(route.stable) if route.stable else None
+        name = stable.model_version if stable else BASE
+        control = control_of(name) if route.rollout_id == rollout.id and route.control is not None else None
+        candidate = ModelRef.model_validate(rollout.model)
+        served = {candidate.model_version: candidate.artifact.digest}
+        if control and stable:
+            served[control] = stable.artifact.digest
         newer = successor(rollout, self.rollouts.get(rollout.route, ()))
         return Known(
-            stable=ModelRef.model_validate(route.stable).model_version if route.stable else BASE,
-            loading=self._loading(rollout, route.base_model),
+            stable=name, control=control, loading=self._loading(served, route.base_model),
             route_free=route.rollout_id in (None, rollout.id),
             misfit=_misfit(route, rollout),
             successor=newer.model_version if newer else None,
             command=_command(self.commands.get(rollout.id)), answers=self.answers.get(rollout.id, {}),
         )
 
-    def _loading(self, rollout: Rollout, base_model: str) -> Loading:
-        """What a replica had loaded before it last became ready is gone; what it can never load stays so."""
-        digest = ModelRef.model_validate(rollout.model).artifact.digest
-        facts = {fact.replica: fact for fact in self.adapters.get(rollout.model_version, ()) if fact.digest == digest}
+    def _loading(self, served: Mapping[str, str], base_model: str) -> Loading:
+        """What a replica had loaded before it last became ready is gone; what it can never load stays so.
+
+        Args:
+            served: digests by name, of all that every replica must have.
+        """
         replicas = self.replicas.get(base_model, ())
-        waiting = []
-        for replica in replicas:
-            fact = facts.get(replica.id)
-            if fact is not None and fact.state == "failed" and fact.permanent:
-                return Loading(failure=f"replica {replica.id} cannot load it: {fact.reason}")
-            if fact is None or fact.state != "loaded" or fact.at < replica.ready_at:
-                waiting.append(replica.id)
+        waiting: dict[str, None] = {}
+        for name, digest in served.items():
+            facts = {fact.replica: fact for fact in self.adapters.get(name, ()) if fact.digest == digest}
+            for replica in replicas:
+                fact = facts.get(replica.id)
+                if fact is not None and fact.state == "failed" and fact.permanent:
+                    return Loading(failure=f"replica {replica.id} cannot load {name}: {fact.reason}")
+                if fact is None or fact.state != "loaded" or fact.at < replica.ready_at:
+                    waiting[replica.id] = None
         return Loading(waiting=tuple(waiting), loaded=len(replicas) - len(waiting))
 
 
@@ -101,7 +110,9 @@ def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
     for replica in session.exec(waited_for.order_by(Replica.id)):
         replicas[replica.base_model].append(replica)
     for fact in session.exec(
-        select(AdapterOnReplica).where(col(AdapterOnReplica.model_version).in_([row.model_version for row in rows]))
+        select(AdapterOnReplica).where(col(AdapterOnReplica.model_version).in_(
+            [name for row in rows for name in (row.model_version, control_of(row.stable or BASE))]
+        ))
     ):
         adapters[fact.model_version].append(fact)
     commands: dict[str, CommandRow] = {}

@@ -10,13 +10,14 @@
                          gaps of one stream are as slow as each other, and would be taken for that much evidence
     promql               two sums of counters (shared/promql.py), read for each version by itself
 
-In a step with copies (`shadow`) errors and latency are those of the copies, against stable's traffic; the others see
-nothing. A rejected request (4xx) is the client's own doing and in none of them. The gateway shows all cells of a
-version from the start, so a cell that is missing is a fault and not a zero.
+In a step with copies (`shadow`) errors and latency are those of the copies, against stable's traffic, or against the
+control's copies of the same requests; the others see nothing. A rejected request (4xx) is the client's own doing and
+in none of them. The gateway shows all cells of a version from the start, so a cell that is missing is a fault and not
+a zero.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -166,24 +167,31 @@ def _promql(guardrail: Counted, route: str, version: str, may_lack: frozenset[st
     return (*totals, *bads)
 
 
-def readings_of(guardrail: Counted, found: Found, candidate: str) -> tuple[Reading, ...] | NoData:
+def readings_of(
+    guardrail: Counted, found: Found, candidate: str, control: str | None = None
+) -> tuple[Reading, ...] | NoData:
     """The samples as readings of counters, or why they are no data.
 
     Args:
         found: fresh samples, at least one for each query; queries that may lack them and did are left out.
         candidate: its model version. Without its series there is nothing to judge. Stable's may be missing (where it
             has no traffic left): then only the tolerable rate can be tested.
+        control: its name, where there is one; copies go to it too. Without its series there is nothing to compare with.
     """
     for _, samples in found:
         for sample in samples:
             if not math.isfinite(sample.value) or sample.value < 0:
                 return NoData("invalid", f"the counter {sample.labels} has the value {sample.value}")
+    copied_to = {candidate, control}
     try:
-        readings = _summed(guardrail, found) if guardrail.metric == "promql" else _counted(guardrail, found, candidate)
+        promql = guardrail.metric == "promql"
+        readings = _summed(guardrail, found) if promql else _counted(guardrail, found, copied_to)
     except _UselessError as error:
         return error.no_data
     if not any(reading.version == candidate and (reading.bad or reading.total) for reading in readings):
         return NoData("no_candidate", f"there are no fresh samples of {candidate}", others=readings)
+    if control is not None and all(reading.version != control for reading in readings):
+        return NoData("no_control", f"there are no fresh samples of {control}", others=readings)
     return readings
 
 
@@ -193,18 +201,18 @@ class _UselessError(Exception):
         self.no_data = NoData(kind, reason)
 
 
-def _counted(guardrail: Counted, found: Found, candidate: str) -> tuple[Reading, ...]:
-    """By the gateways' own metrics. Where copies are judged, the candidate's other counters are only remembered."""
+def _counted(guardrail: Counted, found: Found, copied_to: Set[str | None]) -> tuple[Reading, ...]:
+    """By the gateways' own metrics. Where copies are judged, their receivers' other counters are only remembered."""
     source: _Cells | str = _COUNTERS.get(guardrail.metric) or _HISTOGRAMS[guardrail.metric]
     readings = _read(source, guardrail, [samples for query, samples in found if not query.version])
     copied = [samples for query, samples in found if query.version]
     if not copied:
         return readings
-    theirs = (reading if reading.version != candidate else _remembered(reading) for reading in readings)
+    theirs = (_remembered(reading) if reading.version in copied_to else reading for reading in readings)
     copies = _read(_COPIES[guardrail.metric], guardrail, copied)
     return (*theirs, *(
         reading.model_copy(update={"cell": f"copies {reading.cell}"})
-        for reading in copies if reading.version == candidate
+        for reading in copies if reading.version in copied_to
     ))
 
 

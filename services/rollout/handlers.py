@@ -24,6 +24,7 @@ from shared.events import (
 from shared.leases import interrupt
 from shared.messaging import HandlerContext, Handlers
 from shared.pipeline import PipelineSpec, RolloutPolicy
+from shared.served_names import BASE, control_of
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -156,7 +157,9 @@ def _note(session: Session, at: datetime, fact: AdapterOnReplica) -> None:
     known = session.get(AdapterOnReplica, (fact.replica, fact.model_version), with_for_update=True)
     if known is None or at >= known.at:
         session.merge(fact)
-        _wake(session, [row for row in _active(session) if row.model_version == fact.model_version])
+        _wake(session, [row for row in _active(session) if fact.model_version in (
+            row.model_version, control_of(row.stable or BASE)
+        )])
 
 
 def _active(session: Session) -> list[Rollout]:

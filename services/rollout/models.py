@@ -37,7 +37,8 @@ class Route(Base, table=True):
         rollout_id: the only rollout that may change the route; None while it is free.
         candidate: ModelRef of that rollout's version.
         weight: the candidate's share in basis points.
-        shadow: the share of the others' requests that are copied to it, in basis points.
+        shadow: the share of the others' requests that are copied to it (and to the control), in basis points.
+        control: the control's share in basis points; None where there is none.
         capture: RouteCapture of the pipeline's newest version; None for none.
     """
 
@@ -54,6 +55,7 @@ class Route(Base, table=True):
     candidate: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     weight: int = 0
     shadow: int = 0
+    control: int | None = None
     capture: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     updated_at: datetime = Field(sa_type=UtcDateTime)
 

@@ -37,7 +37,7 @@ def observe(
         state, policy: the rollout's own.
     """
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
-    readings = {} if urgent else _readings(samples, rollout, policy, known.stable, now, copies=state.shadow > 0)
+    readings = {} if urgent else _readings(samples, rollout, policy, known, now, copies=state.shadow > 0)
     answered = any(not isinstance(found, NoData) or found.others for found in readings.values())
     exposed = answered and state.exposed_from is not None
     units = _units(samples, rollout.route, policy, now) if answered else None
@@ -46,18 +46,19 @@ def observe(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
         latencies=_latencies(samples, rollout.route, now) if exposed and state.ab_test is not None else (),
-        users=users if exposed else None, units=units, answers=known.answers,
+        users=users if exposed else None, units=units, answers=known.answers, control=known.control,
     )
 
 
 def _readings(
-    samples: Samples, rollout: Rollout, policy: RolloutPolicy, stable: str, now: datetime, *, copies: bool
+    samples: Samples, rollout: Rollout, policy: RolloutPolicy, known: Known, now: datetime, *, copies: bool
 ) -> dict[str, tuple[Reading, ...] | NoData]:
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
     wanted = counted_in(policy)
     for counted in wanted:
         found = read(
-            samples, counted, now, route=rollout.route, stable=stable, candidate=rollout.model_version, copies=copies,
+            samples, counted, now, route=rollout.route, stable=known.control or known.stable,
+            candidate=rollout.model_version, control=known.control, copies=copies,
         )
         readings[counted.called] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
@@ -68,9 +69,14 @@ def _readings(
 
 def read(
     samples: Samples, counted: Counted, now: datetime, *, route: str, stable: str, candidate: str,
-    copies: bool = False,
+    control: str | None = None, copies: bool = False,
 ) -> tuple[Reading, ...] | NoData:
-    """The counters of a guardrail or of an A/B test, or why there are none."""
+    """The counters of a guardrail or of an A/B test, or why there are none.
+
+    Args:
+        stable: whom the candidate is compared with.
+        control: the same where it is the control, which gets copies as the candidate does.
+    """
     found: list[tuple[Query, Sequence[Sample]]] = []
     for query in queries_of(counted, route, stable, candidate, copies=copies):
         answer = samples.newest(query.selector, now)
@@ -78,7 +84,7 @@ def read(
             found.append((query, answer))
         elif answer.kind not in query.may_lack:
             return answer
-    return readings_of(counted, found, candidate)
+    return readings_of(counted, found, candidate, control)
 
 
 def _latencies(samples: Samples, route: str, now: datetime) -> tuple[Reading, ...]:

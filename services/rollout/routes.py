@@ -11,9 +11,10 @@ from datetime import datetime
 from sqlmodel import Session
 
 from services.rollout.models import Rollout, Route
-from services.rollout.state import FULL_WEIGHT, Shift
+from services.rollout.state import FULL_WEIGHT, Shift, TakeRoute
 from shared.errors import TemporaryError
 from shared.events import ModelRef, RouteCapture, RouteTarget, RouteUpdated
+from shared.served_names import control_of
 
 Emit = Callable[[RouteUpdated], object]
 
@@ -35,8 +36,8 @@ def lock(session: Session, route: str) -> Route:
     return row
 
 
-def take(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
-    """Make `rollout` the route's own, with its candidate at weight 0.
+def take(row: Route, rollout: Rollout, effect: TakeRoute, now: datetime, emit: Emit) -> None:
+    """Make `rollout` the route's own, with its candidate at weight 0, and the control too where there is to be one.
 
     Raises:
         TemporaryError: another rollout took it a moment ago.
@@ -44,31 +45,38 @@ def take(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
     if row.rollout_id not in (None, rollout.id):
         raise TemporaryError(f"the route {row.id} is held by {row.rollout_id}")
     row.rollout_id, row.candidate, row.weight, row.shadow, row.salt = rollout.id, rollout.model, 0, 0, new_salt()
+    row.control = 0 if effect.control else None
     if row.stable is None:
         row.base_model_digest = rollout.base_model_digest
     publish(row, now, emit)
 
 
 def shift(row: Route, rollout: Rollout, share: Shift, now: datetime, emit: Emit) -> None:
-    """Give the candidate this share; a share that it has already changes nothing."""
-    if row.rollout_id != rollout.id or (row.weight, row.shadow) == (share.weight, share.shadow):
+    """Give the candidate and the control these shares; shares that they have already change nothing."""
+    control = None if row.control is None else share.control
+    if row.rollout_id != rollout.id or (row.weight, row.shadow, row.control) == (share.weight, share.shadow, control):
         return
-    row.weight, row.shadow = share.weight, share.shadow
+    row.weight, row.shadow, row.control = share.weight, share.shadow, control
     publish(row, now, emit)
 
 
 def make_stable(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
     """The candidate replaces stable, with all traffic; the route is free."""
     if row.rollout_id == rollout.id:
-        row.stable, row.candidate, row.weight, row.shadow, row.rollout_id = rollout.model, None, 0, 0, None
+        row.stable = rollout.model
+        _free(row)
         publish(row, now, emit)
 
 
 def leave(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
     """The candidate is gone; the route is free."""
     if row.rollout_id == rollout.id:
-        row.candidate, row.weight, row.shadow, row.rollout_id = None, 0, 0, None
+        _free(row)
         publish(row, now, emit)
+
+
+def _free(row: Route) -> None:
+    row.candidate, row.weight, row.shadow, row.control, row.rollout_id = None, 0, 0, None, None
 
 
 def publish(row: Route, now: datetime, emit: Emit) -> None:
@@ -83,16 +91,22 @@ def publish(row: Route, now: datetime, emit: Emit) -> None:
 
 
 def targets_of(row: Route) -> list[RouteTarget]:
-    """Stable first; weights add up to all traffic."""
+    """Stable first; weights add up to all traffic. The control is stable's adapter under its second name."""
     stable = ModelRef.model_validate(row.stable) if row.stable else None
     targets = [RouteTarget(
         model_version=stable.model_version if stable else None, adapter=stable.artifact if stable else None,
-        role="stable", weight=FULL_WEIGHT - row.weight,
+        role="stable", weight=FULL_WEIGHT - row.weight - (row.control or 0),
     )]
     if row.candidate:
         candidate = ModelRef.model_validate(row.candidate)
         targets.append(RouteTarget(
             model_version=candidate.model_version, adapter=candidate.artifact, role="candidate", weight=row.weight,
+            shadow_share=row.shadow / FULL_WEIGHT,
+        ))
+    if row.control is not None:
+        targets.append(RouteTarget(
+            model_version=control_of(stable.model_version) if stable else None,
+            adapter=stable.artifact if stable else None, role="control", weight=row.control,
             shadow_share=row.shadow / FULL_WEIGHT,
         ))
     return targets

@@ -99,7 +99,8 @@ class RolloutState(_Stored):
     Attributes:
         step: the current step, from 1; 0 while the candidate has had no traffic.
         weight: the candidate's share in basis points.
-        shadow: the share of requests that are copied to it, in basis points.
+        control: the control's share, the same as the candidate's or 0.
+        shadow: the share of requests that are copied to it (and to the control), in basis points.
         reason: why it is where it is, for people.
         since: when the phase began.
         started_at: when it took the route; None while another rollout holds it.
@@ -124,6 +125,7 @@ class RolloutState(_Stored):
     phase: Phase = "staging"
     step: int = 0
     weight: int = 0
+    control: int = 0
     shadow: int = 0
     reason: str = ""
     since: datetime
@@ -201,6 +203,7 @@ class Observation:
     Attributes:
         stable: the stable model version as metrics call it (``base`` for the bare base model).
         candidate: the candidate's.
+        control: the control's; None where there is none.
         readings: per guardrail's name, its counters or why there are none; nothing for one that was not read.
         route_free: nobody else holds the route.
         misfit: why the candidate can never be served on this route; empty if it can.
@@ -224,19 +227,30 @@ class Observation:
     users: int | None = None
     units: UnitReadings | NoData | None = None
     answers: Mapping[str, HookAnswer] = field(default_factory=dict)
+    control: str | None = None
+
+    @property
+    def baseline(self) -> str:
+        """Whom the candidate is compared with, as metrics call it."""
+        return self.control or self.stable
 
 
 @dataclass(frozen=True)
 class TakeRoute:
-    """Become the route's only rollout: candidate at weight 0, a new salt."""
+    """Become the route's only rollout: candidate at weight 0, and a control where there is to be one; a new salt."""
+
+    control: bool = False
 
 
 @dataclass(frozen=True)
 class Shift:
-    """Give the candidate this share of the traffic (basis points), stable the rest; and copies of a share."""
+    """Give the candidate and the control these shares of the traffic (basis points), stable the rest; and copies of a
+    share of the requests to both.
+    """
 
     weight: int
     shadow: int = 0
+    control: int = 0
 
 
 @dataclass(frozen=True)

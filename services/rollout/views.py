@@ -10,13 +10,14 @@ from sqlmodel import Session, col, select
 
 from services.rollout.abtest import effect, quantiles
 from services.rollout.analysis import Counts, Interval
-from services.rollout.evidence import harm_threshold, safe_threshold
+from services.rollout.evidence import controlled, harm_threshold, safe_threshold
 from services.rollout.hook_views import WebhookView, webhook_views
 from services.rollout.models import Decision, Rewrite, Rollout, Route, Withdrawal
 from services.rollout.routes import targets_of
 from services.rollout.state import TERMINAL, AbVerdict, RolloutState, Verdict
 from shared.events import Phase, RouteTarget
 from shared.pipeline import RolloutPolicy
+from shared.served_names import BASE, control_of
 
 T = TypeVar("T")
 
@@ -28,7 +29,10 @@ class Page(BaseModel, Generic[T]):
 
 
 class GuardrailView(BaseModel):
-    """One guardrail: rollback when `e_harm` reaches its threshold, safe while `e_safe` is at or above its own."""
+    """One guardrail: rollback when `e_harm` reaches its threshold, safe while `e_safe` is at or above its own.
+
+    `stable` are the counts that the candidate is compared with: the control's where there is one.
+    """
 
     metric: str
     stable: Counts
@@ -56,6 +60,7 @@ class AbTestView(BaseModel):
     Attributes:
         metric: what decides, by name.
         direction: which share is better.
+        stable: counts that the candidate is compared with: the control's where there is one.
         effect: by how much the candidate's share is better than stable's, with its confidence sequence.
         alpha: bound on the chance that the interval ever misses the truth.
         latency: quantiles by role, ``stable`` and ``candidate``.
@@ -102,6 +107,8 @@ class RolloutView(BaseModel):
         step: the current step, counted from 1; 0 before the candidate has traffic.
         steps: how many there are.
         weight: basis points.
+        control: what the candidate is compared with, by its served name; None where that is all of stable.
+        control_weight: basis points.
         shadow: the share of requests that are copied to the candidate, basis points.
         since: when the phase began.
         outcome: how it ended; None while it has not.
@@ -117,10 +124,12 @@ class RolloutView(BaseModel):
     model_version: str
     attempt: int
     stable: str | None
+    control: str | None
     phase: Phase
     step: int
     steps: int
     weight: int
+    control_weight: int
     shadow: int
     reason: str
     since: datetime
@@ -212,7 +221,9 @@ def _rollout_view(
     return RolloutView(
         id=row.id, pipeline=row.pipeline, route=row.route, model_version=row.model_version,
         attempt=row.attempt, stable=row.stable,
-        phase=state.phase, step=state.step, steps=len(policy.stages), weight=state.weight, shadow=state.shadow,
+        control=control_of(row.stable or BASE) if controlled(state, policy) else None,
+        phase=state.phase, step=state.step, steps=len(policy.stages), weight=state.weight, control_weight=state.control,
+        shadow=state.shadow,
         reason=state.reason, since=state.since,
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),

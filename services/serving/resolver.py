@@ -16,15 +16,16 @@ from pydantic import Field
 
 from services.serving.decide import Wanted
 from services.serving.staging import check, stage
-from services.serving.wanted_file import MODEL_VERSION, WantedAdapter, WantedFile, read_wanted
+from services.serving.wanted_file import WantedAdapter, WantedFile, read_wanted
 from shared.errors import PermanentError
 from shared.s3 import ArtifactStore, connect_store
+from shared.served_names import SERVED_NAME
 from shared.settings import S3Settings
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-_MODEL_VERSION = re.compile(MODEL_VERSION)
+_SERVED_NAME = re.compile(SERVED_NAME)
 
 
 class ResolverSettings(S3Settings):
@@ -96,7 +97,7 @@ class Resolver:
 
     async def resolve(self, name: str) -> str | None:
         """The folder of the adapter `name`, whole and checked; None where there is no such adapter to be had."""
-        if not _MODEL_VERSION.fullmatch(name):
+        if not _SERVED_NAME.fullmatch(name):
             return None
         try:
             content = await asyncio.to_thread(self._read)

@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.serving.decide import Wanted
 from shared.errors import TemporaryError
 from shared.events import Digest, Name
-
-# The form of `shared.events.ModelRef.model_version`.
-MODEL_VERSION = r"^[a-z0-9][a-z0-9-]*@[1-9][0-9]*$"
+from shared.served_names import SERVED_NAME
 
 
 class WantedAdapter(BaseModel):
@@ -24,7 +22,7 @@ class WantedAdapter(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(pattern=MODEL_VERSION)
+    name: str = Field(pattern=SERVED_NAME)
     uri: str
     digest: Digest
     root: str
@@ -52,7 +50,7 @@ def wanted_file(
     """The file's content for these adapters; names that no model version has are left out."""
     adapters = {
         name: WantedAdapter(name=name, uri=item.uri, digest=item.digest, root=item.root)
-        for name, item in sorted(wanted.items()) if re.fullmatch(MODEL_VERSION, name)
+        for name, item in sorted(wanted.items()) if re.fullmatch(SERVED_NAME, name)
     }
     return WantedFile(base_model=base_model, base_digest=base_digest, max_rank=max_rank, adapters=adapters)
 

@@ -28,10 +28,12 @@ from shared.events import (
     PipelineApplied,
     ReplicaAlive,
     ReplicaReady,
+    RouteTarget,
 )
 from shared.gateway_metrics import DURATION, REQUESTS, SHADOW, UNITS
 from shared.leases import interrupt
 from shared.pipeline import PipelineSpec
+from shared.served_names import BASE, control_of
 from tests.support.delivery import START, deliver, fact, said
 from tests.support.facts import artifact, dataset_ref
 from tests.support.prometheus import SpeakingPrometheus, speak_prometheus
@@ -77,10 +79,21 @@ def adapter_loaded(replica: str, number: int = 1) -> AdapterLoaded:
                          model_version=f"intents@{number}", digest=artifact("adapters", number).digest)
 
 
+def control_loaded(replica: str, number: int = 1) -> AdapterLoaded:
+    """The stable version `number` under its second name."""
+    loaded = adapter_loaded(replica, number)
+    return loaded.model_copy(update={"model_version": control_of(loaded.model_version)})
+
+
 def adapter_failed(replica: str, number: int = 1, *, permanent: bool) -> AdapterFailed:
     return AdapterFailed(replica=replica, endpoint=f"http://{replica}:8000", base_model="tiny",
                          model_version=f"intents@{number}", digest=artifact("adapters", number).digest,
                          reason="rank 64 is over 16", permanent=permanent)
+
+
+def label(target: RouteTarget) -> str:
+    """How the gateways' metrics call it."""
+    return target.model_version or (control_of(BASE) if target.role == "control" else BASE)
 
 
 class Stand:
@@ -115,15 +128,15 @@ class Stand:
     def serve(self, requests: int) -> None:
         """The gateway answers requests by the route's weights; a share of the candidate's fail."""
         for target in targets_of(self.row()):
-            ok_error = self.counters.setdefault(target.model_version or "base", [0, 0])
+            ok_error = self.counters.setdefault(label(target), [0, 0])
             mine = requests * target.weight // 10_000
             failed = round(mine * self.bad_share) if target.role == "candidate" else 0
             ok_error[0] += mine - failed
             ok_error[1] += failed
             if target.shadow_share:
-                copied = self.copies.setdefault(target.model_version or "base", [0, 0])
+                copied = self.copies.setdefault(label(target), [0, 0])
                 many = round(requests * target.shadow_share)
-                failed = round(many * self.bad_share)
+                failed = round(many * self.bad_share) if target.role == "candidate" else 0
                 copied[0] += many - failed
                 copied[1] += failed
         self.publish()
@@ -165,7 +178,7 @@ class Stand:
     def weights(self) -> list[dict[str, int]]:
         """The weights of every route.updated, in order."""
         return [
-            {target["model_version"] or "base": target["weight"] for target in data["targets"]}
+            {label(RouteTarget.model_validate(target)): target["weight"] for target in data["targets"]}
             for type_, data in said(self.engine) if type_ == "route.updated.v1"
         ]
 
@@ -183,10 +196,12 @@ class Stand:
             query = select(Decision).where(Decision.rollout_id == rollout).order_by(Decision.id)  # type: ignore[arg-type]
             return list(session.exec(query))
 
-    def ask(self, verb: str, rollout: str = "intents-r1") -> None:
+    def ask(self, verb: str, rollout: str = "intents-r1", *, full: bool = False) -> None:
         """A person asks for something."""
         with transaction(self.engine) as session:
-            session.add(CommandRow(rollout_id=rollout, verb=verb, reason="", asked_at=self.clock.now()))
+            session.add(CommandRow(
+                rollout_id=rollout, verb=verb, full=full, reason="", asked_at=self.clock.now()
+            ))
             interrupt(session, Rollout, rollout)
 
     def row(self) -> Route:

@@ -14,7 +14,7 @@ from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep
 
 LOADED = Loading(loaded=2)
 OUTAGE = NoData("unreachable", "Prometheus cannot be reached")
-STABLE, CANDIDATE = "m@1", "m@2"
+STABLE, CANDIDATE, CONTROL = "m@1", "m@2", "m@1-control"
 
 
 def policy(**changes: object) -> RolloutPolicy:
@@ -46,19 +46,25 @@ class World:
         self.successor: str | None = None
         self.users: int | None = None
         self.counts_units = True
-        self.new_units = {STABLE: 0, CANDIDATE: 0}
+        self.new_units = {STABLE: 0, CANDIDATE: 0, CONTROL: 0}
         self.webhooks: dict[str, bool] = {}  # what each answers to every question; one that is not here never does
         self.effects: list[Effect] = []
         self._commands = 0
         self.serve(0, 0)
 
-    def serve(self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "") -> None:
+    def serve(
+        self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "", control: int = 0,
+        bad_control: int = 0,
+    ) -> None:
         """Count requests, `bad` of them bad for `metric` (all by default)."""
+        served = [(STABLE, stable, bad_stable), (CANDIDATE, candidate, bad)]
+        if self.policy.control:
+            served.append((CONTROL, control, bad_control))
         for name in (guardrail.called for guardrail in self.policy.guardrails):
             hit = not metric or name.startswith(metric)
-            for version, total, wrong in ((STABLE, stable, bad_stable * hit), (CANDIDATE, candidate, bad * hit)):
+            for version, total, wrong in served:
                 before = self.counters.get((name, "gw", version), (0, 0))
-                self.counters[name, "gw", version] = before[0] + wrong, before[1] + total
+                self.counters[name, "gw", version] = before[0] + wrong * hit, before[1] + total
 
     def restart_gateway(self) -> None:
         self.counters = dict.fromkeys(self.counters, (0, 0))
@@ -84,6 +90,7 @@ class World:
             stable=STABLE, candidate=CANDIDATE, readings=readings, loading=self.loading, route_free=self.route_free,
             misfit=self.misfit, successor=self.successor, command=command, users=self.users,
             units=self.no_data or self._units() if self.counts_units else None, answers=self._answers(),
+            control=CONTROL if self.policy.control else None,
         )
 
     def _answers(self) -> dict[str, HookAnswer]:

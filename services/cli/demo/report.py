@@ -27,7 +27,9 @@ def chapter(item: Chapter) -> RenderableType:
         evaluation = loop.evaluation
         parts += [views.measurements(evaluation["measurements"] or []), views.gates(evaluation["gates"] or [])]
     if item.rollout is not None:
-        parts += [rollout_views.guardrails(item.rollout["guardrails"]), Text(), rollout_views.turns([*item.decisions])]
+        against = rollout_views.versus(item.rollout)
+        parts += [rollout_views.guardrails(item.rollout["guardrails"], against), Text(),
+                  rollout_views.turns([*item.decisions])]
     return Group(*parts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from services.cli import words
 from services.cli.report.figure import figure
 from services.cli.report.series import Mark, Story, story
-from services.cli.rollout_views import withdrawal
+from services.cli.rollout_views import versus, withdrawal
 
 Item = Mapping[str, Any]
 
@@ -60,8 +60,8 @@ def _chapter(heading: str, rollout: Item, decisions: Sequence[Item]) -> str:
     return (
         f'<h2>{escape(heading)}: <span class="{phase}">{escape(phase.replace("_", " "))}</span></h2>\n'
         f"<p>{escape(rollout['reason'] or '')}</p>\n{_facts(rollout)}\n{drawn}\n"
-        f"<h3>Decisions</h3>\n{_table(told.marks)}\n"
-        f"<details><summary>{_how_many(told)}</summary>{_table(told.looks)}</details>"
+        f"<h3>Decisions</h3>\n{_table(told.marks, versus(rollout))}\n"
+        f"<details><summary>{_how_many(told)}</summary>{_table(told.looks, versus(rollout))}</details>"
     )
 
 
@@ -74,7 +74,7 @@ def _facts(rollout: Item) -> str:
     users, exposed = rollout["users_exposed"], rollout["seconds_exposed"]
     facts = {
         "rollout": rollout["id"], "candidate": rollout["model_version"],
-        "compared with": rollout["stable"] or "base model",
+        "compared with": rollout["control"] or rollout["stable"] or "base model",
         "began": _moment(rollout["started_at"]), "ended": _moment(rollout["finished_at"]),
         "guardrail that fired": rollout["guardrail"] or "", "users exposed": "" if users is None else str(users),
         "exposed for": "" if exposed is None else words.duration(exposed),
@@ -91,10 +91,10 @@ def _moment(text: str | None) -> str:
     return "" if then is None else f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _table(marks: Sequence[Mark]) -> str:
+def _table(marks: Sequence[Mark], against: str) -> str:
     """A row per decision and guardrail; what belongs to the decision is said in its first row."""
     head = "".join(f"<th>{name}</th>" for name in (
-        "", "after", "decision", "weight", "guardrail", "candidate", "stable", "harm / rolls back at",
+        "", "after", "decision", "weight", "guardrail", "candidate", against, "harm / rolls back at",
         "safe / passes at", "",
     ))
     rows = "".join(_rows(mark) for mark in marks)

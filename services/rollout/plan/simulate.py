@@ -22,7 +22,7 @@ from shared.pipeline import Guardrail, RolloutPolicy
 _STRIDE = 0.05
 _MOST_LOOKS = 10_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
-_STABLE, _CANDIDATE = "stable@1", "candidate@2"
+_STABLE, _CANDIDATE, _CONTROL = "stable@1", "candidate@2", "stable@1-control"
 _LOADED = Loading(loaded=1)
 _ENDS = {"promote": "promoted", "rollback": "rolled_back"}
 
@@ -50,25 +50,28 @@ class Run:
 
 @dataclass
 class _World:
-    """Counters of stable and candidate by guardrail: bad events and all."""
+    """Counters of stable, candidate and control by guardrail: bad events and all."""
 
     random: np.random.Generator
     guardrails: Sequence[Guardrail]
     per_second: float
     stable: Mapping[str, float]
     candidate: Mapping[str, float]
+    control: bool = False
     bad: dict[tuple[str, str], int] = field(default_factory=dict)
-    total: dict[str, int] = field(default_factory=lambda: {_STABLE: 0, _CANDIDATE: 0})
+    total: dict[str, int] = field(default_factory=lambda: {_STABLE: 0, _CANDIDATE: 0, _CONTROL: 0})
     exposed: int = 0
 
-    def pass_time(self, seconds: float, weight: int, shadow: int) -> None:
+    def pass_time(self, seconds: float, weight: int, control: int, shadow: int) -> None:
         """Requests arrive, some are copied, and some of them are bad."""
         arrived = int(self.random.poisson(self.per_second * seconds))
         canary = int(self.random.binomial(arrived, weight / FULL_WEIGHT))
+        controls = int(self.random.binomial(arrived - canary, control / (FULL_WEIGHT - weight))) if control else 0
         self.exposed += canary
         copies = int(self.random.binomial(arrived, shadow / FULL_WEIGHT))
         for version, count, rates in (
-            (_STABLE, arrived - canary, self.stable), (_CANDIDATE, canary + copies, self.candidate),
+            (_STABLE, arrived - canary - controls, self.stable), (_CANDIDATE, canary + copies, self.candidate),
+            (_CONTROL, (controls + copies) * self.control, self.stable),
         ):
             self.total[version] += count
             for name, rate in rates.items():
@@ -77,7 +80,7 @@ class _World:
 
     def observation(self) -> Observation:
         return Observation(
-            stable=_STABLE, candidate=_CANDIDATE, loading=_LOADED,
+            stable=_STABLE, candidate=_CANDIDATE, control=_CONTROL if self.control else None, loading=_LOADED,
             readings={name: tuple(self._readings(name)) for name in self.stable}, units=self._units(),
         )
 
@@ -124,7 +127,7 @@ def simulate(
         "shadow": policy.shadow and policy.shadow.model_copy(update=alone), "webhooks": [],
     })
     per_second, stable = traffic.requests_per_minute / 60, stable_rates(policy, traffic)
-    world = _World(random, policy.guardrails, per_second, stable, candidate)
+    world = _World(random, policy.guardrails, per_second, stable, candidate, policy.control)
     state, now = _begun(rules, world), _START
     began, requests, weights = now, [(0.0, 0)], [(0.0, state.weight / FULL_WEIGHT)]
     # An interval of nothing would be no end of looks.
@@ -132,7 +135,7 @@ def simulate(
     while True:
         elapsed = (now - began).total_seconds()
         wait = min(max(shortest, _STRIDE * elapsed), horizon.total_seconds() - elapsed)
-        world.pass_time(wait, state.weight, state.shadow)
+        world.pass_time(wait, state.weight, state.control, state.shadow)
         now += timedelta(seconds=wait)
         elapsed += wait
         before, (state, effects) = state, step(state, world.observation(), now, rules)

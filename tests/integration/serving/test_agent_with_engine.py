@@ -14,43 +14,13 @@ from shared.events import ArtifactRef, RouteTarget, RouteUpdated, Topic, encode
 from shared.messaging.broker import KafkaSink, Outgoing
 from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
-from tests.support.agents import BASE, Adapters, Agent, agents
+from tests.support.agents import BASE, Adapters, Agent
 from tests.support.delivery import START, fact, said
 from tests.support.metrics import risen, shown
 from tests.support.serving_processes import ServingProcess, running, s3_environment
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def store(s3_settings: S3Settings) -> Iterator[ArtifactStore]:
-    with connect_store(s3_settings) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def base_digest(store: ArtifactStore, tiny_model: Path) -> str:
-    return store.put_dir_at(f"base-models/{BASE}/", tiny_model, kind="base-model", meta={"base_model": BASE}).digest
-
-
-@pytest.fixture(scope="module")
-def engine_from_s3(
-    s3_settings: S3Settings, base_digest: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServingProcess]:
-    """An engine that got its base model from S3."""
-    folder = tmp_path_factory.mktemp("engine-s3")
-    with running(
-        "services.serving.engine", folder / "engine.log", BASE_MODEL=BASE, CACHE_DIR=folder / "cache",
-        **s3_environment(s3_settings),
-    ) as process:
-        yield process
-
-
-@pytest.fixture
-def make_agent(tmp_path: Path, store: ArtifactStore) -> Iterator[Callable[..., Agent]]:
-    with agents(tmp_path, store) as make:
-        yield make
 
 
 @pytest.fixture

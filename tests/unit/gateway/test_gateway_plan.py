@@ -1,10 +1,13 @@
 """Which targets a route really has: only those that a replica confirmed."""
 
+import pytest
+
 from services.gateway.balance import Balancer
-from services.gateway.plan import Endpoint, Plan, compile_plan
+from services.gateway.plan import Endpoint, Plan, RoutePlan, compile_plan
 from services.gateway.table import RouteTable, apply
 from services.gateway.units import UnitCounter
 from shared.events import Payload
+from shared.served_names import control_of, version_of
 from tests.support.routes import canary, fact, loaded, ready, route, target, unloaded
 
 A, B = "http://127.0.0.1:1", "http://127.0.0.1:2"
@@ -47,6 +50,37 @@ def test_only_confirmed_replicas_get_the_candidate() -> None:
     plan = plan_of(spec, ready("r0", A), ready("r1", B), loaded("r1", B, "intents@1"))
     assert [e.replica for e in plan.routes["intents"].choose(0).endpoints] == ["r1"]
     assert [e.replica for e in plan.routes["intents"].choose(9_999).endpoints] == ["r0", "r1"]
+
+
+def with_control(*confirmed: str, stable: str | None = "intents@1") -> RoutePlan:
+    """A candidate and a control at 20 % each, of which a replica confirmed some."""
+    control = control_of(stable) if stable else None
+    spec = route("intents", target(stable, "stable", 6_000), target("intents@2", "candidate", 2_000),
+                 target(control, "control", 2_000))
+    return plan_of(spec, ready("r0", A), *(loaded("r0", A, name) for name in confirmed)).routes["intents"]
+
+
+def test_a_control_is_stable_under_a_name_of_its_own() -> None:
+    plan = with_control("intents@1", "intents@1-control", "intents@2")
+    roles = [plan.choose(place).role for place in (0, 1_999, 2_000, 7_999, 8_000, 9_999)]
+    assert roles == ["candidate", "candidate", "stable", "stable", "control", "control"]
+    chosen = plan.choose(9_999)
+    assert (chosen.label, chosen.upstream_model) == ("intents@1-control", "intents@1-control")
+    assert version_of(chosen.label) == "intents@1"
+
+
+def test_the_base_model_as_control_is_asked_by_its_own_name_and_counted_by_another() -> None:
+    chosen = with_control("intents@2", stable=None).choose(9_999)
+    assert (chosen.label, chosen.upstream_model) == ("base-control", "tiny")
+    assert version_of(chosen.label) is None
+
+
+@pytest.mark.parametrize("confirmed", [("intents@1", "intents@2"), ("intents@1", "intents@1-control")])
+def test_neither_candidate_nor_control_gets_anything_without_the_other(confirmed: tuple[str, ...]) -> None:
+    """Else one would be compared with what was counted of the other at another time."""
+    plan = with_control(*confirmed)
+    assert {plan.choose(place).role for place in (0, 5_000, 9_999)} == {"stable"}
+    assert plan.targets["stable"].effective_weight == 10_000
 
 
 def test_stable_without_a_replica_stays_stable() -> None:

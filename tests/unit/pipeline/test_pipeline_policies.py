@@ -32,6 +32,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"expectedTraffic": {"requestsPerMinute": 60, "badRates": {"refusals": 0.1}}},
         "expectedTraffic.badRates.refusals", "the policy counts no refusals; it counts errors",
     ),
+    "a control that does not fit": (
+        {"control": True, "steps": [{"weight": 50}, {"weight": 60}]}, "rollout.steps.1.weight",
+        "60 for the candidate and as much for the control do not fit in 100; take at most 50, or remove control",
+    ),
     "no copies": ({"shadow": {"percent": 0}}, "rollout.shadow.percent", "greater than 0"),
     "copies and weight in one": ({"steps": [{"weight": 5, "shadow": 5}]}, "rollout.steps.0.shadow", "unknown key"),
     "no steps": ({"steps": []}, "rollout.steps", "at least 1 item"),

@@ -34,8 +34,12 @@ class AbWorld(World):
         super().__init__(rules_)
         self.to_step(1)
 
-    def serve(self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "") -> None:
-        super().serve(stable, candidate, bad_stable=bad_stable, bad=bad, metric=metric)
+    def serve(
+        self, stable: int, candidate: int, *, bad_stable: int = 0, bad: int = 0, metric: str = "", control: int = 0,
+        bad_control: int = 0,
+    ) -> None:
+        super().serve(stable, candidate, bad_stable=bad_stable, bad=bad, metric=metric, control=control,
+                      bad_control=bad_control)
         if self.policy.ab_test is not None and self.policy.ab_test.called not in self.state.guardrails:
             for version, total, wrong in ((STABLE, stable, bad_stable), (CANDIDATE, candidate, bad)):
                 before = self.counters.get(("thumbs_down", "gw", version), (0, 0))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -48,6 +48,7 @@ def test_an_ordinary_interval_that_is_looked_at_often_does_not_cover() -> None:
     assert not rarely([_misses(seed, 0.3, wald=True) for seed in range(150)], ALPHA)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 10_000), st.floats(1e-6, 0.5))
 def test_a_shares_interval_holds_its_estimate(bad: int, more: int, alpha: float) -> None:
     interval = share_interval(Counts(bad=bad, total=bad + more), alpha)

@@ -48,10 +48,13 @@ class RolloutMachine(RuleBasedStateMachine):
     """Random traffic, faults, people, replicas, successors and two controllers."""
 
     @initialize(
-        choice=st.sampled_from(["extend", "pause", "rollback"]), begun=st.integers(0, 3), gated=st.booleans()
+        choice=st.sampled_from(["extend", "pause", "rollback"]), begun=st.integers(0, 3), gated=st.booleans(),
+        control=st.booleans(),
     )
-    def begin(self, choice: Literal["extend", "pause", "rollback"], begun: int, gated: bool) -> None:
-        self.world = World(policy(on_insufficient_evidence=choice, **(gated_steps() if gated else {})))
+    def begin(self, choice: Literal["extend", "pause", "rollback"], begun: int, gated: bool, control: bool) -> None:
+        self.world = World(policy(
+            on_insufficient_evidence=choice, control=control, **(gated_steps() if gated else {})
+        ))
         self.holder: str | None = None
         self.weight = self.shadow = 0
         self.stable = STABLE
@@ -73,7 +76,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule(stable=st.integers(0, 80), candidate=st.integers(0, 80), share=st.sampled_from([0.0, 0.0, 0.0, 0.02, 0.5]))
     def traffic(self, stable: int, candidate: int, share: float) -> None:
         if self.weight or self.shadow:
-            self.world.serve(stable, candidate, bad=round(candidate * share))
+            self.world.serve(stable, candidate, bad=round(candidate * share), control=candidate)
 
     @rule(fault=st.sampled_from([None] * 8 + FAULTS))
     def metrics(self, fault: NoData | None) -> None:
@@ -116,7 +119,7 @@ class RolloutMachine(RuleBasedStateMachine):
         """What mostly happens: time passes, most requests are well, and somebody looks."""
         for _ in range(looks):
             if self.weight or self.shadow:
-                self.world.serve(requests, requests, bad=bad)
+                self.world.serve(requests, requests, bad=bad, control=requests)
             self.world.clock.advance(5)
             self.look()
 
@@ -170,8 +173,9 @@ class RolloutMachine(RuleBasedStateMachine):
             case TakeRoute():
                 assert not mine
                 self.holder, self.weight, self.shadow = "me", 0, 0
-            case Shift(weight=weight, shadow=shadow) if mine:
+            case Shift(weight=weight, shadow=shadow, control=control) if mine:
                 assert not (weight and shadow)
+                assert control == (weight if self.world.policy.control and weight < FULL_WEIGHT else 0)
                 if shadow:
                     assert before.phase != "paused" or asked, "copies began in a pause"
                     assert seen.loading.complete, "copies before it is loaded"

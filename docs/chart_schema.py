@@ -16,6 +16,8 @@ from shared.settings import ServiceSettings
 # What the chart sets itself, from other values or because the pods are made for it.
 MANAGED = frozenset({
     "http_host", "http_port", "database_url", "kafka_bootstrap", "kafka_session_timeout_ms", "kafka_group_suffix",
+    "kafka_security_protocol", "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_sasl_mechanism",
+    "kafka_username", "kafka_password",
     "instance", "log_level", "log_format", "otlp_endpoint",
     "s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key",
     "work_dir", "state_dir", "api_keys_file", "prometheus_url", "cache_dir",

@@ -25,6 +25,7 @@ from shared.clock import Clock, SystemClock
 from shared.db import connect, migrate
 from shared.http import build_app
 from shared.messaging import ConsumeLoop, Handlers, ProcessLoop, RelayLoop
+from shared.messaging.security import KafkaSecurity
 from shared.s3 import ArtifactStore, connect_store
 from shared.settings import ServiceSettings, load_settings
 from shared.telemetry import configure, get_logger
@@ -171,9 +172,11 @@ def _serve_http(server: uvicorn.Server, stop: threading.Event, failed: threading
 
 def _delivery_loops(handlers: Handlers, runtime: Runtime[S]) -> list[Loop]:
     settings = runtime.settings
+    security = KafkaSecurity.of(settings)
     loops: list[Loop] = [
         RelayLoop(
-            engine=runtime.engine, bootstrap=settings.kafka_bootstrap, clock=runtime.clock, source=handlers.consumer
+            engine=runtime.engine, bootstrap=settings.kafka_bootstrap, clock=runtime.clock, source=handlers.consumer,
+            security=security,
         )
     ]
     if handlers.topics:
@@ -181,7 +184,7 @@ def _delivery_loops(handlers: Handlers, runtime: Runtime[S]) -> list[Loop]:
             ConsumeLoop(
                 engine=runtime.engine, handlers=handlers, bootstrap=settings.kafka_bootstrap, clock=runtime.clock,
                 group=f"tuneloop-{handlers.consumer}{settings.kafka_group_suffix}",
-                session_timeout_ms=settings.kafka_session_timeout_ms,
+                session_timeout_ms=settings.kafka_session_timeout_ms, security=security,
             ),
             ProcessLoop(engine=runtime.engine, handlers=handlers, clock=runtime.clock),
         ]

@@ -7,7 +7,7 @@ typo in a deployment is an error at the start and not a default in production. `
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -49,7 +49,45 @@ class ClusterSettings(BaseSettings):
     )
 
 
-class ServiceSettings(S3Settings):
+class KafkaSettings(BaseSettings):
+    """Where Kafka is, and how its clients and it prove to each other who they are."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka brokers")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="SSL is TLS; SASL is a name and a password"
+    )
+    kafka_ca_file: str = Field(
+        default="", description="PEM file of who signed the brokers' certificates; empty trusts the system's"
+    )
+    kafka_cert_file: str = Field(default="", description="PEM file of the client's certificate, where brokers want one")
+    kafka_key_file: str = Field(default="", description="PEM file of that certificate's private key")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="how the password is proved; PLAIN sends it, so only with TLS"
+    )
+    kafka_username: str = Field(default="", description="name, with SASL")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="password, with SASL")
+
+    @model_validator(mode="after")
+    def _security_fits_the_protocol(self) -> Self:
+        protocol = f"{PREFIX}KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        files = {"kafka_ca_file", "kafka_cert_file", "kafka_key_file"}
+        login = {"kafka_username", "kafka_password"}
+        given = {name for name in files | login if getattr(self, name) not in ("", SecretStr(""))}
+        names = ", ".join(sorted(PREFIX + name.upper() for name in given))
+        if given & files and not self.kafka_security_protocol.endswith("SSL"):
+            raise ValueError(f"{names}: {protocol} uses no TLS; it must be SSL or SASL_SSL")
+        if given & login and not self.kafka_security_protocol.startswith("SASL"):
+            raise ValueError(f"{names}: {protocol} uses no login; it must be SASL_SSL or SASL_PLAINTEXT")
+        if self.kafka_security_protocol.startswith("SASL") and not login <= given:
+            raise ValueError(f"{protocol} needs {PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD")
+        if ("kafka_cert_file" in given) != ("kafka_key_file" in given):
+            raise ValueError(f"{names}: a certificate and its key are given together or not at all")
+        return self
+
+
+class ServiceSettings(KafkaSettings, S3Settings):
     """What every service needs to know."""
 
     service: ClassVar[str] = "service"
@@ -57,7 +95,6 @@ class ServiceSettings(S3Settings):
     database_url: str = Field(
         default="sqlite:///tuneloop.db", description="SQLAlchemy URL of this service's own database"
     )
-    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka brokers")
     kafka_group_suffix: str = Field(
         default="", description="appended to the consumer group, for replicas that each need all facts"
     )

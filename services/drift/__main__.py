@@ -10,8 +10,9 @@ from services.drift.embedder import Embedder
 from services.drift.handlers import handlers
 from services.drift.models import EmbeddingWindow
 from services.drift.references import References
-from services.drift.samples import SampleLoop
+from services.drift.samples import GROUP, SampleLoop
 from services.drift.settings import DriftSettings
+from shared.messaging.security import KafkaSecurity
 from shared.reconcile import ReconcileLoop
 from shared.service import Definition, Loop, Runtime, run
 
@@ -21,8 +22,9 @@ def build_loops(runtime: Runtime[DriftSettings]) -> Sequence[Loop]:
     settings, embeds = runtime.settings, bool(runtime.settings.embeddings_url)
     samples = SampleLoop(
         engine=runtime.engine, references=References(runtime.engine, runtime.store), clock=runtime.clock,
-        bootstrap=settings.kafka_bootstrap, group=f"tuneloop-drift-samples{settings.kafka_group_suffix}",
-        session_timeout_ms=settings.kafka_session_timeout_ms, on_full=embed.enqueue if embeds else None,
+        bootstrap=settings.kafka_bootstrap, group=f"{GROUP}{settings.kafka_group_suffix}",
+        session_timeout_ms=settings.kafka_session_timeout_ms, security=KafkaSecurity.of(settings),
+        on_full=embed.enqueue if embeds else None,
     )
     if not embeds:
         return [samples]

@@ -35,6 +35,7 @@ from shared.messaging import emit
 from shared.messaging.broker import KafkaSource, Link, Record, RecordSource
 from shared.messaging.inbox import dead_letter_unreadable, insert_new
 from shared.messaging.metrics import show_lag
+from shared.messaging.security import PLAINTEXT, KafkaSecurity
 from shared.pipeline import OnDrift
 from shared.profiles import last_question
 from shared.telemetry import get_logger
@@ -42,6 +43,8 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 CONSUMER = "drift"
+# Samples have a consumer group of their own, beside that of the facts.
+GROUP = "tuneloop-drift-samples"
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 OnFull: TypeAlias = Callable[[Session, Series, int, window.Window], None]
@@ -61,7 +64,7 @@ class SampleLoop:
 
     def __init__(
         self, *, engine: Engine, references: References, clock: Clock, bootstrap: str, group: str,
-        session_timeout_ms: int = 10_000, on_full: OnFull | None = None,
+        session_timeout_ms: int = 10_000, security: KafkaSecurity = PLAINTEXT, on_full: OnFull | None = None,
         open_source: Callable[[], RecordSource] | None = None,
     ) -> None:
         self._engine = engine
@@ -70,7 +73,9 @@ class SampleLoop:
         self._on_full = on_full
         self._link = Link(self.name)
         self._open = open_source or (
-            lambda: KafkaSource(bootstrap, [Topic.SAMPLES.value], group=group, session_timeout_ms=session_timeout_ms)
+            lambda: KafkaSource(
+                bootstrap, [Topic.SAMPLES.value], group=group, session_timeout_ms=session_timeout_ms, security=security
+            )
         )
 
     def run(self, stop: threading.Event) -> None:

@@ -27,6 +27,7 @@ from services.gateway.shadow import Shadow
 from services.gateway.timers import Timers
 from shared.api_keys import KeyRing
 from shared.messaging.broker import KafkaSink
+from shared.messaging.security import KafkaSecurity
 
 # A feedback is small, and whoever sends it waits; so few of them wait at once.
 _FEEDBACK_QUEUE_BYTES = 8_388_608
@@ -52,8 +53,8 @@ class Features:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._key_file: KeyFile | None = None
         self.admission = admission or self._admission(settings, metrics)
-        self._samples = _sender("samples", settings.kafka_bootstrap, settings.capture_queue_bytes, _SAMPLES_LINGER)
-        self._judgements = _sender("feedback", settings.kafka_bootstrap, _FEEDBACK_QUEUE_BYTES)
+        self._samples = _sender("samples", settings, settings.capture_queue_bytes, _SAMPLES_LINGER)
+        self._judgements = _sender("feedback", settings, _FEEDBACK_QUEUE_BYTES)
         self._answers = Answers(settings.feedback_memory)
         self._capture = Capture(
             self._samples, CaptureMetrics(metrics.registry), plan, answer_bytes=settings.capture_answer_bytes
@@ -127,7 +128,8 @@ class Features:
         return doorkeeper.admit
 
 
-def _sender(name: str, bootstrap: str, max_bytes: int, linger_seconds: float = 0.0) -> EventSender:
-    return EventSender(
-        name, lambda: KafkaSink(bootstrap, f"gateway-{name}"), max_bytes=max_bytes, linger_seconds=linger_seconds
-    )
+def _sender(name: str, settings: GatewaySettings, max_bytes: int, linger_seconds: float = 0.0) -> EventSender:
+    def connect() -> KafkaSink:
+        return KafkaSink(settings.kafka_bootstrap, f"gateway-{name}", KafkaSecurity.of(settings))
+
+    return EventSender(name, connect, max_bytes=max_bytes, linger_seconds=linger_seconds)

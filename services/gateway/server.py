@@ -29,6 +29,7 @@ from services.gateway.timers import Timers
 from services.gateway.units import UnitCounter
 from services.gateway.upstream import Upstream
 from shared.messaging import TableConsumer
+from shared.messaging.security import KafkaSecurity
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -67,7 +68,8 @@ class Gateway:
         self._keeper = TableKeeper(
             TableStore(settings.state_dir),
             lambda topics, on_event, on_caught_up: TableConsumer(
-                settings.kafka_bootstrap, topics, on_event, on_caught_up=on_caught_up
+                settings.kafka_bootstrap, topics, on_event, on_caught_up=on_caught_up,
+                security=KafkaSecurity.of(settings),
             ),
             self._use_soon,
         )

@@ -6,10 +6,10 @@ kafka-python's objects are used by one thread each; they do their I/O in threads
 
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
@@ -21,11 +21,13 @@ from kafka.errors import (
     RetriableError,
     UnknownMemberIdError,
 )
+from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
 from shared.clock import monotonic
 from shared.errors import TemporaryError
 from shared.messaging.headers import Headers
+from shared.messaging.security import PLAINTEXT, KafkaSecurity, UnusableCertificateError
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -35,6 +37,9 @@ DELIVERY_TIMEOUT_MS = 10_000
 # Topics that appear, or get partitions, after a consumer started are seen after this long.
 METADATA_MAX_AGE_MS = 10_000
 _MOVED = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
+
+
+Client = TypeVar("Client", KafkaConsumer, KafkaProducer)
 
 
 class BrokerUnavailableError(TemporaryError):
@@ -124,27 +129,21 @@ class KafkaSource:
     """
 
     def __init__(
-        self, bootstrap: str, topics: Sequence[str], *, group: str | None, session_timeout_ms: int = 10_000
+        self, bootstrap: str, topics: Sequence[str], *, group: str | None, session_timeout_ms: int = 10_000,
+        security: KafkaSecurity = PLAINTEXT,
     ) -> None:
-        require_reachable(bootstrap)
         self._membership = _Membership()
         self._join_seconds = session_timeout_ms / 1000
-        try:
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
-                group_id=group,
-                client_id=group or "tuneloop-table",
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-                session_timeout_ms=session_timeout_ms,
-                heartbeat_interval_ms=session_timeout_ms // 3,
-                metadata_max_age_ms=METADATA_MAX_AGE_MS,
-                bootstrap_timeout_ms=OPEN_TIMEOUT_MS,
-                metrics_enabled=False,
-            )
-            self._consumer.subscribe(topics, listener=self._membership)
-        except KafkaError as error:
-            raise BrokerUnavailableError(f"cannot reach Kafka at {bootstrap}: {error!r}") from error
+        self._consumer: KafkaConsumer = _connect(
+            KafkaConsumer, bootstrap, security,
+            group_id=group,
+            client_id=group or "tuneloop-table",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=session_timeout_ms // 3,
+        )
+        self._consumer.subscribe(topics, listener=self._membership)
 
     def poll(self, seconds: float) -> list[Record]:
         try:
@@ -198,23 +197,16 @@ class KafkaSource:
 class KafkaSink:
     """Writes records with all acknowledgements; idempotent, so that a retry inside makes no second copy."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
-        require_reachable(bootstrap)
-        try:
-            self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap.split(","),
-                client_id=client_id,
-                acks="all",
-                # Shorter than a service may take to stop.
-                request_timeout_ms=8_000,
-                delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
-                max_block_ms=OPEN_TIMEOUT_MS,
-                metadata_max_age_ms=METADATA_MAX_AGE_MS,
-                bootstrap_timeout_ms=OPEN_TIMEOUT_MS,
-                metrics_enabled=False,
-            )
-        except KafkaError as error:
-            raise BrokerUnavailableError(f"cannot reach Kafka at {bootstrap}: {error!r}") from error
+    def __init__(self, bootstrap: str, client_id: str, security: KafkaSecurity = PLAINTEXT) -> None:
+        self._producer: KafkaProducer = _connect(
+            KafkaProducer, bootstrap, security,
+            client_id=client_id,
+            acks="all",
+            # Shorter than a service may take to stop.
+            request_timeout_ms=8_000,
+            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            max_block_ms=OPEN_TIMEOUT_MS,
+        )
 
     def send(self, records: Sequence[Outgoing]) -> list[Exception | None]:
         futures: list[Any] = []
@@ -234,6 +226,29 @@ class KafkaSink:
         # It complains about records under way; those come to their end by the delivery timeout.
         with suppress(KafkaTimeoutError):
             self._producer.close(timeout=1)
+
+
+def _connect(kind: Callable[..., Client], bootstrap: str, security: KafkaSecurity, **options: Any) -> Client:
+    """A client of kafka-python that has met a broker."""
+    require_reachable(bootstrap)
+    opened: list[KafkaNetClient] = []
+
+    def open_client(**config: Any) -> KafkaNetClient:
+        opened.append(KafkaNetClient(**config))
+        return opened[-1]
+
+    try:
+        return kind(
+            bootstrap_servers=bootstrap.split(","), metadata_max_age_ms=METADATA_MAX_AGE_MS,
+            bootstrap_timeout_ms=OPEN_TIMEOUT_MS, metrics_enabled=False, kafka_client=open_client,
+            **security.options(), **options,
+        )
+    except (KafkaError, UnusableCertificateError) as error:
+        # A broker that listens and refuses us is asked again and again; kafka-python would leave a thread each time.
+        for client in opened:
+            client.close()
+        where = f"{bootstrap} by {security.protocol}"
+        raise BrokerUnavailableError(f"cannot reach Kafka at {where}: {error!r}") from error
 
 
 def require_reachable(bootstrap: str) -> None:

@@ -14,6 +14,7 @@ from shared.messaging.broker import BrokerUnavailableError, KafkaSource, Link, R
 from shared.messaging.handlers import Handlers
 from shared.messaging.inbox import dead_letter_unreadable, store
 from shared.messaging.metrics import CONSUMED, begin_consuming, show_lag
+from shared.messaging.security import PLAINTEXT, KafkaSecurity
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -42,6 +43,7 @@ class ConsumeLoop:
         group: str,
         clock: Clock,
         session_timeout_ms: int = 10_000,
+        security: KafkaSecurity = PLAINTEXT,
         open_source: Callable[[], RecordSource] | None = None,
     ) -> None:
         self._engine = engine
@@ -49,7 +51,9 @@ class ConsumeLoop:
         self._clock = clock
         self._link = Link(self.name)
         self._open = open_source or (
-            lambda: KafkaSource(bootstrap, handlers.topics, group=group, session_timeout_ms=session_timeout_ms)
+            lambda: KafkaSource(
+                bootstrap, handlers.topics, group=group, session_timeout_ms=session_timeout_ms, security=security
+            )
         )
 
     def run(self, stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ from shared.db import on_commit, reading, transaction
 from shared.messaging.broker import BrokerUnavailableError, KafkaSink, Link, Outgoing, RecordSink
 from shared.messaging.headers import load_headers
 from shared.messaging.metrics import PUBLISH_FAILED, PUBLISHED, begin_relaying, watch_outbox
+from shared.messaging.security import PLAINTEXT, KafkaSecurity
 from shared.messaging.tables import Outbox
 from shared.telemetry import get_logger
 
@@ -45,6 +46,7 @@ class RelayLoop:
         bootstrap: str,
         clock: Clock,
         source: str,
+        security: KafkaSecurity = PLAINTEXT,
         open_sink: Callable[[], RecordSink] | None = None,
     ) -> None:
         self._engine = engine
@@ -52,7 +54,7 @@ class RelayLoop:
         self._source = source
         self._link = Link(self.name)
         self._wake = on_commit(engine)
-        self._open = open_sink or (lambda: KafkaSink(bootstrap, f"tuneloop-{source}"))
+        self._open = open_sink or (lambda: KafkaSink(bootstrap, f"tuneloop-{source}", security))
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop`; a missing broker is waited for."""

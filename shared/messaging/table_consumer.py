@@ -10,6 +10,7 @@ from shared.clock import Clock, SystemClock
 from shared.events import Event, MalformedEventError, UnknownEventTypeError, decode
 from shared.messaging.broker import BrokerUnavailableError, KafkaSource, Link, Record, TableSource
 from shared.messaging.consume import POLL_SECONDS, RETRY_SECONDS
+from shared.messaging.security import PLAINTEXT, KafkaSecurity
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -38,13 +39,14 @@ class TableConsumer:
         *,
         on_caught_up: Callable[[], None] | None = None,
         clock: Clock | None = None,
+        security: KafkaSecurity = PLAINTEXT,
         open_source: Callable[[], TableSource] | None = None,
     ) -> None:
         self._on_event = on_event
         self._on_caught_up = on_caught_up
         self._clock = clock or SystemClock()
         self._link = Link(self.name)
-        self._open = open_source or (lambda: KafkaSource(bootstrap, topics, group=None))
+        self._open = open_source or (lambda: KafkaSource(bootstrap, topics, group=None, security=security))
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop`; a missing broker is waited for."""

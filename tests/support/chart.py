@@ -20,6 +20,9 @@ EVERYTHING: dict[str, Any] = {
     "commonLabels": {"team": "models"},
     "images": {"registry": "registry.example.com/ml", "pullSecrets": ["pull"],
                "vllm": {"digest": "sha256:" + "a" * 64}, "trainer": {"tag": "v9"}},
+    "kafka": {"securityProtocol": "SASL_SSL",
+              "tls": {"ca": {"existingSecret": "cluster-ca"}, "existingSecret": "kafka-user"},
+              "sasl": {"username": "tuneloop", "existingSecret": "kafka-user"}},
     "s3": {"existingSecret": ""},
     "tracing": {"otlpEndpoint": "http://collector:4318"},
     "defaults": {

@@ -108,11 +108,41 @@ class KafkaScaler(Strict):
     topic: str
     lagThreshold: Annotated[str, Field(pattern="^[1-9][0-9]*$")]  # noqa: N815
     offsetResetPolicy: Literal["earliest", "latest"]  # noqa: N815
+    tls: Literal["enable", "disable"] = "disable"
+    sasl: Literal["none", "plaintext", "scram_sha256", "scram_sha512", "oauthbearer", "gssapi"] = "none"
+
+
+class AuthenticationRef(Strict):
+    name: Name
 
 
 class Trigger(Strict):
     type: Literal["kafka"]
     metadata: KafkaScaler
+    authenticationRef: AuthenticationRef | None = None  # noqa: N815
+
+
+class FromEnvironment(Strict):
+    parameter: Literal["username", "password"]
+    name: str
+
+
+class FromSecret(Strict):
+    parameter: Literal["ca", "cert", "key"]
+    name: Name
+    key: str
+
+
+class TriggerAuthenticationSpec(Strict):
+    env: list[FromEnvironment] = Field(default_factory=list)
+    secretTargetRef: list[FromSecret] = Field(default_factory=list)  # noqa: N815
+
+
+class TriggerAuthentication(Strict):
+    apiVersion: Literal["keda.sh/v1alpha1"]  # noqa: N815
+    kind: Literal["TriggerAuthentication"]
+    metadata: Metadata
+    spec: TriggerAuthenticationSpec
 
 
 class ScaledObjectSpec(Strict):
@@ -178,7 +208,8 @@ class HttpRoute(Strict):
 
 CUSTOM = frozenset({"monitoring.coreos.com/v1", "keda.sh/v1alpha1", "gateway.networking.k8s.io/v1"})
 _KINDS: TypeAdapter[Any] = TypeAdapter(Annotated[
-    ServiceMonitor | PodMonitor | PrometheusRule | ScaledObject | HttpRoute, Field(discriminator="kind"),
+    ServiceMonitor | PodMonitor | PrometheusRule | ScaledObject | TriggerAuthentication | HttpRoute,
+    Field(discriminator="kind"),
 ])
 
 

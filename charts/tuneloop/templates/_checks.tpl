@@ -3,6 +3,14 @@
 {{- with .Values.httpRoute }}
 {{- if and .enabled (not .parentRefs) }}{{ fail "httpRoute.parentRefs: name the Gateway that the route attaches to" }}{{ end }}
 {{- end }}
+{{- with .Values.kafka }}
+{{- if and (hasPrefix "SASL" .securityProtocol) (not (and .sasl.username .sasl.existingSecret)) }}
+{{- fail (printf "kafka.sasl: securityProtocol %s needs username, and existingSecret with its password" .securityProtocol) }}
+{{- end }}
+{{- if and (not (hasSuffix "SSL" .securityProtocol)) (or .tls.ca.existingSecret .tls.existingSecret) }}
+{{- fail (printf "kafka.tls: securityProtocol %s uses no TLS; it must be SSL or SASL_SSL" .securityProtocol) }}
+{{- end }}
+{{- end }}
 {{- with .Values.serving }}
 {{- if lt (int .maxCpuLoras) (int .maxLoras) }}
 {{- fail (printf "serving.maxCpuLoras is %d and serving.maxLoras %d: what is computed with is in memory, too" (int .maxCpuLoras) (int .maxLoras)) }}

@@ -1,6 +1,6 @@
 {{/*
 The services, by their key in the values. `service` is the module's name and the end of the consumer group's,
-`topics` is what it consumes (tests compare both with the code); `launches` says that it runs jobs.
+`topics` is what that group consumes, `groups` are others of its groups with the topic of each (tests compare all with the code); `launches` says that it runs jobs.
 */}}
 {{- define "tuneloop.components" -}}
 dataIngest:
@@ -39,6 +39,8 @@ drift:
   database: true
   s3: true
   topics: [tuneloop.evaluations, tuneloop.models, tuneloop.pipelines]
+  # Samples have a group of their own.
+  groups: {tuneloop-drift-samples: tuneloop.samples}
 gateway:
   name: gateway
   service: gateway

@@ -35,6 +35,21 @@
 {{- define "tuneloop.kafkaEnv" -}}
 {{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_BOOTSTRAP" .Values.kafka.bootstrapServers) }}
 {{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_SESSION_TIMEOUT_MS" .Values.kafka.sessionTimeoutMs) }}
+{{- with .Values.kafka }}
+{{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_SECURITY_PROTOCOL" .securityProtocol) }}
+{{- if hasSuffix "SSL" .securityProtocol }}
+{{- if .tls.ca.existingSecret }}{{ include "tuneloop.variable" (list "TUNELOOP_KAFKA_CA_FILE" "/etc/tuneloop/kafka/ca.crt") }}{{ end }}
+{{- if .tls.existingSecret }}
+{{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_CERT_FILE" "/etc/tuneloop/kafka/user.crt") }}
+{{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_KEY_FILE" "/etc/tuneloop/kafka/user.key") }}
+{{- end }}
+{{- end }}
+{{- if hasPrefix "SASL" .securityProtocol }}
+{{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_SASL_MECHANISM" .sasl.mechanism) }}
+{{- include "tuneloop.variable" (list "TUNELOOP_KAFKA_USERNAME" .sasl.username) }}
+{{- include "tuneloop.secretVariable" (list "TUNELOOP_KAFKA_PASSWORD" .sasl.existingSecret .sasl.passwordKey) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "tuneloop.s3Env" -}}

@@ -111,6 +111,7 @@
   resources: {{- toYaml $component.values.resources | nindent 4 }}
   securityContext: {{- toYaml $component.values.securityContext | nindent 4 }}
   volumeMounts: {{- include "tuneloop.servingMounts" . | nindent 4 }}
+    {{- include "tuneloop.kafkaMount" $root | nindent 4 }}
 {{- end }}
 
 {{- define "tuneloop.servingMounts" -}}

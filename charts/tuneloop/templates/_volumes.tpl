@@ -53,3 +53,31 @@
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{/* Certificates for Kafka, where there are any; everybody who has tuneloop.kafkaEnv has them. */}}
+{{- define "tuneloop.hasKafkaFiles" -}}
+{{- with .Values.kafka }}{{ if and (hasSuffix "SSL" .securityProtocol) (or .tls.ca.existingSecret .tls.existingSecret) }}true{{ end }}{{ end -}}
+{{- end }}
+
+{{- define "tuneloop.kafkaVolume" -}}
+{{- if include "tuneloop.hasKafkaFiles" . }}
+- name: kafka-tls
+  projected:
+    defaultMode: 0440
+    sources:
+    {{- with .Values.kafka.tls }}
+    {{- if .ca.existingSecret }}
+      - secret: {name: {{ .ca.existingSecret }}, items: [{key: {{ .ca.key }}, path: ca.crt}]}
+    {{- end }}
+    {{- if .existingSecret }}
+      - secret: {name: {{ .existingSecret }}, items: [{key: {{ .certKey }}, path: user.crt}, {key: {{ .keyKey }}, path: user.key}]}
+    {{- end }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "tuneloop.kafkaMount" -}}
+{{- if include "tuneloop.hasKafkaFiles" . }}
+- {name: kafka-tls, mountPath: /etc/tuneloop/kafka, readOnly: true}
+{{- end }}
+{{- end }}

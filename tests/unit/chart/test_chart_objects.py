@@ -36,8 +36,8 @@ def test_every_kind_is_rendered_somewhere() -> None:
     kinds = {item["kind"] for name in VARIANTS for item in variant(name)}
     assert kinds == {
         "Deployment", "StatefulSet", "Service", "ServiceAccount", "Role", "RoleBinding", "PodDisruptionBudget",
-        "HorizontalPodAutoscaler", "ScaledObject", "NetworkPolicy", "Ingress", "HTTPRoute", "ServiceMonitor",
-        "PodMonitor", "Job", "Pod", *({"PrometheusRule"} if any(CHART.glob("rules/*.yaml")) else ()),
+        "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication", "NetworkPolicy", "Ingress", "HTTPRoute",
+        "ServiceMonitor", "PodMonitor", "Job", "Pod", *({"PrometheusRule"} if any(CHART.glob("rules/*.yaml")) else ()),
         *({"ConfigMap"} if any(CHART.glob("dashboards/*.json")) else ()),
     }
 

@@ -12,7 +12,9 @@ from pydantic.alias_generators import to_camel
 
 from docs.chart_schema import MANAGED, settings_schema
 from docs.settings import SERVICES, settings_class
+from services.drift.samples import GROUP
 from services.serving.vllm_server.arguments import command
+from shared.events import Topic
 from shared.settings import PREFIX, ServiceSettings
 from tests.support.chart import CHART, VARIANTS, pods, render, variant
 
@@ -20,7 +22,7 @@ MODULES = {module.removesuffix(".settings"): settings_class(module) for module i
 # What Kubernetes would put in place of a reference.
 POD = {"metadata.name": "demo-serving-0", "metadata.uid": "6a1e9c0e-8f43-4b51-9a55-0d6c2b3f4a5d"}
 SECRETS = {
-    "access-key": "AK", "secret-key": "SK",
+    "access-key": "AK", "secret-key": "SK", "password": "PW",
     **{key: f"postgresql://user:word@db/{key}" for key in
        ("data-ingest", "trainer", "evaluator", "registry", "rollout", "drift")},
 }
@@ -180,8 +182,38 @@ def test_consumer_groups_and_topics_are_those_of_the_code() -> None:
     assert set(scaled) == {"data-ingest", "trainer", "evaluator", "registry", "rollout", "drift"}
     for name, triggers in scaled.items():
         handlers = importlib.import_module(f"services.{name.replace('-', '_')}.handlers").handlers
-        assert {trigger["metadata"]["consumerGroup"] for trigger in triggers} == {f"tuneloop-{handlers.consumer}"}
-        assert [trigger["metadata"]["topic"] for trigger in triggers] == sorted(handlers.topics)
+        own = [(f"tuneloop-{handlers.consumer}", topic) for topic in sorted(handlers.topics)]
+        others = [(GROUP, Topic.SAMPLES.value)] if name == "drift" else []
+        looked_at = [(trigger["metadata"]["consumerGroup"], trigger["metadata"]["topic"]) for trigger in triggers]
+        assert looked_at == own + others
+
+
+def test_keda_logs_in_as_the_pods_do() -> None:
+    objects = {(item["kind"], item["metadata"]["name"]): item for item in variant("everything")}
+    told = {item["name"]: item for item in process("everything", "services.drift")["env"]}
+    triggers = objects["ScaledObject", "loop-drift"]["spec"]["triggers"]
+    for trigger in triggers:
+        assert (trigger["metadata"]["tls"], trigger["metadata"]["sasl"]) == ("enable", "scram_sha512")
+        login = objects["TriggerAuthentication", trigger["authenticationRef"]["name"]]["spec"]
+    assert {item["parameter"]: item["name"] in told for item in login["env"]} == {"username": True, "password": True}
+    files = {item["parameter"]: (item["name"], item["key"]) for item in login["secretTargetRef"]}
+    assert files == {"ca": ("cluster-ca", "ca.crt"), "cert": ("kafka-user", "user.crt"),
+                     "key": ("kafka-user", "user.key")}
+    assert not any(kind == "TriggerAuthentication" for kind in (item["kind"] for item in variant("production")))
+
+
+@pytest.mark.parametrize("module", ["services.gateway", "services.drift", "services.serving"])
+def test_kafka_is_reached_by_tls_and_a_login(module: str, enter: Any) -> None:
+    container = process("everything", module)
+    settings = enter(container)()
+    assert (settings.kafka_security_protocol, settings.kafka_sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (settings.kafka_username, settings.kafka_password.get_secret_value()) == ("tuneloop", "PW")
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "kafka-tls"]
+    (pod,) = [pod for pod in pods(variant("everything")) if container in pod.containers]
+    (volume,) = [volume for volume in pod.spec["volumes"] if volume["name"] == "kafka-tls"]
+    there = {f"{mount['mountPath']}/{item['path']}" for source in volume["projected"]["sources"]
+             for item in source["secret"]["items"]}
+    assert {settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file} == there
 
 
 def test_who_uses_s3_in_the_code_has_it_in_the_chart() -> None:

@@ -42,6 +42,8 @@ def test_a_mistake_is_refused_and_named(values: dict[str, Any], says: list[str])
 
 @pytest.mark.parametrize(("values", "says"), [
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
+    ({"kafka": {"securityProtocol": "SASL_SSL"}}, "SASL_SSL needs username, and existingSecret"),
+    ({"kafka": {"tls": {"ca": {"existingSecret": "ca"}}}}, "kafka.tls: securityProtocol PLAINTEXT uses no TLS"),
     ({"serving": {"maxLoras": 9}}, "serving.maxCpuLoras is 8 and serving.maxLoras 9"),
     ({"serving": {"drainSeconds": 100}}, "drainSeconds 100 needs 215"),
     ({"rollout": {"trafficBackend": "inference-model-rewrite"}}, "rollout.inferencePools: name the InferencePool"),

@@ -140,10 +140,20 @@ class Courier:
             # In a transaction of its own: a look locks the rollout first and then the call.
             with transaction(self._engine) as session:
                 interrupt(session, Rollout, row.rollout_id)
-        metrics.called(row, "ok" if outcome.ok else "failed" if ended else "retried")
-        say = log.info if outcome.ok or row.type in _AWAITED or row.type == "rollback" else log.warning
+        word = word_of(row, outcome, ended=ended)
+        metrics.called(row, word)
+        say = log.info if word in ("ok", "refused") else log.warning
         say("webhook called", rollout=row.rollout_id, webhook=row.webhook, type=row.type, attempt=values["attempts"],
             of=row.most_attempts, said=outcome.said, again_at=str(values["next_look_at"] or ""))
+
+
+def word_of(row: WebhookCall, outcome: Outcome, *, ended: bool) -> str:
+    """What an attempt is counted as. A question may be refused; a message that is not taken has failed."""
+    if outcome.ok:
+        return "ok"
+    if not ended:
+        return "retried"
+    return "failed" if row.state == "tell" or outcome.again else "refused"
 
 
 def after_attempt(row: WebhookCall, outcome: Outcome, now: datetime, *, jitter: float) -> dict[str, Any]:

@@ -35,7 +35,7 @@ for _since in ("sample", "decision"):
     WITHDRAWAL.labels(_since)
 FORGET = timedelta(minutes=5)
 WEBHOOK_CALLS = Counter(
-    "tuneloop_rollout_webhook_calls", "HTTP calls to webhooks and notifications, by attempt: ok, retried or failed",
+    "tuneloop_rollout_webhook_calls", "Attempts to call webhooks and notifications: ok, refused, retried or failed",
     ["webhook", "type", "outcome"],
 )
 DECISIONS = Counter("tuneloop_rollout_decisions", "Stored decisions", ["route", "action", "rule"])
@@ -101,5 +101,5 @@ def decided(row: Rollout, record: Record, now: datetime) -> None:
 
 
 def called(row: WebhookCall, outcome: str) -> None:
-    """Count an attempt of a call; `failed` is the last one."""
+    """Count an attempt of a call."""
     WEBHOOK_CALLS.labels(row.webhook, row.type, outcome).inc()

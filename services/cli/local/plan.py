@@ -183,7 +183,10 @@ def service_settings(plan: Plan, name: str) -> dict[str, str]:
         "data_ingest": {"TUNELOOP_WORK_DIR": str(plan.home.data / "ingest")},
         "trainer": jobs,
         "evaluator": jobs,
-        "rollout": {"TUNELOOP_PROMETHEUS_URL": plan.url("prometheus")},
+        "rollout": {
+            "TUNELOOP_PROMETHEUS_URL": plan.url("prometheus"),
+            "TUNELOOP_WEBHOOK_SECRETS_DIR": str(plan.home.root / "webhook-secrets"),
+        },
         # vLLM has embeddings only of models that are made for them.
         "drift": {"TUNELOOP_EMBEDDINGS_URL": plan.url("engine"), "TUNELOOP_EMBEDDINGS_MODEL": base}
                  if plan.options.engine == "small" else {},

@@ -19,12 +19,18 @@ from tests.support.delivery import said
 from tests.support.prometheus import SpeakingPrometheus, speak_prometheus
 from tests.support.rollout_stand import MIGRATIONS, Stand
 from tests.support.wait import eventually
+from tests.support.webhook_receiver import WebhookReceiver, receive
+from tests.support.webhook_stand import webhooks
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.timeout(280)]
 
 PROGRAM = Path(__file__).parent / "rollout_controller.py"
 LEASE_SECONDS = 2.0
 STEPS = [{"weight": 20, "minDuration": "3s", "minRequests": 10}, {"weight": 50, "minDuration": "1s", "minRequests": 10}]
+
+
+# Calls are claimed as looks are, so one database will do: the one for several controllers.
+on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -45,10 +51,17 @@ def prometheus() -> Iterator[SpeakingPrometheus]:
 
 
 @pytest.fixture
-def world(engine: Engine, prometheus: SpeakingPrometheus) -> Iterator[Stand]:
+def receiver() -> Iterator[WebhookReceiver]:
+    with receive() as made:
+        yield made
+
+
+@pytest.fixture
+def world(engine: Engine, prometheus: SpeakingPrometheus, receiver: WebhookReceiver) -> Iterator[Stand]:
     """A loaded candidate, and a stand whose own loop does nothing: the processes look, it serves."""
     made = Stand(engine, prometheus, SystemClock())  # type: ignore[arg-type]  # nobody moves it here
-    made.begin(steps=STEPS, interval="200ms")
+    asked = webhooks(receiver, "confirm-rollout", "rollout", "confirm-promotion", "event", secret=None, timeout="3s")
+    made.begin(steps=STEPS, interval="200ms", webhooks=asked)
     made.load()
     made.publish()
     yield made
@@ -175,3 +188,30 @@ def test_a_stopped_leader_that_wakes_up_changes_nothing(world: Stand, start: typ
     assert first.process.wait(30) == 0
     assert said(world.engine) == facts
     assert row_of(world).model_dump() == row
+
+
+@on_postgresql
+def test_a_call_in_the_air_when_its_caller_dies_is_made_again_with_the_same_id(
+    world: Stand, start: type, receiver: WebhookReceiver
+) -> None:
+    receiver.answers["/confirm-rollout"] = ["hang", 200]
+    first = start("one")
+    [lost] = receiver.wait_for("/confirm-rollout")
+    first.send(signal.SIGKILL)
+    start("two")
+    _, again = receiver.wait_for("/confirm-rollout", 2)
+    assert (again.headers["webhook-id"], again.body) == (lost.headers["webhook-id"], lost.body)
+    finish(world)
+    assert len(receiver.got("/confirm-rollout")) == 2
+    assert weights_of_candidate(world) == [-1, 0, 2000, 5000, 10_000, 10_000]
+
+
+@on_postgresql
+def test_of_two_controllers_one_makes_each_call(world: Stand, start: type, receiver: WebhookReceiver) -> None:
+    start("one")
+    start("two")
+    finish(world)
+    events = receiver.wait_for("/event", 5)
+    assert [call.json["data"]["event"] for call in events].count("rollout.promoted.v1") == 1
+    ids = [call.headers["webhook-id"] for call in receiver.received]
+    assert len(set(ids)) == len(ids) > 10

@@ -20,6 +20,7 @@ BUCKET = 'tuneloop_gateway_time_to_first_token_seconds_bucket{{route="r", model_
 DECIDED = 'tuneloop_rollout_decided_timestamp_seconds{{route="r", action="{}", rule="{}"}}'
 PHASE = 'tuneloop_rollout_phase{{route="r", phase="{}"}}'
 WITHDRAWN = 'tuneloop_rollout_withdrawal_seconds_bucket{{since="decision", le="{}"}}'
+CALLS = 'tuneloop_rollout_webhook_calls_total{{webhook="ops", type="notification", outcome="{}"}}'
 SAMPLES = 'tuneloop_drift_samples_total{{route="r", outcome="{}"}}'
 EVALUATIONS = 'tuneloop_evaluator_evaluations_total{{pipeline="p", outcome="{}"}}'
 AGENT = '{instance="a:8080"}'
@@ -97,6 +98,10 @@ CASES = [
     Case("not loaded", {PHASE.format("staging"): "0x5 1x90"}, "40m", [("TuneloopRolloutNotLoaded", {"route": "r"})]),
     Case("a slow withdrawal", {WITHDRAWN.format("30"): "0x60", WITHDRAWN.format("60"): "0x5 1x60",
                                WITHDRAWN.format("+Inf"): "0x5 1x60"}, "20m", [("TuneloopWithdrawalSlow", {})]),
+    Case("a webhook that is not reached", {
+        CALLS.format("failed"): "_x5 1x60", CALLS.format("retried"): "0+1x90",
+    }, "20m", [("TuneloopWebhookFails", {"webhook": "ops", "type": "notification"})]),
+    Case("webhooks that say no", {CALLS.format("refused"): "0+1x90", CALLS.format("ok"): "0+1x90"}, "20m"),
     Case("every fifth request fails", {REQUESTS.format("ok"): "0+80x90", REQUESTS.format("error"): "0+20x90"}, "60m", [
         ("TuneloopErrorsFastBurn", {"route": "r"}), ("TuneloopErrorsSlowBurn", {"route": "r"}),
     ]),

@@ -29,8 +29,10 @@ from services.rollout.state import (
     Verb,
 )
 from shared.pipeline import Guardrail, RolloutStep, ShadowStep
+from shared.webhooks import Webhook, WebhookType
 from tests.support.rollouts import LOADED, STABLE, World, policy
 
+ASKED: tuple[WebhookType, ...] = ("confirm-traffic-increase", "confirm-promotion", "rollout")
 FAULTS = [NoData(kind, f"of a fault: {kind}") for kind in ("unreachable", "timeout", "stale", "invalid", "empty")]
 
 
@@ -49,12 +51,16 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @initialize(
         choice=st.sampled_from(["extend", "pause", "rollback"]), begun=st.integers(0, 3), gated=st.booleans(),
-        control=st.booleans(),
+        control=st.booleans(), hooked=st.booleans(),
     )
-    def begin(self, choice: Literal["extend", "pause", "rollback"], begun: int, gated: bool, control: bool) -> None:
+    def begin(
+        self, choice: Literal["extend", "pause", "rollback"], begun: int, gated: bool, control: bool, hooked: bool
+    ) -> None:
+        webhooks = [Webhook(name=type_, type=type_, url="http://ci/") for type_ in ASKED if hooked]
         self.world = World(policy(
-            on_insufficient_evidence=choice, control=control, **(gated_steps() if gated else {})
+            on_insufficient_evidence=choice, control=control, webhooks=webhooks, **(gated_steps() if gated else {})
         ))
+        self.world.webhooks = dict.fromkeys(ASKED, True)
         self.holder: str | None = None
         self.weight = self.shadow = 0
         self.stable = STABLE
@@ -93,6 +99,13 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule(verb=st.sampled_from(["pause", "resume", "resume", "promote"]), full=st.booleans())
     def person(self, verb: Verb, full: bool) -> None:
         self.pending.append(self.world.command(verb, full=full and verb == "promote"))
+
+    @rule(name=st.sampled_from(ASKED), answer=st.sampled_from([True, True, True, False, None]))
+    def webhook(self, name: str, answer: bool | None) -> None:
+        """From now on it says yes, no, or nothing."""
+        self.world.webhooks.pop(name, None)
+        if answer is not None:
+            self.world.webhooks[name] = answer
 
     @rule(luck=st.integers(0, 30))
     def something_that_ends_it(self, luck: int) -> None:
@@ -180,6 +193,7 @@ class RolloutMachine(RuleBasedStateMachine):
                     assert before.phase != "paused" or asked, "copies began in a pause"
                     assert seen.loading.complete, "copies before it is loaded"
                 if weight > self.weight:
+                    assert asked or self._confirmed(weight), "a webhook did not confirm it"
                     assert before.phase != "paused" or asked, "the weight rose in a pause"
                     assert seen.loading.complete or before.phase != "staging", "traffic before it is loaded"
                     assert asked or not any(isinstance(found, NoData) for found in seen.readings.values()) or (
@@ -199,6 +213,12 @@ class RolloutMachine(RuleBasedStateMachine):
                 assert (self.weight, self.shadow) == (0, 0), "it left the route with weight"
                 self.holder = None
                 self.ends += 1
+
+    def _confirmed(self, weight: int) -> bool:
+        """Whether the webhooks that are asked before this weight last said yes."""
+        type_ = "confirm-promotion" if weight == FULL_WEIGHT else "confirm-traffic-increase"
+        hooks = [self.world.state.hooks.get(each.name) for each in self.world.policy.webhooks if each.type == type_]
+        return all(mine is not None and mine.passed for mine in hooks)
 
     # --- What must always hold ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from services.rollout.courier import LONGEST_DELAY, after_attempt, delay_after
+from services.rollout.courier import LONGEST_DELAY, after_attempt, delay_after, word_of
 from services.rollout.models import WebhookCall
 from services.rollout.settings import RolloutSettings
 from services.rollout.webhook_http import Outcome
@@ -152,6 +152,15 @@ def test_what_follows_an_attempt(row: WebhookCall, outcome: Outcome, state: str 
     assert values.get("state") == state
     assert (values["next_look_at"] is None, values["ended_at"] is None) == (state is not None, state is None)
     assert (values["attempts"], values["ok"]) == (row.attempts + 1, outcome.ok)
+
+
+@pytest.mark.parametrize(("state", "outcome", "ended", "word"), [
+    ("ask", Outcome(ok=True, again=False, said=""), True, "ok"), ("ask", FAULT, False, "retried"),
+    ("ask", FAULT, True, "failed"), ("ask", Outcome(ok=False, again=False, said=""), True, "refused"),
+    ("tell", Outcome(ok=False, again=False, said=""), True, "failed"),
+])
+def test_what_an_attempt_is_counted_as(state: str, outcome: Outcome, ended: bool, word: str) -> None:
+    assert word_of(call(state), outcome, ended=ended) == word
 
 
 def test_delays_double_up_to_a_bound_and_heed_retry_after() -> None:

@@ -41,7 +41,7 @@ class Outgoing:
 
     def ask(self, effect: Ask, about: Subject) -> None:
         """Have a webhook asked; what it was asked before is forgotten, and an answer to that is dropped."""
-        [webhook] = [each for each in about.policy.webhooks if each.name == effect.webhook]
+        webhook = next(each for each in about.policy.webhooks if each.name == effect.webhook)
         values: dict[str, Any] = {
             "state": "ask", "webhook": webhook.name, "type": webhook.type, "number": effect.call,
             "message_id": f"msg_{uuid4().hex}", **_receiver(webhook), "most_attempts": webhook.retries + 1,

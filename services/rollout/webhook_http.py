@@ -10,6 +10,9 @@ import httpx
 
 from services.rollout.models import WebhookCall
 from services.rollout.webhook_secrets import SecretError, Secrets
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
 
 # What is read and kept of an answer that is not 2xx: enough to say why.
 _MOST_BYTES = 2048
@@ -48,25 +51,31 @@ class Sender:
         self._hosts = [host.lower() for host in hosts]
 
     async def send(self, client: httpx.AsyncClient, call: WebhookCall, now: datetime) -> Outcome:
-        """One attempt. It ends within the call's timeout, whatever the receiver does."""
+        """One attempt. It ends within the call's timeout, whatever the receiver does, and raises nothing."""
         try:
-            request = self._request(client, call, now)
-        except (SecretError, httpx.InvalidURL) as error:
-            return Outcome(ok=False, again=isinstance(error, SecretError), said=str(error))
-        if not self._allowed(request.url.host):
-            return Outcome(ok=False, again=False, said=f"the host {request.url.host} is not in "
-                                                       "TUNELOOP_WEBHOOK_HOSTS of the rollout service")
-        try:
-            async with asyncio.timeout(call.timeout_seconds):
-                response = await client.send(request, stream=True, follow_redirects=False)
-                try:
-                    return await _outcome(response)
-                finally:
-                    await response.aclose()
+            return await self._attempt(client, call, now)
+        except SecretError as error:
+            return Outcome(ok=False, again=True, said=str(error))
         except TimeoutError:
             return Outcome(ok=False, again=True, said=f"no answer within {call.timeout_seconds:g} s")
         except httpx.HTTPError as error:
             return Outcome(ok=False, again=True, said=_clean(f"it cannot be reached: {error or type(error).__name__}"))
+        except Exception as error:
+            # Such as a host that no resolver can be asked for. One odd call must not end the others.
+            log.exception("a webhook cannot be called", rollout=call.rollout_id, webhook=call.webhook)
+            return Outcome(ok=False, again=False, said=f"it cannot be called: {type(error).__name__}")
+
+    async def _attempt(self, client: httpx.AsyncClient, call: WebhookCall, now: datetime) -> Outcome:
+        request = self._request(client, call, now)
+        if not self._allowed(request.url.host):
+            return Outcome(ok=False, again=False, said=f"the host {request.url.host} is not in "
+                                                       "TUNELOOP_WEBHOOK_HOSTS of the rollout service")
+        async with asyncio.timeout(call.timeout_seconds):
+            response = await client.send(request, stream=True, follow_redirects=False)
+            try:
+                return await _outcome(response)
+            finally:
+                await response.aclose()
 
     def _request(self, client: httpx.AsyncClient, call: WebhookCall, now: datetime) -> httpx.Request:
         url = call.url if call.url_from is None else self._secrets.url(call.url_from)

@@ -84,6 +84,13 @@ def test_a_host_that_does_not_exist() -> None:
     assert outcome.said.startswith("it cannot be reached: ")
 
 
+@pytest.mark.parametrize("url", ["http://[::1/", "http://\u2100\u2101/"])
+def test_what_no_resolver_can_be_asked_for_is_given_up(url: str) -> None:
+    outcome = send(url)
+    assert (outcome.ok, outcome.again) == (False, False)
+    assert outcome.said.startswith("it cannot be called: ")
+
+
 def hang_up(server: socket.socket) -> None:
     server.accept()[0].close()
 

@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as Verifier
 
+from services.rollout.__main__ import build_loops
 from services.rollout.courier import LONGEST_DELAY, after_attempt, delay_after, word_of
 from services.rollout.models import WebhookCall
 from services.rollout.settings import RolloutSettings
 from services.rollout.webhook_http import Outcome
 from services.rollout.webhook_secrets import SecretError, Secrets
+from shared.clock import SystemClock
+from shared.db import connect
+from shared.s3 import connect_store
+from shared.service import Runtime
 from shared.webhooks import Notification, Webhook, receiver_problems, url_problem, webhook_problems
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -170,3 +175,11 @@ def test_delays_double_up_to_a_bound_and_heed_retry_after() -> None:
     assert delay_after(1, None, jitter=0.0).total_seconds() == 0.5
     assert delay_after(1, timedelta(seconds=90), jitter=1.0).total_seconds() == 90
     assert delay_after(10_000, None, jitter=1.0) == LONGEST_DELAY
+
+
+def test_the_service_has_a_loop_that_makes_the_calls(tmp_path: Path) -> None:
+    settings = RolloutSettings(database_url=f"sqlite:///{tmp_path}/r.db", webhook_secrets_dir=tmp_path)
+    engine, store = connect(settings.database_url), connect_store(settings)
+    runtime = Runtime(settings=settings, engine=engine, store=store, clock=SystemClock(), instance="i")
+    assert "webhooks" in [loop.name for loop in build_loops(runtime)]
+    engine.dispose()

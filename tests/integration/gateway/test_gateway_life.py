@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,8 +76,12 @@ def test_kafka_changes_what_is_served_and_its_end_does_not(tmp_path: Path) -> No
             publish(bootstrap, loaded("one", url, "r@1"), route("r", revision=1))
             eventually(lambda: gateway.metric("route_weight", **labels) == 10_000, what="the replica's confirmation")
             assert gateway.chat("r", "say a").headers["x-tuneloop-model-version"] == "r@1"
+            before = time.time()
             publish(bootstrap, canary("r", None, "r@1", 0, revision=3))
             eventually(lambda: gateway.metric("route_weight", **labels) == 0, what="the rollback")
+            since = gateway.metric("route_split_since_timestamp_seconds", route="r")
+            assert since is not None
+            assert before <= since <= time.time()
             assert gateway.chat("r", "say a").headers["x-tuneloop-model-version"] == "base"
             eventually(lambda: _revision_on_disk(tmp_path) == 3)
         with running_gateway(tmp_path) as again:

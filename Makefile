@@ -65,8 +65,8 @@ bench-rollout: $(INSTALLED) ## 200 rollouts on one controller, and how soon harm
 	$(PY) -m benchmarks.rollout --rollouts $(or $(ROLLOUTS),200) --ticks $(or $(TICKS),10) --database $(or $(DATABASE),sqlite)
 	$(PY) -m benchmarks.rollout.withdrawal
 
-bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; half an hour on two cores.
-	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY))
+bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; ONLY=tiny, PROCESS=1.
+	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY)) $(if $(PROCESS),--process)
 
 calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Seven minutes of one core.
 	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)

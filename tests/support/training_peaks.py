@@ -5,6 +5,8 @@ machine. What the process holds besides (libraries, Python) is not in it.
 """
 
 import gc
+import itertools
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -150,7 +152,11 @@ def _model(source: Path, setup: Setup) -> Any:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16,
             bnb_4bit_use_double_quant=setup.double_quantization,
         )
+    # The profiler sees this thread alone, and no page of a mapped file: weights are loaded here, and copied.
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
     model = AutoModelForCausalLM.from_pretrained(source, **options)
+    for value in itertools.chain(model.parameters(), model.buffers()):
+        value.data = value.data.clone()
     model.config.use_cache = False
     if setup.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=setup.gradient_checkpointing)

@@ -68,7 +68,7 @@ bench-rollout: $(INSTALLED) ## 200 rollouts on one controller, and how soon harm
 bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; ONLY=tiny, PROCESS=1.
 	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY)) $(if $(PROCESS),--process)
 
-calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Seven minutes of one core.
+calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Minutes of one core.
 	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)
 
 clean: ## Remove the local stack's state and the virtual environments.

@@ -25,6 +25,11 @@ WITHDRAWAL = Histogram(
     "Until all gateways had taken a candidate's weight away: since the sample that proved harm, and since the decision",
     ["since"], buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600),
 )
+WITHDRAWALS = Counter(
+    "tuneloop_rollout_withdrawals", "Weights taken away, confirmed by all gateways or given up as unconfirmed", ["state"]
+)
+for _state in ("confirmed", "unconfirmed"):
+    WITHDRAWALS.labels(_state)  # at 0 from the start, so that the first one is an increase
 REWRITE_REVISION = Gauge(
     "tuneloop_rollout_rewrite_revision", "Revision of the route that its InferenceModelRewrite has", ["route"]
 )

@@ -142,10 +142,12 @@ class Watcher:
 
 def _tell(row: Withdrawal, values: dict[str, Any]) -> None:
     """Log and count how it ended, once it has."""
-    if values.get("state") == "unconfirmed":
+    if "state" not in values:
+        return
+    metrics.WITHDRAWALS.labels(values["state"]).inc()
+    if values["state"] == "unconfirmed":
         log.warning("gateways have not confirmed that a candidate has no traffic; look at those named",
                     rollout=row.id, route=row.route, revision=row.revision, reason=values["waiting"])
-    if values.get("state") != "confirmed":
         return
     confirmed = values["confirmed_at"]
     decided = (confirmed - row.decided_at).total_seconds()

@@ -67,6 +67,10 @@ def counted(since: str) -> float:
     return REGISTRY.get_sample_value("tuneloop_rollout_withdrawal_seconds_count", {"since": since}) or 0.0
 
 
+def given_up() -> float:
+    return REGISTRY.get_sample_value("tuneloop_rollout_withdrawals_total", {"state": "unconfirmed"}) or 0.0
+
+
 def test_one_action_returns_all_traffic_and_the_time_until_the_last_gateway_has_it_is_kept(
     controller: Stand, watch: Watch
 ) -> None:
@@ -105,6 +109,7 @@ def test_without_harm_the_time_is_that_since_the_decision(controller: Stand, wat
 
 def test_gateways_that_never_say_so_are_named_in_the_end(controller: Stand, watch: Watch) -> None:
     harmed(controller)
+    before = given_up()
     revision = controller.route()["revision"]
     assert watch.look().waiting == "Prometheus knows no gateway that serves the route"
     old = watch.look(a=(revision, None)).waiting
@@ -116,6 +121,7 @@ def test_gateways_that_never_say_so_are_named_in_the_end(controller: Stand, watc
     told = watch.look(a=(revision - 1, datetime(2026, 1, 1, tzinfo=UTC)))
     assert (told.state, told.confirmed_at, told.seconds) == ("unconfirmed", None, None)
     assert told.waiting.startswith("gateway/a had revision")
+    assert given_up() == before + 1
 
 
 def test_a_candidate_without_weight_leaves_nothing_to_be_confirmed(controller: Stand) -> None:

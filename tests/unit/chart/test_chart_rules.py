@@ -98,6 +98,10 @@ CASES = [
     Case("not loaded", {PHASE.format("staging"): "0x5 1x90"}, "40m", [("TuneloopRolloutNotLoaded", {"route": "r"})]),
     Case("a slow withdrawal", {WITHDRAWN.format("30"): "0x60", WITHDRAWN.format("60"): "0x5 1x60",
                                WITHDRAWN.format("+Inf"): "0x5 1x60"}, "20m", [("TuneloopWithdrawalSlow", {})]),
+    Case("a withdrawal that nobody confirms", {
+        'tuneloop_rollout_withdrawals_total{state="unconfirmed"}': "0x5 1x60",
+        'tuneloop_rollout_withdrawals_total{state="confirmed"}': "0+1x60",
+    }, "20m", [("TuneloopWithdrawalUnconfirmed", {})]),
     Case("a webhook that is not reached", {
         CALLS.format("failed"): "_x5 1x60", CALLS.format("retried"): "0+1x90",
     }, "20m", [("TuneloopWebhookFails", {"webhook": "ops", "type": "notification"})]),

@@ -26,7 +26,7 @@ WITHDRAWAL = Histogram(
     ["since"], buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600),
 )
 WITHDRAWALS = Counter(
-    "tuneloop_rollout_withdrawals", "Weights taken away, confirmed by all gateways or given up as unconfirmed", ["state"]
+    "tuneloop_rollout_withdrawals", "Weights taken away, confirmed by all gateways, or given up on", ["state"]
 )
 for _state in ("confirmed", "unconfirmed"):
     WITHDRAWALS.labels(_state)  # at 0 from the start, so that the first one is an increase

@@ -64,6 +64,11 @@ class LoraRecipe(SpecPart):
 
     rank: int = Field(default=8, ge=1, le=256, description="of the update; the model server must allow it")
     alpha: int = Field(default=16, ge=1, description="the update is scaled by alpha / rank")
+    rs_lora: bool = Field(
+        default=False,
+        description="scale it by alpha / sqrt(rank) instead, with which ranks above 32 still learn more "
+                    "(Kalajdzievski, arXiv 2312.03732)",
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped")
     target_modules: Literal["all-linear"] | list[str] = Field(
         default="all-linear", description="the layers that are adapted, by name"
@@ -128,8 +133,17 @@ class TrainingResources(Resources):
 class TrainingRecipe(SpecPart):
     """How the adapter is trained."""
 
-    method: Literal["lora"] = Field(default="lora", description="how the weights are adapted")
-    lora: LoraRecipe = Field(default_factory=LoraRecipe, description="the adapter's shape")
+    method: Literal["lora", "qlora"] = Field(
+        default="lora",
+        description="lora; or qlora, with the base model in 4 bits meanwhile, which needs a quarter of its memory and "
+                    "is slower. Both make adapters that are served beside the base model as it is",
+    )
+    lora: LoraRecipe = Field(default_factory=LoraRecipe, description="the adapter's shape, for both methods")
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        default="adamw",
+        description="with 8 bits its state takes a quarter of the memory; paged, it moves to the host's memory where a "
+                    "GPU's does not suffice",
+    )
     epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
     batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
     gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Schema = dict[str, Any]
-_SHAPE = ("type", "format", "enum", "const", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_SHAPE = ("type", "format", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def incompatibilities(old: Schema, new: Schema) -> list[str]:
@@ -68,12 +68,13 @@ class _Comparison:
 
 
 def _resolve(schema: Schema, root: Schema) -> Schema:
-    if "$ref" not in schema:
-        return schema
-    target: Any = root
-    for part in str(schema["$ref"]).removeprefix("#/").split("/"):
-        target = target[part]
-    return dict(target)
+    """What a schema refers to, with its one allowed value, if it has that, as a list of one."""
+    target: Any = schema
+    if "$ref" in schema:
+        target = root
+        for part in str(schema["$ref"]).removeprefix("#/").split("/"):
+            target = target[part]
+    return {**target, "enum": [target["const"]]} if "const" in target else dict(target)
 
 
 def _may_become(key: str, old: object, new: object) -> bool:

@@ -9,13 +9,17 @@ from trl import SFTConfig
 from shared.errors import InvalidInputError
 from shared.pipeline import TrainingRecipe
 
+_OPTIMIZERS = {
+    "adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit",
+}
+
 
 def lora_config(recipe: TrainingRecipe) -> LoraConfig:
     """PEFT's configuration of the recipe's adapter."""
     lora = recipe.lora
     return LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", task_type="CAUSAL_LM",
-        target_modules=lora.target_modules,
+        target_modules=lora.target_modules, use_rslora=lora.rs_lora,
     )
 
 
@@ -50,6 +54,7 @@ def sft_config(recipe: TrainingRecipe, output: Path) -> SFTConfig:
         lr_scheduler_type=recipe.schedule,
         warmup_steps=recipe.warmup_steps,
         max_grad_norm=recipe.max_grad_norm,
+        optim=_OPTIMIZERS[recipe.optimizer],
         seed=recipe.seed,
         data_seed=recipe.seed,
         # A CPU computes in float32, so that the same rows give the same adapter on every machine. bfloat16 was a fifth

@@ -5,8 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 from trl import SFTTrainer
 
@@ -15,6 +14,7 @@ from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
+from services.trainer.job.model import load_model, train_in_float32
 from services.trainer.job.recipe import check_target_modules, lora_config, sft_config
 from services.trainer.job.team import Team
 from shared.clock import monotonic
@@ -54,7 +54,7 @@ def run_job(
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         tokenizer.padding_side = "right"
         splits = load_splits(scratch / "dataset", tokenizer, max_length=job.recipe.max_length)
-        model = _load(base, job.recipe.seed)
+        model = load_model(base, job.recipe)
         check_target_modules(job.recipe, model)
         best = BestAdapter()
         trainer = SFTTrainer(
@@ -66,6 +66,7 @@ def run_job(
             raise PermanentError(
                 f"{team.size} processes were started to train together, and {trainer.args.world_size} have met"
             )
+        train_in_float32(trainer.model)
         trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         if resumed is not None:
@@ -102,16 +103,6 @@ def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, P
     return manifest.digest, folder
 
 
-def _load(base: Path, seed: int) -> Any:
-    """The base model, in float32: the trainer's autocast computes in bfloat16 where the machine does."""
-    torch.manual_seed(seed)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
-    model.config.use_cache = False
-    return model
-
-
 def _save_adapter(model: Any, job: JobInput, store: ArtifactStore, folder: Path, meta: dict[str, Any]) -> ArtifactRef:
     """Upload the adapter: its two files and nothing else. The base is named, not the local path it was loaded from."""
     config = model.peft_config["default"]
@@ -132,6 +123,7 @@ def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:
     return {
         "base_model": job.base_model,
         "base_model_digest": base_digest,
+        "method": job.recipe.method,
         "rank": job.recipe.lora.rank,
         "target_modules": job.recipe.lora.target_modules,
         "run_id": job.run_id,

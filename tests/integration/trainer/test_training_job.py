@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.cli.demo.data import make_rows
+from services.serving.adapter_files import read_adapter
 from services.trainer.files import JobInput, Progress, Result
 from shared.errors import IntegrityError, InvalidInputError, NotFoundError, PermanentError
 from shared.events import DatasetRef
@@ -47,12 +48,16 @@ class Bench:
         """Run to the end; the exit code."""
         return int(self.start(job).wait(timeout=200))
 
-    def refuse(self, job: JobInput, error: type[Exception], message: str) -> None:
-        """Run in this process, which is faster, and see it fail."""
+    def run_here(self, job: JobInput) -> None:
+        """Run to the end in this process, which is faster."""
         from services.trainer.job.work import run_job
 
+        assert run_job(job, self.store, self.cache, threading.Event())
+
+    def refuse(self, job: JobInput, error: type[Exception], message: str) -> None:
+        """Run in this process and see it fail."""
         with pytest.raises(error, match=message):
-            run_job(job, self.store, self.cache, threading.Event())
+            self.run_here(job)
         assert self.read(job, "result.json") is None
 
     def read(self, job: JobInput, name: str) -> bytes | None:
@@ -113,6 +118,38 @@ def test_a_job_leaves_an_adapter_that_says_what_it_is(bench: Bench, tiny_model: 
     assert "progress" in said
     assert "Warning" not in said, "libraries advise the authors of training code, not those who read a job's log"
     assert "huggingface" not in said.lower(), "models come from S3 alone"
+
+
+@pytest.mark.parametrize("changes", [
+    {"method": "qlora", "optimizer": "paged_adamw_8bit"},
+    {"lora": {"rank": 32, "alpha": 16, "rs_lora": True}},
+], ids=["qlora", "rslora"])
+def test_other_methods_leave_an_adapter_for_the_base_model_as_it_is(
+    bench: Bench, tiny_model: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """It learns, it can be served, and merged into the base model it gives the same logits."""
+    job = bench.job("method-" + changes.get("method", "rslora"), epochs=1, **changes)
+    bench.run_here(job)
+    result = bench.result(job)
+    assert result.metrics["validation_loss"] < 6, "that of the base model is 7.65"
+    manifest = bench.store.get_dir(result.adapter, tmp_path / "adapter")
+    assert manifest.meta["method"] == job.recipe.method
+    assert read_adapter(tmp_path / "adapter", max_rank=64).rank == job.recipe.lora.rank
+    assert _changes_the_answers(tiny_model, tmp_path / "adapter")
+    apart, merged = _logits(tiny_model, tmp_path / "adapter")
+    assert float((apart - merged).abs().max()) < 1e-4
+
+
+def _logits(base: Path, adapter: Path) -> tuple[Any, Any]:
+    """Of the adapter beside its base, and merged into it."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter))
+    ids = torch.arange(1, 41).reshape(2, 20)
+    with torch.no_grad():
+        return model(ids).logits, model.merge_and_unload()(ids).logits
 
 
 def test_a_killed_job_resumes_and_ends_where_an_undisturbed_one_does(bench: Bench) -> None:

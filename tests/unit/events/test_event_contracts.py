@@ -109,3 +109,14 @@ def test_a_breaking_change_is_named(new: dict[str, Any], reason: str) -> None:
 def test_an_added_optional_field_is_compatible() -> None:
     assert incompatibilities(BASE, changed(properties=BASE["properties"] | {"d": {"type": "string"}})) == []
     assert incompatibilities(BASE, BASE) == []
+
+
+def test_allowed_values_may_become_more_also_where_there_was_one() -> None:
+    def field(**shape: Any) -> dict[str, Any]:
+        return {"type": "object", "properties": {"method": {"type": "string", **shape}}}
+
+    assert incompatibilities(field(const="a"), field(enum=["a", "b"])) == []
+    assert incompatibilities(field(enum=["a", "b"]), field(enum=["c", "b", "a"])) == []
+    assert incompatibilities(field(enum=["a", "b"]), field(const="a"))
+    assert incompatibilities(field(const="a"), field(const="b"))
+    assert incompatibilities(field(const="a"), field())

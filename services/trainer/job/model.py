@@ -1,0 +1,52 @@
+"""The base model as a method trains on it: in full, or with its linear layers in 4 bits."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from shared.pipeline import TrainingRecipe
+
+
+def load_model(base: Path, recipe: TrainingRecipe) -> Any:
+    """The base model.
+
+    In float32: the trainer's autocast computes in bfloat16 where the machine does. For QLoRA (Dettmers et al., arXiv
+    2305.14314) the linear layers are in NF4 with doubly quantised scales, and only the rest in float32.
+    """
+    torch.manual_seed(recipe.seed)
+    quantized = recipe.method == "qlora"
+    options: dict[str, Any] = {}
+    if quantized:
+        # Quantisation happens while the weights are loaded, so they must be told where to.
+        device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+        options = {"quantization_config": _four_bits(), "device_map": {"": device}}
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
+    )
+    model.config.use_cache = False
+    if quantized:
+        # Checkpointing of activations is the trainer's to turn on, see `recipe.sft_config`.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return model
+
+
+def train_in_float32(model: torch.nn.Module) -> None:
+    """Keep the trained weights in float32.
+
+    TRL turns those of an adapter on a quantised model to bfloat16, whose eight bits lose updates smaller than a
+    256th of a weight: with small learning rates most of them.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def _four_bits() -> BitsAndBytesConfig:
+    computes = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=computes
+    )

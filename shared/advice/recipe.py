@@ -103,6 +103,9 @@ def recipe_for(shape: ModelShape, data: Data, hardware: Hardware) -> Recipe:
     if rank > _RANK_STABLE_FROM:
         values.append(Value(field="lora.rsLora", value=True, source=sources.RSLORA,
                             why="with alpha / rank large ranks learn no more than small ones"))
+    if setup.method == "qlora":
+        values.append(Value(field="optimizer", value=setup.optimizer, source=sources.QLORA,
+                            why="its state in 8 bits, which moves to the host's memory in peaks"))
     return Recipe(values=values, training=_training(values), setup=setup, steps=steps, epochs=epochs, fits=fits)
 
 

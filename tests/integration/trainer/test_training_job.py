@@ -121,7 +121,7 @@ def test_a_job_leaves_an_adapter_that_says_what_it_is(bench: Bench, tiny_model: 
 
 
 @pytest.mark.parametrize("changes", [
-    {"method": "qlora", "optimizer": "paged_adamw_8bit"},
+    {"method": "qlora", "optimizer": "adamw_8bit"},
     {"lora": {"rank": 32, "alpha": 16, "rs_lora": True}},
 ], ids=["qlora", "rslora"])
 def test_other_methods_leave_an_adapter_for_the_base_model_as_it_is(

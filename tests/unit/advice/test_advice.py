@@ -111,7 +111,9 @@ def recipe(model: str, rows: int = 1000, gpu: str | None = "h100", **data: Any) 
 
 def test_the_method_is_the_first_that_fits() -> None:
     assert recipe("qwen2.5-7b", gpu="h100").setup.method == "lora"
-    assert recipe("qwen2.5-7b", gpu="rtx-4090").setup.method == "qlora"
+    small = recipe("qwen2.5-7b", gpu="rtx-4090")
+    assert small.setup.method == "qlora"
+    assert (small.training["method"], small.training["optimizer"]) == ("qlora", "paged_adamw_8bit")
     big = recipe("llama-3.1-70b", gpu="l4")
     assert (big.fits, big.setup.method) == (False, "qlora")
     assert recipe("qwen2.5-7b", gpu=None).fits is None

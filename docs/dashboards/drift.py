@@ -64,5 +64,6 @@ SAMPLES = (
 PAGE = Page(
     "drift", "tuneloop / Drift", "Whether live traffic still looks like what a model version was made for.", "drift.md",
     [ROUTE, VERSION],
-    [Section("Alarms", ALARM), Section("Windows", WINDOW), Section("Samples", SAMPLES)],
+    [Section("How near to an alarm it is", ALARM), Section("Last windows", WINDOW), Section("What is compared",
+                                                                                            SAMPLES)],
 )

@@ -7,13 +7,18 @@ import pytest
 from services.cli.demo.story import Setting, Story
 from services.cli.errors import CliError
 from tests.support.stack import Stack
-from tests.support.story import tell_three_datasets
+from tests.support.story import Told, assert_the_story_ended_well
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
-def test_the_story_in_three_datasets(stack: Stack, setting: Setting) -> None:
-    tell_three_datasets(stack, setting)
+@pytest.fixture
+def stack(told: Told) -> Stack:
+    return told.stack
+
+
+def test_the_story_in_three_datasets(told: Told) -> None:
+    assert_the_story_ended_well(told.stack, told.chapters)
 
 
 def test_bad_datasets_are_refused_with_reasons_and_nothing_follows(stack: Stack, setting: Setting) -> None:

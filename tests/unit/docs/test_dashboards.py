@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.chart import render
-from tests.support.dashboards import ROOT, Expression, Window, exposed, expressions, load, metrics_of, panels
+from tests.support.dashboards import ROOT, exposed, expressions, load, panels
+from tests.support.promql import Expression, Window, metrics_of
 
 DASHBOARDS = load()
 ALL = [expression for dashboard in DASHBOARDS.values() for expression in expressions(dashboard)]
@@ -30,7 +31,8 @@ def test_uids_and_titles_are_given_once() -> None:
 @each
 def test_panels_have_ids_of_their_own_and_say_what_they_are_for(dashboard: dict[str, Any]) -> None:
     found = list(panels(dashboard))
-    assert len({panel["id"] for panel in found}) == len(found)
+    for key in ("id", "title"):
+        assert len({panel[key] for panel in found}) == len(found), key
     for panel in found:
         if panel["type"] == "row":
             continue

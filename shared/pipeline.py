@@ -304,18 +304,50 @@ class Guardrail(Counted):
         return self
 
 
-class AbTest(Counted):
+class _Compared(Counted):
+    """Events whose share is better in one version than in another."""
+
+    direction: Literal["lower", "higher"] = Field(
+        default="lower", description="which share is better; `higher` where `bad` counts what is wanted"
+    )
+
+
+class AbTest(_Compared):
     """What decides an A/B test: which version has the better share of these events. Guardrails protect meanwhile.
 
     The candidate wins when it is surely better by more than `minEffect`, and loses when it surely is not.
     """
 
-    direction: Literal["lower", "higher"] = Field(
-        default="lower", description="which share is better; `higher` where `bad` counts what is wanted"
-    )
     min_effect: float = Field(
         default=0.0, ge=0, lt=1, description="the least difference of the shares that is worth it; 0.02 is 2 points"
     )
+
+
+    @property
+    def bound(self) -> float:
+        """By how much the candidate's share must surely be better."""
+        return self.min_effect
+
+
+class Objective(_Compared):
+    """What the candidate must be proved to be better, or not worse, at before it gets all traffic.
+
+    It is met when the candidate's share is surely better by more than `margin`, or surely not worse by as much. Where
+    it surely is not, the rollout ends with a rollback.
+    """
+
+    goal: Literal["better", "not_worse"] = Field(
+        default="better", description="superior, or not inferior by more than `margin`"
+    )
+    margin: float = Field(
+        default=0.0, ge=0, lt=1,
+        description="of the shares; 0.02 is 2 points. For not_worse: the least difference that matters",
+    )
+
+    @property
+    def bound(self) -> float:
+        """By how much the candidate's share must surely be better; negative where it may be worse."""
+        return self.margin if self.goal == "better" else -self.margin
 
 
 class RollbackWindow(SpecPart):
@@ -368,9 +400,13 @@ class RolloutPolicy(SpecPart):
     ab_test: AbTest | None = Field(
         default=None, description="makes the rollout an A/B test, with its one step as the fixed split"
     )
+    objectives: list[Objective] = Field(
+        default_factory=list, description="what must be proved before the candidate gets all traffic, beside safety"
+    )
     alpha: float = Field(
         default=0.05, gt=0, lt=1,
-        description="bound on the chance to roll back a harmless version, and on that of a wrong answer of an A/B test",
+        description="bound on the chance to roll back a harmless version, and on that of a wrong answer of an A/B test "
+        "and of each objective",
     )
     beta: float = Field(default=0.05, gt=0, lt=1, description="bound on the chance to pass a step at the margin")
     deadline: Duration = Field(default=timedelta(hours=2), description="of a whole rollout, from its first weight")
@@ -405,6 +441,11 @@ class RolloutPolicy(SpecPart):
         if any(after <= before for before, after in pairwise(weights)):
             raise ValueError(f"steps: weights must rise, but they are {weights}")
         return self
+
+    @property
+    def goals(self) -> "list[AbTest | Objective]":
+        """All that the candidate is compared by, beside guardrails."""
+        return [*([self.ab_test] if self.ab_test else []), *self.objectives]
 
     @property
     def stages(self) -> "list[ShadowStep | RolloutStep]":

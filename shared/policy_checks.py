@@ -13,7 +13,7 @@ from shared.promql import selectors
 from shared.webhooks import receiver_problems, webhook_problems
 
 if TYPE_CHECKING:
-    from shared.pipeline import AbTest, Counted, Guardrail, RolloutPolicy
+    from shared.pipeline import AbTest, Counted, Guardrail, Objective, RolloutPolicy
 
 _SHORTEST_INTERVAL = timedelta(seconds=1)
 _MOST_WITH_CONTROL = 50
@@ -32,7 +32,8 @@ def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
     yield from _control(policy)
     if policy.ab_test is not None:
         yield from _ab_test(policy, policy.ab_test)
-        names.setdefault(policy.ab_test.called, -1)
+    yield from _objectives(policy)
+    names |= dict.fromkeys((goal.called for goal in policy.goals), -1)
     for unknown in sorted(policy.expected_traffic.bad_rates.keys() - names) if policy.expected_traffic else ():
         yield f"expectedTraffic.badRates.{unknown}", f"the policy counts no {unknown}; it counts {', '.join(names)}"
     for path, problem in webhook_problems(policy.webhooks):
@@ -49,9 +50,31 @@ def _ab_test(policy: "RolloutPolicy", test: "AbTest") -> Iterator[tuple[str, str
                         "[{weight: 50, minDuration: 1d, minRequests: 1000}]")
     elif policy.steps[0].weight >= 100:
         yield "steps.0.weight", "100 leaves nobody with stable to compare with; take 50 for the quickest answer"
-    twin = next((guardrail for guardrail in policy.guardrails if guardrail.called == test.called), None)
-    if twin is not None and (twin.bad, twin.total) != (test.bad, test.total):
-        yield "abTest.name", f"a guardrail is called {test.called} too, and counts something else; rename one of them"
+    yield from _namesake(policy, test, "abTest")
+
+
+def _objectives(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
+    taken = {policy.ab_test.called: "abTest"} if policy.ab_test is not None else {}
+    for index, objective in enumerate(policy.objectives):
+        path = f"objectives.{index}"
+        for key, problem in _counted(objective):
+            yield f"{path}.{key}", problem
+        if (first := taken.setdefault(objective.called, path)) != path:
+            yield path, f"{objective.called} is what {first} is about already; remove one of them"
+        if objective.goal == "not_worse" and objective.margin == 0:
+            yield f"{path}.margin", ("with goal: not_worse, 0 can never be proved of a version that is as good; give "
+                                     "the least difference that matters, such as 0.02")
+        yield from _namesake(policy, objective, path)
+    if policy.objectives and policy.steps[-1].weight >= 100:
+        yield f"steps.{len(policy.steps) - 1}.weight", (
+            "100 leaves nobody to compare the candidate with, and objectives are proved in the last step; take 50"
+        )
+
+
+def _namesake(policy: "RolloutPolicy", goal: "AbTest | Objective", path: str) -> Iterator[tuple[str, str]]:
+    twin = next((guardrail for guardrail in policy.guardrails if guardrail.called == goal.called), None)
+    if twin is not None and (twin.bad, twin.total) != (goal.bad, goal.total):
+        yield f"{path}.name", f"a guardrail is called {goal.called} too, and counts something else; rename one of them"
 
 
 def _control(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from services.cli import words
 from services.cli.output import pairs, rows
-from shared.pipeline import RolloutPolicy, RolloutStep, ShadowStep
+from shared.pipeline import Objective, RolloutPolicy, RolloutStep, ShadowStep
 
 Item = Mapping[str, Any]
 
@@ -20,6 +20,7 @@ def plan(answer: Item, policy: RolloutPolicy, source: str) -> RenderableType:
     facts = pairs({
         "policy": source, "steps": _steps(policy),
         "control": "as much traffic as the candidate" if policy.control else "", "A/B test": _test(policy),
+        "objectives": ", ".join(_objective(objective) for objective in policy.objectives),
         "deadline": f"{_time(policy.deadline.total_seconds())}, then {policy.on_insufficient_evidence}",
         "traffic": f"{traffic['requests_per_minute']:g} requests/min; stable is bad in {stable}",
         "simulated": f"{_runs(candidates)} with the controller's own code; in brackets the Monte-Carlo error at 95 %",
@@ -72,6 +73,10 @@ def _test(policy: RolloutPolicy) -> str:
         f"{test.called}: better is {test.direction} by more than {100 * test.min_effect:g} points, "
         "with every guardrail safe"
     )
+
+
+def _objective(objective: Objective) -> str:
+    return f"{objective.called} {objective.goal.replace('_', ' ')} by more than {100 * objective.margin:g} points"
 
 
 def _steps(policy: RolloutPolicy) -> str:

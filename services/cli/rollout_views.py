@@ -52,6 +52,8 @@ def rollout(item: Item, now: datetime) -> RenderableType:
     bar = ProgressBar(total=10_000, completed=item["weight"], width=60)
     against = versus(item)
     tested = [Text(), ab_test(item["ab_test"], against)] if item["ab_test"] else []
+    if item["objectives"]:
+        tested += [Text(), objectives(item["objectives"], against)]
     called = [Text(), webhooks(item["webhooks"])] if item["webhooks"] else []
     return Group(facts, bar, Text(), guardrails(item["guardrails"], against), *tested, *called)
 
@@ -105,6 +107,19 @@ def ab_test(item: Item, against: str) -> RenderableType:
         f"{points(effect['low'])} and {points(effect['high'])}; decided beyond {points(item['min_effect'])}: ",
         words.state(item["verdict"]),
     ))
+
+
+def objectives(items: list[Item], against: str) -> RenderableType:
+    """A row per objective: met when the whole interval is above what it needs, missed when all of it is below."""
+    return rows(items, {
+        "OBJECTIVE": lambda i: f"{i['metric']}, {i['goal'].replace('_', ' ')}",
+        against.upper(): lambda i: _counts(i["stable"]),
+        "CANDIDATE": lambda i: _counts(i["candidate"]),
+        "BETTER BY, SURELY": lambda i: f"{points(i['effect']['low'])} to {points(i['effect']['high'])}",
+        "NEEDS": lambda i: f"over {points(i['bound'])}",
+        "VERDICT": lambda i: words.state(i["verdict"]),
+        "NO DATA": lambda i: i["no_data"] or "",
+    }, empty="")
 
 
 def points(share: float) -> str:

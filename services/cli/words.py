@@ -6,8 +6,9 @@ from typing import Any
 from rich.text import Text
 
 _STYLES = {
-    **dict.fromkeys(("production", "promoted", "passed", "completed", "prepared", "ok", "safe", "delivered"), "green"),
-    **dict.fromkeys(("failed", "refused", "rejected", "rolled_back", "dead", "aborting", "harmful"), "red"),
+    **dict.fromkeys(("production", "promoted", "passed", "met", "completed", "prepared", "ok", "safe"), "green"),
+    "delivered": "green",
+    **dict.fromkeys(("failed", "refused", "rejected", "missed", "rolled_back", "dead", "aborting", "harmful"), "red"),
     **dict.fromkeys(("paused", "superseded", "archived", "undecided", "no_data"), "yellow"),
     **dict.fromkeys(("running", "progressing", "staging", "promoting", "published", "candidate", "pending"), "cyan"),
 }

@@ -1,7 +1,7 @@
-"""What decides an A/B test: the difference of two shares, with a confidence sequence around it. Pure.
+"""What decides A/B tests and objectives: the difference of two shares, with a confidence sequence around it. Pure.
 
 The interval of `difference_interval` holds at all times at once with probability 1 - `alpha`, so the test may be looked
-at after each scrape and ended as soon as the interval lies on one side of `minEffect`. Whatever the true difference is,
+at after each scrape and ended as soon as the interval lies on one side of its bound. Whatever the true difference is,
 the chance that the answer is ever wrong is at most `alpha`.
 
 It takes events as independent. Where users meet many each, they are not, and the interval is too narrow.
@@ -15,14 +15,15 @@ from services.rollout.analysis import Counts, Interval
 from services.rollout.analysis.proportions import bucket_quantile, difference_interval
 from services.rollout.counts import InconsistentCountersError, Reading, increments
 from services.rollout.guardrails import NoData, Sample
-from services.rollout.state import AbTestState, AbVerdict, Observation
-from shared.pipeline import AbTest
+from services.rollout.state import AbVerdict, ObjectiveState, Observation
+from shared.pipeline import AbTest, Objective
 
+Goal = AbTest | Objective
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def counted(before: AbTestState, reading: tuple[Reading, ...], seen: Observation, *, exposed: bool) -> \
-        AbTestState | NoData:
+def counted(before: ObjectiveState, reading: tuple[Reading, ...], seen: Observation, *, exposed: bool) -> \
+        ObjectiveState | NoData:
     """The state with this look's events; while the candidate has no traffic the counters are only remembered."""
     try:
         counters, counts = increments(before.counters, reading)
@@ -36,7 +37,7 @@ def counted(before: AbTestState, reading: tuple[Reading, ...], seen: Observation
     })
 
 
-def timed(before: AbTestState, seen: Observation, *, exposed: bool) -> AbTestState:
+def timed(before: ObjectiveState, seen: Observation, *, exposed: bool) -> ObjectiveState:
     """The state with this look's latencies; without them where the counters contradict each other."""
     try:
         counters, counts = increments(before.bucket_counters, seen.latencies)
@@ -67,7 +68,7 @@ def _cell(version: str, bound: str) -> str:
     return f"{version} {bound}"
 
 
-def quantiles(state: AbTestState, role: str, alpha: float) -> dict[float, Interval]:
+def quantiles(state: ObjectiveState, role: str, alpha: float) -> dict[float, Interval]:
     """The latency's quantiles in seconds as the buckets know them, with confidence sequences; nothing unseen."""
     counts = sorted((float(bound), count) for bound, count in state.buckets.get(role, {}).items())
     if not counts or counts[-1] == (math.inf, 0) or counts[-1][0] != math.inf:
@@ -76,7 +77,7 @@ def quantiles(state: AbTestState, role: str, alpha: float) -> dict[float, Interv
     return {level: bucket_quantile(bounds, cumulative, level, alpha) for level in QUANTILES}
 
 
-def effect(state: AbTestState, test: AbTest, alpha: float) -> Interval:
+def effect(state: ObjectiveState, test: Goal, alpha: float) -> Interval:
     """By how much the candidate's share is better than stable's; negative where it is worse."""
     first, second = (state.candidate, state.stable) if test.direction == "lower" else (state.stable, state.candidate)
     return _difference(first, second, alpha)
@@ -86,14 +87,14 @@ def effect(state: AbTestState, test: AbTest, alpha: float) -> Interval:
 _difference = lru_cache(maxsize=256)(difference_interval)
 
 
-def verdict(found: Interval, test: AbTest) -> AbVerdict:
+def verdict(found: Interval, test: Goal) -> AbVerdict:
     """Which version the interval favours, if it does."""
-    if found.low > test.min_effect:
+    if found.low > test.bound:
         return "candidate"
-    return "stable" if found.high < test.min_effect else "undecided"
+    return "stable" if found.high < test.bound else "undecided"
 
 
-def numbers(state: AbTestState, found: Interval, test: AbTest, against: str = "stable") -> str:
+def numbers(state: ObjectiveState, found: Interval, test: Goal, against: str = "stable") -> str:
     """The counts and the effect in words.
 
     Args:
@@ -105,15 +106,15 @@ def numbers(state: AbTestState, found: Interval, test: AbTest, against: str = "s
     )
     estimate = "unknown" if found.estimate is None else f"{100 * found.estimate:+.1f}"
     return (f"{test.called} (better is {test.direction}): {sides}, better by {estimate} points, surely between "
-            f"{100 * found.low:+.1f} and {100 * found.high:+.1f}; decided beyond {100 * test.min_effect:g}")
+            f"{100 * found.low:+.1f} and {100 * found.high:+.1f}; decided beyond {100 * test.bound:g}")
 
 
-def summary(state: AbTestState, test: AbTest, alpha: float) -> dict[str, float | str]:
+def summary(state: ObjectiveState, test: Goal, alpha: float) -> dict[str, float | str]:
     """All numbers of the last look, as stored with each decision; differences are in the direction that is better."""
     found = effect(state, test, alpha)
     return {
         "stable_bad": state.stable.bad, "stable_total": state.stable.total,
         "candidate_bad": state.candidate.bad, "candidate_total": state.candidate.total,
         "effect": 0.0 if found.estimate is None else found.estimate, "effect_low": found.low,
-        "effect_high": found.high, "min_effect": test.min_effect, "verdict": state.verdict,
+        "effect_high": found.high, "min_effect": test.bound, "verdict": state.verdict,
     }

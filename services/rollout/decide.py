@@ -23,15 +23,16 @@ from services.rollout.evidence import (
     favours_stable,
     harm,
     missing,
+    objectives_that,
     progress,
     split_mismatch,
     tested,
     unproven,
+    unwatched,
 )
 from services.rollout.state import (
     FULL_WEIGHT,
     TERMINAL,
-    AbTestState,
     Announce,
     Answer,
     Command,
@@ -39,6 +40,7 @@ from services.rollout.state import (
     GuardrailState,
     LeaveRoute,
     MakeStable,
+    ObjectiveState,
     Observation,
     Record,
     RolloutState,
@@ -61,8 +63,10 @@ Rule = Callable[[RolloutState, Observation, datetime, RolloutPolicy], Outcome | 
 def new_state(now: datetime, policy: RolloutPolicy) -> RolloutState:
     """A rollout that waits for its route."""
     guardrails = {guardrail.called: GuardrailState() for guardrail in policy.guardrails}
-    test = AbTestState() if policy.ab_test else None
-    return RolloutState(since=now, reason="waiting for the route", guardrails=guardrails, ab_test=test)
+    test = ObjectiveState() if policy.ab_test else None
+    objectives = {objective.called: ObjectiveState() for objective in policy.objectives}
+    return RolloutState(since=now, reason="waiting for the route", guardrails=guardrails, ab_test=test,
+                        objectives=objectives)
 
 
 def step(state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy) -> Outcome:
@@ -253,10 +257,13 @@ def _stage(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
 
 
 def _lose(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
-    """An A/B test may end with the answer that the candidate is not worth it; that is no harm, and no failure."""
-    if state.phase != "progressing" or not favours_stable(state, policy):
+    """An A/B test or an objective may end with the answer that the candidate is not worth it; that is no harm."""
+    if state.phase != "progressing" or missing(state) or unwatched(state, policy):
         return None
-    return _abort(state, now, "ab_test", f"the A/B test favoured stable: {tested(state, policy)}")
+    if favours_stable(state):
+        return _abort(state, now, "ab_test", f"the A/B test favoured stable: {tested(state, policy)}")
+    missed = objectives_that(state, policy, "stable")
+    return _abort(state, now, "objective", f"missed for sure: {missed[0]}") if missed else None
 
 
 def _progress(state: RolloutState, _: Observation, now: datetime, policy: RolloutPolicy) -> Outcome | None:
@@ -284,7 +291,8 @@ def _advance(state: RolloutState, now: datetime, policy: RolloutPolicy) -> Outco
                            rule="evidence")
     if policy.ab_test is not None:
         return _promote(state, now, "ab_test", f"the A/B test favoured the candidate: {tested(state, policy)}")
-    return _promote(state, now, "evidence", f"every guardrail is safe after all {state.step} steps")
+    met = "".join(f"; met: {numbers}" for numbers in objectives_that(state, policy, "candidate"))
+    return _promote(state, now, "evidence", f"every guardrail is safe after all {state.step} steps{met}")
 
 
 def _await_approval(state: RolloutState, now: datetime, policy: RolloutPolicy) -> Outcome:
@@ -319,9 +327,13 @@ def _enter_step(
         name: guardrail.begin_traffic() if first_traffic else guardrail.begin_step()
         for name, guardrail in state.guardrails.items()
     }
+    # While the split stays as it is, both are counted at the same hours; else one has more of the later hours.
+    objectives = state.objectives if controlled(state, policy) else {
+        name: objective.begin_step() for name, objective in state.objectives.items()
+    }
     entered = state.model_copy(update={
         "phase": "progressing", "step": number, "weight": weight, "control": control, "shadow": shadow,
-        "reason": reason, "step_seconds": 0.0, "guardrails": fresh, "paused_in": None,
+        "objectives": objectives, "reason": reason, "step_seconds": 0.0, "guardrails": fresh, "paused_in": None,
         "exposed_from": state.exposed_from or (now if weight else None),
         "units": _split_forgotten(state) if rule == "person" else state.units,
         **({} if state.phase == "progressing" else {"since": now, "deadline_at": now + policy.deadline}),

@@ -11,15 +11,16 @@ from services.rollout.counts import InconsistentCountersError, Reading, grown, i
 from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies
 from services.rollout.state import (
     FULL_WEIGHT,
-    AbTestState,
+    AbVerdict,
     GuardrailState,
+    ObjectiveState,
     Observation,
     RolloutState,
     UnitState,
     Verdict,
 )
 from services.rollout.unit_counts import UnitCounts, UnitReadings, can_count, counted
-from shared.pipeline import Guardrail, RolloutPolicy
+from shared.pipeline import AbTest, Guardrail, RolloutPolicy
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,19 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
             guardrails[name] = guardrails[name].model_copy(update={"verdict": "no_data"})
         else:
             guardrails[name] = result.model_copy(update={"verdict": _verdict(result, guardrail, policy)})
-    test = _tested(state, seen, policy, blind)
+    look = _Look(state, seen, None)
+    test = _compared(policy.ab_test, state.ab_test, look, policy, blind) if policy.ab_test and state.ab_test else None
+    objectives = {
+        objective.called: _compared(objective, state.objectives[objective.called], look, policy, blind)
+        for objective in policy.objectives
+    }
     seconds = state.step_seconds
     if state.phase == "progressing" and not blind and state.looked_at is not None:
         # A controller that was away for an hour has not watched for an hour.
         seconds += min(now - state.looked_at, 2 * policy.interval, key=timedelta.total_seconds).total_seconds()
     return state.model_copy(update={
-        "guardrails": guardrails, "ab_test": test, "blind": blind, "step_seconds": seconds, "looked_at": now,
+        "guardrails": guardrails, "ab_test": test, "objectives": objectives,
+        "blind": blind, "step_seconds": seconds, "looked_at": now,
         "users": state.users if seen.users is None else seen.users, "units": units,
     })
 
@@ -99,24 +106,22 @@ def _exposed(state: RolloutState) -> bool:
     return (state.weight > 0 or state.shadow > 0) and state.phase in ("progressing", "paused")
 
 
-def _tested(
-    state: RolloutState, seen: Observation, policy: RolloutPolicy, blind: dict[str, str]
-) -> AbTestState | None:
-    """The A/B test after this look; why it has no data goes to `blind`. It begins anew after copies."""
-    test, before = policy.ab_test, state.ab_test
-    if test is None or before is None:
-        return before
+def _compared(
+    test: abtest.Goal, before: ObjectiveState, look: "_Look", policy: RolloutPolicy, blind: dict[str, str]
+) -> ObjectiveState:
+    """An A/B test or an objective after this look; why it has no data goes to `blind`. It begins anew after copies."""
+    state, seen = look.state, look.seen
     if state.shadow > 0:
-        return AbTestState()
+        return ObjectiveState()
     reading = seen.readings.get(test.called)
-    result: AbTestState | NoData
+    result: ObjectiveState | NoData
     if reading is None:
         result = NoData("unread", "it was not read")
     elif isinstance(reading, NoData):
         result = reading
     else:
-        result = abtest.counted(abtest.timed(before, seen, exposed=_exposed(state)), reading, seen,
-                                exposed=_exposed(state))
+        known = abtest.timed(before, seen, exposed=_exposed(state)) if isinstance(test, AbTest) else before
+        result = abtest.counted(known, reading, seen, exposed=_exposed(state))
     if isinstance(result, NoData):
         blind[test.called] = result.reason
         return before.model_copy(update={"verdict": "no_data"})
@@ -292,7 +297,8 @@ def unproven(state: RolloutState, policy: RolloutPolicy) -> list[str]:
     untested = state.ab_test is not None and state.ab_test.verdict != "candidate"
     if policy.ab_test is not None and untested and state.shadow == 0:
         lacking.append(f"the A/B test is undecided: {tested(state, policy)}")
-    return lacking
+    unmet = [numbers for verdict, word in _UNMET.items() for numbers in objectives_that(state, policy, verdict, word)]
+    return [*lacking, *unmet]
 
 
 def tested(state: RolloutState, policy: RolloutPolicy) -> str:
@@ -303,10 +309,26 @@ def tested(state: RolloutState, policy: RolloutPolicy) -> str:
     return abtest.numbers(mine, abtest.effect(mine, test, policy.alpha), test, versus(policy))
 
 
-def favours_stable(state: RolloutState, policy: RolloutPolicy) -> bool:
-    """Whether the A/B test has been lost, after all the time and requests that it must have."""
-    lost = state.ab_test is not None and state.ab_test.verdict == "stable"
-    return lost and not missing(state) and not unwatched(state, policy)
+# What an objective that is not met yet is said to be.
+_UNMET: dict[AbVerdict, str] = {"undecided": "is undecided", "no_data": "has no data", "stable": "is missed"}
+
+
+def objectives_that(
+    state: RolloutState, policy: RolloutPolicy, verdict: AbVerdict, word: str = ""
+) -> list[str]:
+    """The numbers of the objectives with a verdict, in words; none before the last step, where they are proved."""
+    if state.step < len(policy.stages):
+        return []
+    return [
+        (f"the objective {objective.called} {word}: " if word else "")
+        + abtest.numbers(mine, abtest.effect(mine, objective, policy.alpha), objective, versus(policy))
+        for objective in policy.objectives if (mine := state.objectives[objective.called]).verdict == verdict
+    ]
+
+
+def favours_stable(state: RolloutState) -> bool:
+    """Whether the A/B test has been lost."""
+    return state.ab_test is not None and state.ab_test.verdict == "stable"
 
 
 def _requests(state: RolloutState, policy: RolloutPolicy) -> int:
@@ -326,6 +348,10 @@ def summary(state: RolloutState, policy: RolloutPolicy) -> dict[str, dict[str, f
     """All numbers of the last look per guardrail, and of the A/B test, as stored with each decision."""
     test, mine = policy.ab_test, state.ab_test
     compared = {} if test is None or mine is None else {f"A/B {test.called}": abtest.summary(mine, test, policy.alpha)}
+    compared |= {
+        f"objective {objective.called}": abtest.summary(state.objectives[objective.called], objective, policy.alpha)
+        for objective in policy.objectives
+    }
     return compared | {
         name: {
             "stable_bad": guarded.evidence.stable.bad, "stable_total": guarded.evidence.stable.total,

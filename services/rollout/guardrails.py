@@ -111,10 +111,9 @@ _OWN_LABELS = frozenset({"job", "instance", "route", "model_version"})
 
 
 def counted_in(policy: RolloutPolicy) -> list[Counted]:
-    """All that a policy wants counted, each once: what decides its A/B test may be guarded as well."""
-    if policy.ab_test is None or policy.ab_test.called in {guardrail.called for guardrail in policy.guardrails}:
-        return [*policy.guardrails]
-    return [*policy.guardrails, policy.ab_test]
+    """All that a policy wants counted, each once: what the candidate shall be better at may be guarded as well."""
+    guarded = {guardrail.called for guardrail in policy.guardrails}
+    return [*policy.guardrails, *(goal for goal in policy.goals if goal.called not in guarded)]
 
 
 def bounds_of(guardrail: Guardrail) -> Bounds:

@@ -1,11 +1,13 @@
 """Prometheus metrics of the controller itself: where each rollout stands, and how near to a threshold."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.rollout.abtest import effect
+from services.rollout.analysis import Interval
 from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.models import Rollout, WebhookCall
 from services.rollout.state import TERMINAL, Record, RolloutState
@@ -17,6 +19,10 @@ PHASE = Gauge("tuneloop_rollout_phase", "1 for the phase that the route's newest
 E_VALUE = Gauge("tuneloop_rollout_e_value", "Evidence for harm, and for safety", ["route", "guardrail", "kind"])
 THRESHOLD = Gauge("tuneloop_rollout_threshold", "The e-value that decides", ["route", "guardrail", "kind"])
 AB_EFFECT = Gauge("tuneloop_rollout_ab_effect", "By how much an A/B test's candidate is better", ["route", "bound"])
+OBJECTIVE_EFFECT = Gauge(
+    "tuneloop_rollout_objective_effect", "By how much the candidate is better at an objective",
+    ["route", "objective", "bound"],
+)
 TICK_CPU = Gauge(
     "tuneloop_rollout_tick_cpu_seconds", "CPU time of the last look at each rollout in flight, summed"
 )
@@ -74,9 +80,15 @@ def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy, now: datet
         THRESHOLD.labels(row.route, name, "harm").set(harm_threshold(policy))
         THRESHOLD.labels(row.route, name, "safe").set(safe_threshold(policy))
     if policy.ab_test is not None and state.ab_test is not None:
-        found = effect(state.ab_test, policy.ab_test, policy.alpha)
-        for bound, value in (("low", found.low), ("high", found.high), ("estimate", found.estimate or 0.0)):
+        for bound, value in _bounds(effect(state.ab_test, policy.ab_test, policy.alpha)):
             AB_EFFECT.labels(row.route, bound).set(value)
+    for objective in policy.objectives:
+        for bound, value in _bounds(effect(state.objectives[objective.called], objective, policy.alpha)):
+            OBJECTIVE_EFFECT.labels(row.route, objective.called, bound).set(value)
+
+
+def _bounds(found: Interval) -> Sequence[tuple[str, float]]:
+    return ("low", found.low), ("high", found.high), ("estimate", found.estimate or 0.0)
 
 
 class TickCpu:

@@ -55,16 +55,16 @@ class GuardrailState(_Stored):
         return GuardrailState(counters=self.counters)
 
 
-class AbTestState(_Stored):
-    """What decides an A/B test.
+class ObjectiveState(_Stored):
+    """What decides an A/B test, or whether an objective is met.
 
     Attributes:
-        stable: counts since the test began.
+        stable: counts since it began.
         candidate: the same of the candidate.
         counters: the last raw value of each counter series, by target and series.
         buckets: answers by latency since the test began, by version's role and upper bound; for display only.
         bucket_counters: the last raw values of those.
-        verdict: whom the last look favoured.
+        verdict: whom the last look favoured; an objective that is met favours the candidate, one that is missed stable.
     """
 
     stable: Counts = Counts()
@@ -73,6 +73,10 @@ class AbTestState(_Stored):
     buckets: dict[str, dict[str, int]] = {}
     bucket_counters: dict[str, dict[str, float]] = {}
     verdict: AbVerdict = "no_data"
+
+    def begin_step(self) -> "ObjectiveState":
+        """The same with nothing counted yet."""
+        return ObjectiveState(counters=self.counters, bucket_counters=self.bucket_counters)
 
 
 class UnitState(_Stored):
@@ -118,6 +122,7 @@ class RolloutState(_Stored):
         fired: the guardrail that ended it.
         blind: per guardrail (and A/B test), why the last look had no data for it.
         ab_test: None where the rollout is none.
+        objectives: by name.
         units: what is known of the gateways' units.
         hooks: by webhook's name, what it was asked and what it answered.
     """
@@ -144,7 +149,8 @@ class RolloutState(_Stored):
     fired: str = ""
     blind: dict[str, str] = {}
     guardrails: dict[str, GuardrailState] = {}
-    ab_test: AbTestState | None = None
+    ab_test: ObjectiveState | None = None
+    objectives: dict[str, ObjectiveState] = {}
     units: UnitState = UnitState()
     hooks: dict[str, HookState] = {}
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 from sqlmodel import Session, col, select
@@ -20,6 +20,11 @@ from shared.pipeline import RolloutPolicy
 from shared.served_names import BASE, control_of
 
 T = TypeVar("T")
+
+ObjectiveVerdict = Literal["met", "missed", "undecided", "no_data"]
+_VERDICTS: dict[AbVerdict, ObjectiveVerdict] = {
+    "candidate": "met", "stable": "missed", "undecided": "undecided", "no_data": "no_data",
+}
 
 
 class Page(BaseModel, Generic[T]):
@@ -76,6 +81,26 @@ class AbTestView(BaseModel):
     verdict: AbVerdict
     no_data: str | None
     latency: dict[str, list[QuantileView]]
+
+
+class ObjectiveView(BaseModel):
+    """An objective: met when the whole interval of the effect is above `bound`, missed when all of it is below.
+
+    Attributes:
+        bound: by how much the candidate's share must be better; negative where it may be worse.
+        stable: counts that the candidate is compared with: the control's where there is one.
+        effect: by how much the candidate's share is better, with its confidence sequence.
+    """
+
+    metric: str
+    goal: str
+    direction: str
+    stable: Counts
+    candidate: Counts
+    effect: Interval
+    bound: float
+    verdict: ObjectiveVerdict
+    no_data: str | None
 
 
 class WithdrawalView(BaseModel):
@@ -140,6 +165,7 @@ class RolloutView(BaseModel):
     deadline_at: datetime | None
     guardrails: list[GuardrailView]
     ab_test: AbTestView | None
+    objectives: list[ObjectiveView]
     outcome: Phase | None
     guardrail: str | None
     users_exposed: int | None
@@ -227,7 +253,7 @@ def _rollout_view(
         reason=state.reason, since=state.since,
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),
-        ab_test=_ab_test(state, policy),
+        ab_test=_ab_test(state, policy), objectives=_objectives(state, policy),
         outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
         users_exposed=state.users,
         seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,
@@ -271,6 +297,17 @@ def _ab_test(state: RolloutState, policy: RolloutPolicy) -> AbTestView | None:
             for role in ("stable", "candidate")
         },
     )
+
+
+def _objectives(state: RolloutState, policy: RolloutPolicy) -> list[ObjectiveView]:
+    return [
+        ObjectiveView(
+            metric=objective.called, goal=objective.goal, direction=objective.direction, stable=mine.stable,
+            candidate=mine.candidate, effect=effect(mine, objective, policy.alpha), bound=objective.bound,
+            verdict=_VERDICTS[mine.verdict], no_data=state.blind.get(objective.called),
+        )
+        for objective in policy.objectives if (mine := state.objectives[objective.called])
+    ]
 
 
 def _finite(value: float | None) -> float | None:

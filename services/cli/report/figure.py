@@ -59,13 +59,15 @@ def figure(story: Story) -> str:
     for guardrail in story.guardrails:
         top = panels[-1].top + panels[-1].height + _GAP
         panels.append(_Panel(top, _HEIGHT, _BELOW, _highest(guardrail), end))
-    effect = _effect_panel(panels[-1], story.effect) if story.effect else None
-    bottom = (effect or panels[-1]).top + (effect or panels[-1]).height
+    below: list[_Panel] = []
+    for effect in story.effects:
+        below.append(_effect_panel((below or panels)[-1], effect))
+    bottom = (below or panels)[-1].top + (below or panels)[-1].height
     parts = [*_time_axis(panels[0], bottom), *_weight(panels[0], story)]
     for panel, guardrail in zip(panels[1:], story.guardrails, strict=True):
         parts += _evidence(panel, guardrail)
-    if effect and story.effect:
-        parts += _effect(effect, story.effect)
+    for panel, effect in zip(below, story.effects, strict=True):
+        parts += _effect(panel, effect)
     parts += _marks(panels[0], bottom, story.marks)
     label = escape(f"Weight and evidence of rollout {story.rollout['id']} over time", quote=True)
     return (
@@ -115,7 +117,7 @@ def _evidence(panel: _Panel, guardrail: Guardrail) -> list[str]:
 def _effect_panel(above: _Panel, effect: Effect) -> _Panel:
     """Its scale leaves out the first looks, when nothing is known: the last interval fills a good part of it."""
     _, low, _, high = effect.points[-1]
-    reach = min(1.0, 2.0 * max(abs(low), abs(high), 1.5 * effect.decides, 0.001))
+    reach = min(1.0, 2.0 * max(abs(low), abs(high), 1.5 * abs(effect.decides), 0.001))
     return _Panel(above.top + above.height + _GAP, _HEIGHT, -reach, reach, above.end)
 
 

@@ -41,7 +41,12 @@ class Guardrail:
 
 @dataclass(frozen=True)
 class Effect:
-    """By how much an A/B test's candidate was better, ``[(seconds, low, estimate, high)]``, and what decides."""
+    """By how much the candidate was better at what decides an A/B test, or at an objective.
+
+    Attributes:
+        points: ``[(seconds, low, estimate, high)]``.
+        decides: the difference beyond which it is met.
+    """
 
     name: str
     points: list[tuple[float, float, float, float]]
@@ -57,7 +62,7 @@ class Story:
         stored: how many there were.
         marks: those that changed something.
         weights: the candidate's share in percent after each decision.
-        effect: of the A/B test, where it is one.
+        effects: of the A/B test and of the objectives.
         end: of the time axis.
     """
 
@@ -67,7 +72,7 @@ class Story:
     marks: list[Mark]
     weights: list[tuple[float, float]]
     guardrails: list[Guardrail]
-    effect: Effect | None
+    effects: list[Effect]
     end: float
 
 
@@ -84,13 +89,13 @@ def story(rollout: Item, decisions: Sequence[Item]) -> Story:
     looks = [mark for at, mark in enumerate(looks)
              if mark.item["action"] != "hold" or at % every == 0 or at == len(looks) - 1]
     last = ordered[-1]["evidence"] if ordered else {}
-    tested = next((name for name, numbers in last.items() if "effect" in numbers), None)
+    tested = [name for name, numbers in last.items() if "effect" in numbers]
     return Story(
         rollout=rollout, looks=looks, stored=len(ordered),
         marks=[mark for mark in looks if mark.item["action"] != "hold"],
         weights=[(mark.seconds, mark.item["weight"] / 100) for mark in looks],
-        guardrails=[_guardrail(name, looks) for name in last if name != tested],
-        effect=_effect(tested, looks) if tested else None, end=looks[-1].seconds if looks else 0.0,
+        guardrails=[_guardrail(name, looks) for name in last if name not in tested],
+        effects=[_effect(name, looks) for name in tested], end=looks[-1].seconds if looks else 0.0,
     )
 
 

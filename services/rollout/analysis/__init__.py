@@ -45,7 +45,7 @@ request, because that is what `margin` and `tolerableRate` speak of. Where units
 how much bad requests clump; that is a correction and no proof, unlike the guarantee on harm.
 
 Beside evidence there is what is shown: confidence sequences for shares and quantiles (`proportions.py`), for means
-(`bounded.py`), for paired comparisons (`signs.py`); and the test of the split itself (`sample_ratio.py`).
+(`bounded.py`), and the test of the split itself (`sample_ratio.py`).
 """
 
 from services.rollout.analysis.evidence import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Evidence, UnitLook

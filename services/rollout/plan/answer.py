@@ -13,7 +13,7 @@ from shared.errors import InvalidInputError
 
 # Looks are what takes time, half a millisecond each and more. Most rollouts need fewer than this.
 _LOOKS_PER_RUN = 30
-# By so much of stable's share beyond `minEffect` the candidates of an A/B test are better and worse.
+# By so much of stable's share beyond what is asked the candidates are better and worse at what is compared.
 _NOTABLE = 0.2
 # Worse than this is no candidate but a broken one.
 _WORST = 0.95
@@ -41,10 +41,12 @@ def plan(request: Request, workers: int) -> Plan:
 def _answer(request: Request, index: int) -> Answer:
     candidate, traffic, deadline = request.candidates[index], request.traffic, request.policy.deadline.total_seconds()
     stable = stable_rates(request.policy, traffic)
-    test = request.policy.ab_test
-    guardrail = candidate.guardrail or (test.called if test else next(iter(stable)))
+    better = [goal.called for goal in request.policy.goals if goal.bound >= 0]
+    guardrail = candidate.guardrail or next(iter([*better, *stable]))
     rate = _default_rate(request, candidate, guardrail) if candidate.bad_rate is None else candidate.bad_rate
-    runs = _runs(request, {**stable, guardrail: rate}, index)
+    # A good one is better at all that it shall be better at.
+    also = {name: _default_rate(request, candidate, name) for name in better if candidate.name == "good"}
+    runs = _runs(request, {**stable, **also, guardrail: rate}, index)
     users = None if traffic.users is None else summary.spread([
         summary.users_by(run, deadline, traffic.users, traffic.requests_per_minute / 60) for run in runs
     ])
@@ -58,12 +60,12 @@ def _answer(request: Request, index: int) -> Answer:
 
 def _default_rate(request: Request, candidate: Candidate, guardrail: str) -> float:
     stable = stable_rates(request.policy, request.traffic)[guardrail]
-    test = request.policy.ab_test
-    if test is not None and guardrail == test.called:
-        by = test.min_effect + _NOTABLE * stable
-        better = candidate.name == "good"
-        return min(1.0, max(0.0, stable - by if better == (test.direction == "lower") else stable + by))
-    if candidate.name == "good":
+    goal = next((goal for goal in request.policy.goals if goal.called == guardrail), None)
+    better = candidate.name == "good"
+    if goal is not None and (goal.bound >= 0 or not better):
+        by = abs(goal.bound) + _NOTABLE * stable
+        return min(1.0, max(0.0, stable - by if better == (goal.direction == "lower") else stable + by))
+    if better:
         return stable
     [tolerable] = [mine.tolerable_rate for mine in request.policy.guardrails if mine.called == guardrail]
     return min(_WORST, max(10 * stable, 2 * tolerable))

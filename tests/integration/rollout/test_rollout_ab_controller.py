@@ -53,3 +53,20 @@ def test_it_keeps_its_split_while_undecided_and_shows_variants(controller: Stand
     for quantiles in test.latency.values():
         assert [one.level for one in quantiles] == [0.5, 0.95, 0.99]
         assert [(one.low, one.high) for one in quantiles[:2]] == [(0.0, 0.5), (0.0, 0.5)]
+
+
+def test_an_objective_ends_what_misses_it_and_is_shown(controller: Stand) -> None:
+    objective = {"metric": "errors", "goal": "not_worse", "margin": 0.02}
+    controller.begin(**{**AB, "abTest": None, "objectives": [objective]})
+    controller.load()
+    controller.bad_share = 0.2
+    controller.run(60, requests=40)
+    [ended] = controller.told("rollout.rolled_back.v1")
+    assert ended["reason"].startswith("missed for sure: errors (better is lower): candidate ")
+    assert ended["evidence"]["objective errors.effect_high"] < -0.02
+    with reading(controller.engine) as session:
+        row = session.get(Rollout, "intents-r1")
+        assert row is not None
+        [shown] = rollout_view(session, row, controller.clock.now()).objectives
+    assert (shown.metric, shown.goal, shown.bound, shown.verdict) == ("errors", "not_worse", -0.02, "missed")
+    assert (shown.stable.bad, shown.candidate.bad > 0) == (0, True)

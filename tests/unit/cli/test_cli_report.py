@@ -22,7 +22,7 @@ def decision(second: int, action: str, weight: int, e_harm: float = 1.0, e_safe:
 def rollout(**changes: Any) -> Any:
     return {"id": "m-r2", "model_version": "m@2", "stable": None, "phase": "rolled_back", "reason": "errors: too many",
             "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:30Z", "guardrail": "errors",
-            "users_exposed": 7, "seconds_exposed": 24.0, "withdrawal": None, "control": None,
+            "users_exposed": 7, "seconds_exposed": 24.0, "withdrawal": None, "control": None, "objectives": [],
             **changes}
 
 

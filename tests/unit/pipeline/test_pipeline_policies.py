@@ -36,6 +36,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"control": True, "steps": [{"weight": 50}, {"weight": 60}]}, "rollout.steps.1.weight",
         "60 for the candidate and as much for the control do not fit in 100; take at most 50, or remove control",
     ),
+    "not worse by nothing": (
+        {"objectives": [{"metric": "thumbs_down", "goal": "not_worse"}]}, "objectives.0.margin",
+        "0 can never be proved of a version that is as good; give the least difference that matters, such as 0.02",
+    ),
+    "an objective twice": (
+        {"objectives": [{"metric": "refusals"}, {"metric": "refusals", "goal": "not_worse", "margin": 0.1}]},
+        "objectives.1", "refusals is what objectives.0 is about already; remove one of them",
+    ),
+    "an objective that decides the A/B test": (
+        {"steps": [{"weight": 50}], "abTest": {"metric": "refusals"}, "objectives": [{"metric": "refusals"}]},
+        "objectives.0", "refusals is what abTest is about already",
+    ),
+    "an objective without anybody to compare with": (
+        {"steps": [{"weight": 100}], "objectives": [{"metric": "refusals"}]}, "steps.0.weight",
+        "100 leaves nobody to compare the candidate with, and objectives are proved in the last step; take 50",
+    ),
+    "an objective's SLO between buckets": (
+        {"objectives": [{"metric": "latency", "sloSeconds": 0.3}]}, "objectives.0.sloSeconds", "0.3 is no bucket",
+    ),
     "no copies": ({"shadow": {"percent": 0}}, "rollout.shadow.percent", "greater than 0"),
     "copies and weight in one": ({"steps": [{"weight": 5, "shadow": 5}]}, "rollout.steps.0.shadow", "unknown key"),
     "no steps": ({"steps": []}, "rollout.steps", "at least 1 item"),

@@ -13,7 +13,7 @@ from services.rollout.evidence import summary
 from services.rollout.guardrails import NoData, Sample, counted_in
 from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Answer, Candidate, Request, Traffic
-from services.rollout.state import AbTestState, Observation, Record, Shift
+from services.rollout.state import ObjectiveState, Observation, Record, Shift
 from shared.errors import InvalidInputError
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from tests.support import facts
@@ -154,7 +154,7 @@ def test_a_test_on_a_guarded_metric_reads_it_once() -> None:
 
 
 def test_higher_may_be_better_and_a_small_gain_may_not_be_worth_it() -> None:
-    state = AbTestState(stable=Counts(bad=1000, total=10_000), candidate=Counts(bad=1300, total=10_000))
+    state = ObjectiveState(stable=Counts(bad=1000, total=10_000), candidate=Counts(bad=1300, total=10_000))
     for direction, least, expected in (
         ("higher", 0.0, "candidate"), ("lower", 0.0, "stable"), ("higher", 0.03, "undecided"),
         ("higher", 0.1, "stable"),
@@ -186,7 +186,7 @@ def look_at(*samples: Sample) -> Observation:
 
 def test_quantiles_come_from_what_was_counted_since_the_test_began() -> None:
     before = look_at(*histogram(STABLE, le0_5=900, le1=900, inf=900), *histogram(CANDIDATE, le0_5=0, le1=0, inf=0))
-    state = abtest.timed(AbTestState(), before, exposed=False)
+    state = abtest.timed(ObjectiveState(), before, exposed=False)
     assert abtest.quantiles(state, "stable", 0.05) == {}
     after = look_at(*histogram(STABLE, le0_5=900, le1=1900, inf=1900),
                     *histogram(CANDIDATE, le0_5=900, le1=990, inf=1000))
@@ -225,7 +225,7 @@ def test_without_a_difference_an_answer_is_rarer_than_alpha() -> None:
     for _ in range(runs):
         stable, candidate = (np.cumsum(random.binomial(60, 0.1, size=120)) for _ in range(2))
         wrong += any(
-            abtest.verdict(abtest.effect(AbTestState(
+            abtest.verdict(abtest.effect(ObjectiveState(
                 stable=Counts(bad=int(s), total=60 * look), candidate=Counts(bad=int(c), total=60 * look),
             ), TEST, 0.05), TEST) != "undecided"
             for look, (s, c) in enumerate(zip(stable, candidate, strict=True), start=1) if look % 4 == 0

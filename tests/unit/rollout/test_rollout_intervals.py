@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from services.rollout.analysis import Counts
 from services.rollout.analysis.bounded import BettingMean, mean_difference
 from services.rollout.analysis.proportions import bucket_quantile, difference_interval, rank_interval, share_interval
-from services.rollout.analysis.signs import Signs, log_worse
 
 ALPHA = 0.05
 
@@ -132,36 +130,3 @@ def test_means_on_another_range_and_their_difference() -> None:
 def test_a_value_out_of_range_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="outside of"):
         BettingMean().updated([value])
-
-
-# --- Signs ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_sign_test_is_the_mixture_of_binomial_ratios() -> None:
-    rates = np.linspace(0, 0.5, 100_001)[1:]
-    mixed = np.log(np.mean(np.exp(stats.binom.logpmf(4, 15, rates) - stats.binom.logpmf(4, 15, 0.5))))
-    assert log_worse(4, 11) == pytest.approx(float(mixed), abs=1e-3)
-
-
-@given(wins=st.integers(0, 40), losses=st.integers(0, 40), rate=st.floats(0.5, 1.0))
-def test_one_more_pair_is_expected_to_add_nothing_under_the_null(wins: int, losses: int, rate: float) -> None:
-    now = math.exp(log_worse(wins, losses))
-    later = rate * math.exp(log_worse(wins + 1, losses)) + (1 - rate) * math.exp(log_worse(wins, losses + 1))
-    assert later <= now * (1 + 1e-9)
-
-
-def test_a_win_rate_of_two_fifths_is_settled_in_some_hundred_pairs() -> None:
-    needed = []
-    for seed in range(100):
-        wins = np.cumsum(np.random.default_rng(seed).random(2000) < 0.4)
-        needed.append(next((n for n in range(1, 2001) if log_worse(int(wins[n - 1]), n - int(wins[n - 1]))
-                            >= math.log(1 / ALPHA)), 2000))
-    assert np.median(needed) <= 220
-
-
-def test_ties_say_nothing() -> None:
-    signs = Signs(wins=3, losses=9) + Signs(ties=100)
-    assert signs.e_worse == pytest.approx(Signs(wins=3, losses=9).e_worse)
-    assert signs.e_worse > 1 > signs.e_better
-    assert signs.win_rate(ALPHA).estimate == pytest.approx(0.25)
-    assert Signs(wins=20_000).e_worse == pytest.approx(0.0)

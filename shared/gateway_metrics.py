@@ -17,6 +17,9 @@ MEAN_GAP = f"{PREFIX}request_inter_token_seconds"
 SHADOW_DURATION = f"{PREFIX}shadow_duration_seconds"
 UNITS = f"{PREFIX}units_seen"
 # Which revision of a route is in effect, and since when (Unix time) the versions have had the weights that they have.
+# How many model servers may answer for a version, and how often one was skipped because it failed.
+ROUTE_REPLICAS = f"{PREFIX}route_replicas"
+EJECTIONS = f"{PREFIX}replica_ejections_total"
 ROUTE_REVISION = f"{PREFIX}route_revision"
 SPLIT_SINCE = f"{PREFIX}route_split_since_timestamp_seconds"
 

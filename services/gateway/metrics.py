@@ -6,7 +6,7 @@ from ``increase()``.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Literal
 
 from prometheus_client import CollectorRegistry
@@ -170,6 +170,12 @@ class GatewayMetrics:
             f"{names.PREFIX}route_weight", "Share of the route in effect, basis points", [*target, "role"],
             registry=self.registry,
         )
+        self.replicas = Gauge(
+            names.ROUTE_REPLICAS, "Model servers that confirmed the version", [*target, "role"], registry=self.registry
+        )
+        self.ejections = Counter(
+            names.EJECTIONS, "Times that a breaker opened for a model server", ["replica"], registry=self.registry
+        )
         self.revision = Gauge(
             names.ROUTE_REVISION, "Revision of the route in effect", ["route"], registry=self.registry
         )
@@ -185,6 +191,7 @@ class GatewayMetrics:
         self._targets: dict[tuple[str, str], TargetMetrics] = {}
         self._shadows: dict[tuple[str, str], ShadowMetrics] = {}
         self._weights: set[tuple[str, str, str]] = set()
+        self._replicas: set[str] = set()
         self._splits: dict[str, dict[str, int]] = {}
         self._now = now
         self._retired: dict[str, list[str]] = {}
@@ -214,12 +221,27 @@ class GatewayMetrics:
                 if target.shadow_share > 0:
                     self.shadow(name, target.label)
                 self.weight.labels(name, target.label, target.role).value = target.effective_weight
+                self.replicas.labels(name, target.label, target.role).value = len(target.endpoints)
                 weights.add((name, target.label, target.role))
             self._mark_split(name, route)
             self._retire(name, route)
         for gone in self._weights - weights:
             self.weight.remove(*gone)
+            self.replicas.remove(*gone)
         self._weights = weights
+        self._know_replicas(plan.replicas())
+
+    def ejected(self, replica: str) -> None:
+        """A model server failed so often that it is skipped for a while."""
+        self.ejections.labels(replica).value += 1
+
+    def _know_replicas(self, present: Set[str]) -> None:
+        """Begin the series of new ones at 0, and end those of model servers that are gone."""
+        for replica in present:
+            self.ejections.labels(replica)
+        for replica in self._replicas - present:
+            self.ejections.remove(replica)
+        self._replicas = set(present)
 
     def _mark_split(self, name: str, route: RoutePlan) -> None:
         """A version without weight that comes or goes is no change."""

@@ -75,6 +75,10 @@ class Plan:
         """The URLs of all replicas that any target may use."""
         return frozenset(e.url for r in self.routes.values() for t in r.targets.values() for e in t.endpoints)
 
+    def replicas(self) -> frozenset[str]:
+        """The names of the same."""
+        return frozenset(e.replica for r in self.routes.values() for t in r.targets.values() for e in t.endpoints)
+
 
 def compile_plan(table: RouteTable) -> Plan:
     """The plan of a route table."""

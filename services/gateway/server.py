@@ -76,8 +76,9 @@ class Gateway:
         self._units = UnitCounter(settings.max_units)
         self._balancer = Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds)
         self.features = Features(settings, self.metrics, self.timers, flusher, lambda: self.plan, admission=admission)
+        upstream = Upstream(self.pool, self._balancer, silence, self.metrics.ejected)
         self.proxy = Proxy(
-            settings, self.metrics, self._units, Upstream(self.pool, self._balancer, silence), lambda: self.plan,
+            settings, self.metrics, self._units, upstream, lambda: self.plan,
             admission=self.features.admission, observer=observer or self.features,
         )
         self.doors = AsgiServer(build_app(

@@ -6,6 +6,7 @@ that it no longer has a model that it confirmed (its server restarted). Anything
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from services.gateway import errors
@@ -55,12 +56,19 @@ class Sink(Protocol):
 
 
 class Upstream:
-    """Sends requests to the replicas of a target."""
+    """Sends requests to the replicas of a target.
 
-    def __init__(self, pool: Pool, balancer: Balancer, read_seconds: float) -> None:
+    Args:
+        ejected: told of each replica that is skipped from now on.
+    """
+
+    def __init__(
+        self, pool: Pool, balancer: Balancer, read_seconds: float, ejected: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.pool = pool
         self.balancer = balancer
         self.read_seconds = read_seconds
+        self.ejected = ejected
 
     def ask(self, order: Order, sink: Sink) -> "Question":
         """Ask the replicas of a target, one after another where that is allowed, until one answers."""
@@ -135,6 +143,7 @@ class Question:
     def _refused(self, error: Exception) -> None:
         endpoint = self._leave()
         if self._upstream.balancer.refused(endpoint.url, time.monotonic()):
+            self._upstream.ejected(endpoint.replica)
             log.warning("replica takes no connections; skipped for a while", replica=endpoint.replica, url=endpoint.url)
         reason = str(error) or "it did not answer in time"
         self._failure = errors.unreachable(self._target.label, f"{endpoint.replica}: {reason}")
@@ -190,6 +199,7 @@ class Question:
 
     def _failed(self, endpoint: Endpoint, reason: str) -> None:
         if self._upstream.balancer.failed(endpoint.url, self._target.label, time.monotonic()):
+            self._upstream.ejected(endpoint.replica)
             log.warning("replica fails; skipped for a while", replica=endpoint.replica, url=endpoint.url,
                         model=self._target.label, reason=reason)
 

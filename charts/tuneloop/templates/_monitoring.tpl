@@ -7,8 +7,8 @@
   relabelings:
     - {targetLabel: job, replacement: {{ index . 2 }}}
 {{- end }}
-{{/* Rules without those that are switched off, or that miss a service that is; with whole addresses of the runbook:
-(list $ rules), as YAML. */}}
+{{/* Rules without those that are switched off, or that miss a service that is; with whole addresses of the runbook and
+the thresholds of the values: (list $ rules), as YAML. */}}
 {{- define "tuneloop.rules" -}}
 {{- $root := index . 0 }}
 {{- $enabled := (include "tuneloop.enabled" $root | fromYaml).keys }}
@@ -21,6 +21,9 @@
 {{- if not (or (has ($rule.alert | default "") $root.Values.monitoring.disabledAlerts) (has $rule.expr $pointless)) }}
 {{- if dig "annotations" "runbook_url" "" $rule }}
 {{- $_ := set $rule.annotations "runbook_url" (print $root.Values.monitoring.runbookBaseUrl $rule.annotations.runbook_url) }}
+{{- end }}
+{{- if eq ($rule.record | default "") "tuneloop_threshold" }}
+{{- $_ := set $rule "expr" (printf "vector(%v)" (index $root.Values.monitoring.thresholds $rule.labels.name)) }}
 {{- end }}
 {{- $kept = append $kept $rule }}
 {{- end }}

@@ -257,6 +257,7 @@ def test_a_replica_whose_answers_fail_is_skipped_and_comes_back(bad: Handler) ->
 
     with before(moody, good, read_timeout_seconds=0.2, eject_seconds=0.7, eject_after_failures=2) as (stand, _):
         assert ask(4).count(False) == 2
+        assert stand.value("replica_ejections_total", replica="replica-0") == 1
         asked[0] = 0
         assert ask(4) == [True] * 4
         assert asked[0] == 0

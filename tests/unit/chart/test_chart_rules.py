@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from services.cli.app import build_app
-from tests.support.chart import render, values_of
+from tests.support.chart import CHART, render, values_of
 from tests.support.promtool import Case, alerts, promtool, rule_files, run_cases
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook"
@@ -17,27 +18,39 @@ JOBS = ("registry", "data_ingest", "trainer", "evaluator", "rollout", "drift", "
 UP = {f'up{{job="{job}", instance="{job}:8080"}}': "1x600" for job in JOBS}
 REQUESTS = 'tuneloop_gateway_requests_total{{route="r", model_version="r@1", outcome="{}"}}'
 BUCKET = 'tuneloop_gateway_time_to_first_token_seconds_bucket{{route="r", model_version="r@1", le="{}"}}'
-DECIDED = 'tuneloop_rollout_decided_timestamp_seconds{{route="r", action="{}", rule="{}"}}'
-PHASE = 'tuneloop_rollout_phase{{route="r", phase="{}"}}'
+STREAMS = 'tuneloop_gateway_time_to_first_token_seconds_count{route="r", model_version="r@1"}'
+REPLICAS = 'tuneloop_gateway_route_replicas{route="r", model_version="r@1", role="stable", instance="g"}'
+CANDIDATE = 'tuneloop_gateway_route_weight{route="r", model_version="r@2", role="candidate", instance="g"}'
+IN_CONTROL = '{route="r", instance="c"}'
+DECIDED = 'tuneloop_rollout_decided_timestamp_seconds{{route="r", instance="c", action="{}", rule="{}"}}'
+PHASE = 'tuneloop_rollout_phase{{route="r", instance="c", phase="{}"}}'
 WITHDRAWN = 'tuneloop_rollout_withdrawal_seconds_bucket{{since="decision", le="{}"}}'
 CALLS = 'tuneloop_rollout_webhook_calls_total{{webhook="ops", type="notification", outcome="{}"}}'
 SAMPLES = 'tuneloop_drift_samples_total{{route="r", outcome="{}"}}'
 EVALUATIONS = 'tuneloop_evaluator_evaluations_total{{pipeline="p", outcome="{}"}}'
 AGENT = '{instance="a:8080"}'
+LOADS = 'tuneloop_serving_loads_total{instance="a:8080", outcome="loaded"}'
+LISTED = 'tuneloop_serving_adapter_slots{instance="a:8080", kind="listed"}'
 SLOTS = 'tuneloop_serving_adapter_slots{instance="a:8080", kind="hot"}'
 
 CASES = [
     Case("all is well", {
         REQUESTS.format("ok"): "0+600x600", REQUESTS.format("error"): "0+1x600",
         REQUESTS.format("rejected"): "0+99x600", PHASE.format("progressing"): "1x600",
-        BUCKET.format("1"): "0+590x600", BUCKET.format("+Inf"): "0+600x600",
+        BUCKET.format("1"): "0+590x600", BUCKET.format("5"): "0+599x600", BUCKET.format("+Inf"): "0+600x600",
+        STREAMS: "0+600x600", REPLICAS: "2x600", 'tuneloop_gateway_replica_ejections_total{replica="a"}': "3x600",
+        f"tuneloop_rollout_weight{IN_CONTROL}": "1000x600", CANDIDATE: "1000x600", LOADS: "2x600", LISTED: "8x600",
+        # A controller that saw the route long ago, and shows what it saw then.
+        'tuneloop_rollout_decided_timestamp_seconds{route="r", instance="old", action="hold"}': "60x600",
+        'tuneloop_rollout_phase{route="r", instance="old", phase="paused"}': "1x600",
+        'tuneloop_rollout_weight{route="r", instance="old"}': "5000x600",
         DECIDED.format("hold", "evidence"): "0+60x600", 'tuneloop_inbox_dead{job="trainer"}': "0x600",
         'tuneloop_gateway_route_revision{route="r", instance="a"}': "4x600",
         'tuneloop_gateway_route_revision{route="r", instance="b"}': "4x600",
         'tuneloop_drift_alarms_total{route="r", feature="length"}': "1x600", SAMPLES.format("counted"): "0+9x600",
         f"tuneloop_serving_engine_up{AGENT}": "1x600", f"tuneloop_serving_hot_adapters{AGENT}": "2x600", SLOTS: "2x600",
         "tuneloop_gateway_api_keys_file_ok": "1x600",
-    }, "8h"),
+    }, "150m"),
     Case("one service does not answer", {'up{job="drift", instance="drift:8080"}': "1x5 0x20"}, "20m", [
         ("TuneloopServiceDown", {"job": "drift", "instance": "drift:8080"}),
     ]),
@@ -90,12 +103,23 @@ CASES = [
         ("TuneloopRolledBack", {"route": "r", "rule": "evidence"}),
     ]),
     Case("a rollback is over", {DECIDED.format("rollback", "evidence"): "_x39 2400x90"}, "80m"),
-    Case("paused", {PHASE.format("paused"): "0x5 1x90"}, "70m", [("TuneloopRolloutPaused", {"route": "r"})]),
+    Case("paused", {PHASE.format("paused"): "0x5 1x90", DECIDED.format("hold", "paused"): "0+60x90"}, "70m", [
+        ("TuneloopRolloutPaused", {"route": "r"}),
+    ]),
+    Case("undecided", {DECIDED.format("extend", "deadline"): "_x9 600x90"}, "30m", [
+        ("TuneloopRolloutUndecided", {"route": "r"}),
+    ]),
+    Case("a gateway that has not heard", {
+        f"tuneloop_rollout_weight{IN_CONTROL}": "1000x5 0x30", CANDIDATE: "1000x40",
+        DECIDED.format("advance", "loaded"): "0+60x40",
+    }, "20m", [("TuneloopWeightNotInEffect", {"route": "r"})]),
     Case("no data", {
         PHASE.format("progressing"): "1x90", DECIDED.format("hold", "no_data"): "0+60x90",
         DECIDED.format("advance", "loaded"): "30x90",
     }, "30m", [("TuneloopRolloutWithoutData", {"route": "r"})]),
-    Case("not loaded", {PHASE.format("staging"): "0x5 1x90"}, "40m", [("TuneloopRolloutNotLoaded", {"route": "r"})]),
+    Case("not loaded", {PHASE.format("staging"): "0x5 1x90", DECIDED.format("hold", "loading"): "0+60x90"}, "40m", [
+        ("TuneloopRolloutNotLoaded", {"route": "r"}),
+    ]),
     Case("a slow withdrawal", {WITHDRAWN.format("30"): "0x60", WITHDRAWN.format("60"): "0x5 1x60",
                                WITHDRAWN.format("+Inf"): "0x5 1x60"}, "20m", [("TuneloopWithdrawalSlow", {})]),
     Case("a withdrawal that nobody confirms", {
@@ -118,6 +142,18 @@ CASES = [
     Case("late first tokens", {BUCKET.format("5"): "0+1x60", BUCKET.format("10"): "0+60x60",
                                BUCKET.format("+Inf"): "0+60x60"}, "30m", [
         ("TuneloopSlowFirstToken", {"route": "r", "model_version": "r@1"}),
+    ]),
+    Case("every third stream begins late", {BUCKET.format("5"): "0+40x90", STREAMS: "0+60x90"}, "30m", [
+        ("TuneloopLateFirstTokensFastBurn", {"route": "r"}), ("TuneloopLateFirstTokensSlowBurn", {"route": "r"}),
+    ]),
+    Case("every tenth stream begins late, as Prometheus 3 says it", {
+        BUCKET.format("5.0"): "0+54x90", STREAMS: "0+60x90",
+    }, "30m", [("TuneloopLateFirstTokensSlowBurn", {"route": "r"})]),
+    Case("nobody serves", {REPLICAS: "1x5 0x30"}, "10m", [
+        ("TuneloopNoReplica", {"route": "r", "model_version": "r@1"}),
+    ]),
+    Case("a model server that fails", {'tuneloop_gateway_replica_ejections_total{replica="a"}': "0x5 0+1x30"}, "20m", [
+        ("TuneloopReplicaSkipped", {"replica": "a"}),
     ]),
     Case("too many requests", {'tuneloop_gateway_unrouted_total{code="overloaded"}': "0+60x30"}, "20m", [
         ("TuneloopGatewayRefuses", {"code": "overloaded"}),
@@ -145,6 +181,9 @@ CASES = [
     ]),
     Case("too few slots", {f"tuneloop_serving_hot_adapters{AGENT}": "3x30", SLOTS: "2x30"}, "20m", [
         ("TuneloopAdapterSlotsExceeded", {"instance": "a:8080"}),
+    ]),
+    Case("adapters come and go", {LOADS: "0+1x90", LISTED: "8x90"}, "60m", [
+        ("TuneloopAdaptersThrash", {"instance": "a:8080", "outcome": "loaded"}),
     ]),
     Case("a first alarm", {'tuneloop_drift_alarms_total{route="r", feature="length"}': "_x90 1x60"}, "100m", [
         ("TuneloopDrift", {"route": "r", "feature": "length"}),
@@ -226,6 +265,17 @@ def test_an_alert_can_be_switched_off_and_its_page_has_a_whole_address() -> None
     assert found["TuneloopDriftBlind"] == "https://docs.example.com/docs/runbook/drift.md#tuneloopdriftblind"
     assert all("{{ $labels" in rule["annotations"]["summary"] + rule["annotations"]["description"] or "expr" in rule
                for rule in rules if "alert" in rule), "Helm leaves Prometheus' own templates alone"
+
+
+def test_thresholds_are_those_of_the_values_and_of_nothing_but_them() -> None:
+    told = {"enabled": True, "thresholds": {"errorBudget": 0.001, "consumerLag": 5_000_000}}
+    rules = [rule for item in render(values_of({"monitoring": told})) if item["kind"] == "PrometheusRule"
+             for group in item["spec"]["groups"] for rule in group["rules"]]
+    found = {rule["labels"]["name"]: rule["expr"] for rule in rules if rule.get("record") == "tuneloop_threshold"}
+    assert (found["errorBudget"], found["lateBudget"]) == ("vector(0.001)", "vector(0.01)")
+    assert float(found["consumerLag"].removeprefix("vector(").removesuffix(")")) == 5_000_000
+    used = {name for rule in rules for name in re.findall(r'tuneloop_threshold{name="(\w+)"}', str(rule["expr"]))}
+    assert used == set(found) == set(yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["thresholds"])
 
 
 def test_nobody_is_told_of_the_absence_of_a_service_that_is_not_wanted() -> None:

@@ -41,6 +41,23 @@ def test_counters_exist_at_zero_when_a_route_arrives() -> None:
     assert value("tuneloop_gateway_route_revision", {"route": "r"}) == 7
 
 
+def test_who_may_answer_and_who_fails_is_there_from_the_first_moment_and_gone_with_it() -> None:
+    metrics = GatewayMetrics()
+    value = metrics.registry.get_sample_value
+    labels = {"route": "r", "model_version": "r@1", "role": "stable"}
+    metrics.use(plan(1))
+    assert value("tuneloop_gateway_route_replicas", labels) == 1
+    assert value("tuneloop_gateway_replica_ejections_total", {"replica": "r0"}) == 0
+    metrics.ejected("r0")
+    metrics.use(plan(1))
+    assert value("tuneloop_gateway_replica_ejections_total", {"replica": "r0"}) == 1
+    metrics.use(compile_plan(apply(RouteTable(), fact(route("r", target("r@1", "stable", 10_000), revision=1)))))
+    assert value("tuneloop_gateway_route_replicas", labels) == 0
+    assert value("tuneloop_gateway_replica_ejections_total", {"replica": "r0"}) is None
+    metrics.use(Plan())
+    assert value("tuneloop_gateway_route_replicas", labels) is None
+
+
 def test_buckets_include_the_ones_that_policies_may_name() -> None:
     metrics = GatewayMetrics()
     metrics.target("r", "base")

@@ -129,7 +129,7 @@ def _adapter_bytes(shape: ModelShape, setup: Setup) -> int:
         inputs = sum(linear.inputs for linear in adapted if linear.reads == "product")
         return width * outputs + _FLOAT * inputs
     if setup.method == "adapter":
-        return 2 * (shape.hidden * width + 2 * setup.bottleneck * width)
+        return 2 * (shape.hidden + setup.bottleneck) * width
     saved = len(adapted) * setup.rank * width
     if setup.method == "dora":
         # The base's output and the adapter's, both of which the magnitude multiplies.
@@ -154,5 +154,6 @@ def _loss_bytes(shape: ModelShape, setup: Setup) -> int:
     words = min(shape.vocabulary, TILE_WORDS)
     tile = tokens * TILE_WORDS * setup.compute_bytes
     folded = _CPU_TILES * tokens * words * _FLOAT if setup.device == "cpu" else 0
-    weights = words * shape.hidden * 2 if setup.precision == "mixed" or setup.method == "qlora" else 0
+    kept_wider = setup.precision == "mixed" or (setup.method == "qlora" and setup.precision == "bfloat16")
+    weights = words * shape.hidden * 2 if kept_wider else 0
     return tile + folded + weights + gradient

@@ -5,7 +5,11 @@ from shared.estimate.setup import Setup
 from shared.estimate.shape import Linear, ModelShape
 
 # What IA3 rescales: keys, values and the inner activations of the feed-forward layer (Liu et al., arXiv 2205.05638).
-_IA3_OUTPUTS = ("k_proj", "v_proj", "qkv_proj")
+# PEFT's own choice by family (peft/utils/constants.py) has queries for keys in some, and nothing for the rest.
+_IA3_OUTPUTS = {
+    **dict.fromkeys(("llama", "mistral"), ("k_proj", "v_proj")),
+    **dict.fromkeys(("qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), ("q_proj", "v_proj")),
+}
 _IA3_INPUTS = ("down_proj",)
 
 
@@ -13,10 +17,15 @@ def targets(shape: ModelShape, setup: Setup) -> tuple[Linear, ...]:
     """The linear layers of one block that a method adapts.
 
     Raises:
-        InvalidInputError: a name is none of the model's.
+        InvalidInputError: a name is none of the model's, or the method has no place in this family.
     """
     if setup.method == "ia3":
-        return tuple(linear for linear in shape.linears if linear.name in _IA3_OUTPUTS + _IA3_INPUTS)
+        if shape.family not in _IA3_OUTPUTS:
+            raise InvalidInputError(
+                f"ia3: PEFT does not say what to rescale in {shape.family}, only in {', '.join(_IA3_OUTPUTS)}"
+            )
+        rescaled = _IA3_OUTPUTS[shape.family] + _IA3_INPUTS
+        return tuple(linear for linear in shape.linears if linear.name in rescaled)
     if not setup.low_rank:
         return ()
     if setup.target_modules == "all-linear":

@@ -47,8 +47,6 @@ class Setup(BaseModel):
         if self.method == "prefix" and self.gradient_checkpointing:
             raise ValueError("prefix tuning keeps keys and values, which gradient checkpointing cannot: set "
                              "gradient_checkpointing to false")
-        if self.method == "qlora" and self.precision == "float32":
-            raise ValueError("qlora computes in bfloat16: set precision to bfloat16 or mixed")
         return self
 
     @property

@@ -148,8 +148,9 @@ def _model(source: Path, setup: Setup) -> Any:
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)).save_pretrained(source)
     if setup.method == "qlora":
+        compute = torch.float32 if setup.precision == "float32" else torch.bfloat16
         options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16,
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute,
             bnb_4bit_use_double_quant=setup.double_quantization,
         )
     # The profiler sees this thread alone, and no page of a mapped file: weights are loaded here, and copied.
@@ -171,10 +172,7 @@ def _adapter(setup: Setup) -> Any:
                 lora_dropout=setup.dropout, task_type="CAUSAL_LM",
             )
         case "ia3":
-            return IA3Config(
-                task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"],
-                feedforward_modules=["down_proj"],
-            )
+            return IA3Config(task_type="CAUSAL_LM")
         case "prefix":
             return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=setup.virtual_tokens)
         case "prompt":

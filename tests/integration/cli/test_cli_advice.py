@@ -62,7 +62,8 @@ def test_what_does_not_fit_is_told_with_its_remedies(run: Any) -> None:
     (("llama-3.1-8b", "--rows", "5"), 2, "give both --rows and --tokens-per-row"),
     (("llama-3.1-8b", "--gpu", "h1000"), 3, "no GPU h1000 in the table"),
     (("llama-3.1-8b", "--target", "query"), 1, "the model has no linear layer query"),
-    (("llama-3.1-8b", "--method", "qlora", "--precision", "float32"), 2, "qlora computes in bfloat16"),
+    (("llama-3.1-8b", "--method", "prefix", "--checkpointing"), 2, "gradient checkpointing cannot"),
+    (("phi-4", "--method", "ia3"), 1, "PEFT does not say what to rescale in phi3"),
     (("nowhere.json",), 2, "nowhere.json: cannot be read"),
     (("house-model",), 2, "TUNELOOP_TRAINER_URL"),
 ])

@@ -26,11 +26,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({"method": "lora"}, {}),
     "lora with checkpointing": ({"method": "lora", "gradient_checkpointing": True, "loss": "full"}, {}),
     "dora": ({"method": "dora", "loss": "full"}, {}),
-    "ia3": ({"method": "ia3", "loss": "full"}, {}),
+    "ia3": ({"method": "ia3", "loss": "full"}, QWEN),
     "prefix": ({"method": "prefix", "loss": "full"}, {}),
     "full in qwen3": ({"method": "full", "loss": "full", "gradient_accumulation": 2}, QWEN),
     "full with few tokens": ({"method": "full", "micro_batch": 2, "sequence_length": 16, "loss": "full"}, WIDE),
-    "qlora": ({"method": "qlora", "precision": "bfloat16", "loss": "full", "sequence_length": 16}, {}),
+    "qlora": ({"method": "qlora", "loss": "full", "sequence_length": 32}, {}),
 }
 
 

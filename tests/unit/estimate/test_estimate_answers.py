@@ -150,7 +150,6 @@ def test_a_gpu_without_bfloat16_runs_float32_alone() -> None:
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"method": "prefix"}, "gradient checkpointing cannot"),
-    ({"method": "qlora", "precision": "float32"}, "qlora computes in bfloat16"),
     ({"rank": 0}, "greater than or equal to 1"),
     ({"method": "lorra"}, "Input should be 'full'"),
     ({"batch": 3}, "Extra inputs"),

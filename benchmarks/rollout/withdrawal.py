@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,11 @@ def begin(to: Stand, routes: Sequence[str], every: float) -> None:
                for name in routes]
     publish(to.bootstrap, ReplicaReady(replica="gpu-0", endpoint=to.model_server, base_model="tiny"), *applied)
     for url in to.gateways:
-        eventually(lambda url=url: len(httpx.get(f"{url}/v1/models", trust_env=False).json()["data"]) == len(routes),
-                   timeout=60, what="the routes at the gateways")
+        eventually(partial(_serves, url, len(routes)), timeout=60, what="the routes at the gateways")
+
+
+def _serves(gateway: str, routes: int) -> bool:
+    return len(httpx.get(f"{gateway}/v1/models", trust_env=False).json()["data"]) == routes
 
 
 def candidate(to: Stand, route: str, number: int) -> None:

@@ -12,7 +12,7 @@ from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-# Where the story has nothing to show.
+# Where the story has nothing to show. tests/vllm asks for what vLLM itself exposes.
 NOT_IN_THE_STORY = {
     "tuneloop-rollout: Copies A": "no step of its policy copies requests to a shadow",
     "tuneloop-rollout: A/B test: how much better the candidate is A": "its policy has no A/B test",

@@ -21,7 +21,7 @@ ALARM = (
           "reference and falls afterwards.",
           Query(_feature("evidence"), FEATURE),
           Query(f"max by (route, model_version) (tuneloop_drift_evidence_threshold{{{SERIES}}})",
-                "{{model_version}} alarm at"),
+                "{{model_version}} alarm at", limit=True),
           log=True),
     number("Alarms",
            "In the range that is shown, by the feature with the most evidence. `tuneloop drift alarms ROUTE` has "

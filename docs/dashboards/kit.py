@@ -26,14 +26,27 @@ TAG = "tuneloop"
 RUNBOOK = "/public/docs/runbook/"
 GREEN, ORANGE, RED = "green", "orange", "red"
 HALF, THIRD, FULL = 12, 8, 24
+LETTERS = "ABCDEFGH"
+
+
+_LIMIT = [
+    model.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [10, 10]}),
+    model.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
+    model.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": RED}),
+]
 
 
 @dataclass(frozen=True)
 class Query:
-    """One expression, and what its series are called: `legend` may name labels as ``{{label}}``."""
+    """One expression, and what its series are called: `legend` may name labels as ``{{label}}``.
+
+    Attributes:
+        limit: it is what the others are held against, and drawn as a dashed line.
+    """
 
     expr: str
     legend: str
+    limit: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,10 @@ def graph(
         floor: where the axis begins at the latest; None where values may be negative, or the axis is logarithmic.
     """
     panel = _common(timeseries.Panel(), title, description, unit, width)
-    for target in _targets(queries):
-        panel.with_target(target.range())
+    for letter, query in zip(LETTERS, queries, strict=False):
+        panel.with_target(_target(letter, query).range())
+        if query.limit:
+            panel.override_by_query(letter, _LIMIT)
     panel.legend(common.VizLegendOptions().display_mode(words.LegendDisplayMode.LIST).show_legend(True)
                  .placement(words.LegendPlacement.BOTTOM))
     panel.tooltip(common.VizTooltipOptions().mode(words.TooltipDisplayMode.MULTI)
@@ -155,7 +170,7 @@ def _common(panel: P, title: str, description: str, unit: str, width: int) -> P:
 
 
 def _targets(queries: Iterable[Query]) -> list[prometheus.Dataquery]:
-    return [_target(letter, query) for letter, query in zip("ABCDEFGH", queries, strict=False)]
+    return [_target(letter, query) for letter, query in zip(LETTERS, queries, strict=False)]
 
 
 def _target(letter: str, query: Query) -> prometheus.Dataquery:
@@ -224,6 +239,11 @@ def dashboard(page: Page) -> model.Dashboard:
         for panel in () if section.closed else section.panels:
             made.with_panel(panel)
     built = made.build()
+    # Beside the variables: the SDK would have them in a menu that has to be opened.
+    for link in built.links or ():
+        link.placement = None  # type: ignore[assignment]
+    for mark in (built.annotations.list_val if built.annotations else None) or ():
+        mark.placement = None  # type: ignore[assignment]
     for id_, panel_model in enumerate(_all_panels(built.panels or []), start=1):
         panel_model.id_val = id_
     return built

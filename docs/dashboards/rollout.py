@@ -80,10 +80,12 @@ EVIDENCE = (
           "One e-value for each guardrail. At the threshold the candidate is rolled back, at once. It may be looked "
           "at at any "
           "time: chance alone reaches it at most as often as the policy's alpha says.",
-          Query(_evidence("harm"), "{{route}} {{guardrail}}"), Query(_threshold("harm"), "{{route}} rolls back at"),
+          Query(_evidence("harm"), "{{route}} {{guardrail}}"), Query(_threshold("harm"), "{{route}} rolls back at",
+                                                                     limit=True),
           log=True),
     graph("Evidence for safety", "A step is done when all guardrails are at their threshold.",
-          Query(_evidence("safe"), "{{route}} {{guardrail}}"), Query(_threshold("safe"), "{{route}} safe at"),
+          Query(_evidence("safe"), "{{route}} {{guardrail}}"), Query(_threshold("safe"), "{{route}} safe at",
+                                                                     limit=True),
           log=True),
     gauges("How near to a rollback",
            "Evidence for harm as a share of its threshold, on its logarithm: 1 is a rollback.",

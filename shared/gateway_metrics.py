@@ -8,6 +8,7 @@ REQUESTS = f"{PREFIX}requests_total"
 ANSWERS = f"{PREFIX}answers_total"
 STRUCTURED = f"{PREFIX}structured_answers_total"
 FEEDBACK = f"{PREFIX}feedback_total"
+FEEDBACK_SCORE = f"{PREFIX}feedback_score_total"
 TOKENS = f"{PREFIX}tokens_total"
 SHADOW = f"{PREFIX}shadow_total"
 DURATION = f"{PREFIX}request_duration_seconds"
@@ -29,7 +30,7 @@ INTER_TOKEN_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 # The counters that have a model version, by the names that PromQL knows them by.
 SERIES = frozenset({
-    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, SHADOW, TOKENS,
+    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, FEEDBACK_SCORE, SHADOW, TOKENS,
     *(f"{name}_{part}" for name in (DURATION, FIRST_TOKEN, INTER_TOKEN, MEAN_GAP, SHADOW_DURATION)
       for part in ("bucket", "count")),
 })

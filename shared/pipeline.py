@@ -336,6 +336,14 @@ class Objective(_Compared):
     it surely is not, the rollout ends with a rollback.
     """
 
+    # All that any part may count, and the mean score, which is no share of events that guardrails could count.
+    metric: Literal[
+        "errors", "latency", "time_to_first_token", "inter_token", "thumbs_down", "refusals", "invalid_output",
+        "feedback_score", "promql",
+    ] = Field(  # type: ignore[assignment]
+        description="what is counted; `promql` counts what `bad` and `total` say; `feedback_score` is the mean of "
+        "first judgements' scores, 0 for as bad as can be and 1 for as good"
+    )
     goal: Literal["better", "not_worse"] = Field(
         default="better", description="superior, or not inferior by more than `margin`"
     )

@@ -61,6 +61,8 @@ def _objectives(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
             yield f"{path}.{key}", problem
         if (first := taken.setdefault(objective.called, path)) != path:
             yield path, f"{objective.called} is what {first} is about already; remove one of them"
+        if objective.metric == "feedback_score" and objective.direction == "lower":
+            yield f"{path}.direction", "the mean score of feedback is better when it is higher; write direction: higher"
         if objective.goal == "not_worse" and objective.margin == 0:
             yield f"{path}.margin", ("with goal: not_worse, 0 can never be proved of a version that is as good; give "
                                      "the least difference that matters, such as 0.02")

@@ -52,7 +52,7 @@ class FeedbackDoor:
         if answer.said.get(caller.id) != digest:
             await self._publish(feedback, answer, caller.id)
             if note(answer, caller.id, digest):
-                self._metrics.target(answer.route, answer.label).judged(feedback.verdict)
+                self._metrics.target(answer.route, answer.label).judged(feedback.verdict, feedback.value)
         return JSONResponse(
             {"request_id": feedback.request_id, "route": answer.route, "model_version": answer.label,
              "verdict": feedback.verdict}, status_code=202,

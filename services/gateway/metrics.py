@@ -43,8 +43,8 @@ RETIRED_KEPT = 8
 class TargetMetrics:
     """The series of one model version of a route."""
 
-    __slots__ = ("_completion", "_key", "_outcomes", "_prompt", "_unit_events", "_verdicts", "answers", "duration",
-                 "first_token", "inter_token", "mean_gap", "units")
+    __slots__ = ("_completion", "_key", "_outcomes", "_prompt", "_score", "_unit_events", "_verdicts", "answers",
+                 "duration", "first_token", "inter_token", "mean_gap", "units")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.requests.labels(route, label, outcome) for outcome in _OUTCOMES}
@@ -52,6 +52,7 @@ class TargetMetrics:
             metrics.tokens.labels(route, label, kind) for kind in ("prompt", "completion")
         )
         self._verdicts = {verdict: metrics.feedback.labels(route, label, verdict) for verdict in _VERDICTS}
+        self._score = metrics.feedback_score.labels(route, label)
         self.answers = metrics.answers.of(route, label)
         self.duration = metrics.duration.labels(route, label)
         self.first_token = metrics.first_token.labels(route, label)
@@ -86,9 +87,10 @@ class TargetMetrics:
         """A request ended."""
         self._outcomes[outcome].value += 1
 
-    def judged(self, verdict: Verdict) -> None:
-        """Somebody judged an answer."""
+    def judged(self, verdict: Verdict, score: float) -> None:
+        """Somebody judged an answer, with a score from -1 to 1."""
         self._verdicts[verdict].value += 1
+        self._score.value += (score + 1) / 2
 
     def used(self, usage: object) -> None:
         """Count the tokens of a `usage` object, if it is one."""
@@ -154,6 +156,10 @@ class GatewayMetrics:
         self.feedback = Counter(
             names.FEEDBACK, "Answers by what was thought of them first: good, neutral, bad",
             [*target, "verdict"], registry=self.registry,
+        )
+        self.feedback_score = Counter(
+            names.FEEDBACK_SCORE, "Scores of the same judgements, summed: 0 for as bad as can be, 1 for as good",
+            target, registry=self.registry,
         )
         self.shadowed = Counter(
             names.SHADOW, "Copies of requests to a shadow: ok, error, rejected, timeout, dropped",
@@ -273,5 +279,6 @@ class GatewayMetrics:
             for shadow_outcome in _SHADOW_OUTCOMES:
                 self.shadowed.remove(route, label, shadow_outcome)
             self.shadow_duration.remove(route, label)
+        self.feedback_score.remove(route, label)
         for series in (self.answers, self.duration, self.first_token, self.inter_token, self.mean_gap, self.units):
             series.remove(route, label)

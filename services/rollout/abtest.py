@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from services.rollout.analysis import Counts, Interval
+from services.rollout.analysis.bounded import BettingMean, mean_difference
 from services.rollout.analysis.proportions import bucket_quantile, difference_interval
-from services.rollout.counts import InconsistentCountersError, Reading, increments
+from services.rollout.counts import InconsistentCountersError, Reading, increments, sums
 from services.rollout.guardrails import NoData, Sample
 from services.rollout.state import AbVerdict, ObjectiveState, Observation
 from shared.pipeline import AbTest, Objective
@@ -35,6 +36,30 @@ def counted(before: ObjectiveState, reading: tuple[Reading, ...], seen: Observat
         "counters": counters, "stable": before.stable + counts.get(seen.baseline, Counts()),
         "candidate": before.candidate + counts.get(seen.candidate, Counts()),
     })
+
+
+def averaged(
+    before: ObjectiveState, reading: tuple[Reading, ...], seen: Observation, alpha: float, *, exposed: bool
+) -> ObjectiveState:
+    """As `counted`, of a mean. Each look's mean is one more value, as bounded as a score and with the same expectation.
+
+    Args:
+        alpha: for the difference of both.
+    """
+    counters, found = sums(before.counters, reading)
+    if not exposed:
+        return before.model_copy(update={"counters": counters})
+    means, total, counts = dict(before.means), dict(before.sums), {}
+    for role, version, known in (("stable", seen.baseline, before.stable),
+                                 ("candidate", seen.candidate, before.candidate)):
+        summed, number = found.get(version, (0.0, 0.0))
+        mean = means.get(role, BettingMean(alpha=alpha / 2))
+        # The sum and the number are two counters, of which a scrape may see one a moment before the other.
+        means[role] = mean.updated([min(1.0, max(0.0, summed / number))]) if number > 0 else mean
+        total[role] = total.get(role, 0.0) + summed
+        judged = known.total + round(number)
+        counts[role] = Counts(bad=min(judged, round(total[role])), total=judged)
+    return before.model_copy(update={"counters": counters, "means": means, "sums": total, **counts})
 
 
 def timed(before: ObjectiveState, seen: Observation, *, exposed: bool) -> ObjectiveState:
@@ -79,6 +104,8 @@ def quantiles(state: ObjectiveState, role: str, alpha: float) -> dict[float, Int
 
 def effect(state: ObjectiveState, test: Goal, alpha: float) -> Interval:
     """By how much the candidate's share is better than stable's; negative where it is worse."""
+    if state.means:
+        return mean_difference(state.means["stable"], state.means["candidate"])
     first, second = (state.candidate, state.stable) if test.direction == "lower" else (state.stable, state.candidate)
     return _difference(first, second, alpha)
 

@@ -62,13 +62,20 @@ def increments(
     Raises:
         InconsistentCountersError: naming the version; nothing may be concluded from this scrape.
     """
+    values, found = sums(last, readings)
+    return values, {version: _counts(version, bad, total) for version, (bad, total) in found.items()}
+
+
+def sums(
+    last: Values, readings: Sequence[Reading]
+) -> tuple[dict[str, dict[str, float]], dict[str, tuple[float, float]]]:
+    """The same for what need not be whole: by model version what counts as bad, or is summed, and the total."""
     values, growth, _ = grown(last, readings)
-    bad: dict[str, float] = {}
-    total: dict[str, float] = {}
+    found: dict[str, tuple[float, float]] = {}
     for reading, more in zip(readings, growth, strict=True):
-        bad[reading.version] = bad.get(reading.version, 0.0) + reading.bad * more
-        total[reading.version] = total.get(reading.version, 0.0) + reading.total * more
-    return values, {version: _counts(version, bad[version], whole) for version, whole in total.items()}
+        bad, total = found.get(reading.version, (0.0, 0.0))
+        found[reading.version] = bad + reading.bad * more, total + reading.total * more
+    return values, found
 
 
 def grown(

@@ -8,7 +8,7 @@ from services.rollout.analysis import Counts
 from services.rollout.analysis.evidence import CountedBy
 from services.rollout.analysis.sample_ratio import LEVEL
 from services.rollout.counts import InconsistentCountersError, Reading, grown, increments
-from services.rollout.guardrails import NoData, bounds_of, counts_requests, judges_copies
+from services.rollout.guardrails import NoData, bounds_of, counts_requests, is_mean, judges_copies
 from services.rollout.state import (
     FULL_WEIGHT,
     AbVerdict,
@@ -120,8 +120,10 @@ def _compared(
     elif isinstance(reading, NoData):
         result = reading
     else:
-        known = abtest.timed(before, seen, exposed=_exposed(state)) if isinstance(test, AbTest) else before
-        result = abtest.counted(known, reading, seen, exposed=_exposed(state))
+        exposed = _exposed(state)
+        known = abtest.timed(before, seen, exposed=exposed) if isinstance(test, AbTest) else before
+        result = (abtest.averaged(known, reading, seen, policy.alpha, exposed=exposed) if is_mean(test)
+                  else abtest.counted(known, reading, seen, exposed=exposed))
     if isinstance(result, NoData):
         blind[test.called] = result.reason
         return before.model_copy(update={"verdict": "no_data"})

@@ -93,6 +93,13 @@ _COUNTERS = {
     "refusals": _Cells(gateway.ANSWERS, "kind", ("answered",), ("refused",)),
     "invalid_output": _Cells(gateway.STRUCTURED, "result", ("valid",), ("invalid",)),
 }
+# Of a mean, as the expressions of a `promql`: what is summed, and how many there were.
+_MEANS = {
+    "feedback_score": (
+        f'{gateway.FEEDBACK_SCORE}{{route="$route",model_version="$version"}}',
+        f'{gateway.FEEDBACK}{{route="$route",model_version="$version"}}',
+    ),
+}
 _HISTOGRAMS = {
     "latency": gateway.DURATION,
     "time_to_first_token": gateway.FIRST_TOKEN,
@@ -121,6 +128,11 @@ def bounds_of(guardrail: Guardrail) -> Bounds:
     return Bounds(margin=guardrail.margin, tolerable=guardrail.tolerable_rate)
 
 
+def is_mean(counted: Counted) -> bool:
+    """Whether it is a mean of values in [0, 1], and no share of events."""
+    return counted.metric in _MEANS
+
+
 def counts_requests(guardrail: Counted) -> bool:
     """Whether its total is the version's requests."""
     return guardrail.metric in _OF_REQUESTS
@@ -144,12 +156,19 @@ def queries_of(
 
 
 def _queries(guardrail: Counted, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
-    if guardrail.metric == "promql":
+    if _expressions(guardrail):
         of_stable = _promql(guardrail, route, stable, _STABLE_MAY_LACK)
         return (*_promql(guardrail, route, candidate, frozenset()), *of_stable)
     if guardrail.metric in _HISTOGRAMS:
         return (Query(f'{_HISTOGRAMS[guardrail.metric]}_bucket{{route="{route}"}}'),)
     return (Query(_selector(_COUNTERS[guardrail.metric], route)),)
+
+
+def _expressions(guardrail: Counted) -> tuple[str, str] | None:
+    """PromQL of bad events (or what a mean sums) and of all; None for what has a counter of its own."""
+    if guardrail.metric == "promql":
+        return guardrail.bad or "", guardrail.total or ""
+    return _MEANS.get(guardrail.metric)
 
 
 def _selector(cells: _Cells, route: str) -> str:
@@ -158,11 +177,12 @@ def _selector(cells: _Cells, route: str) -> str:
 
 def _promql(guardrail: Counted, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:
     """Of one version. Total first: where it is missing, nothing else is asked."""
+    bad, total = _expressions(guardrail) or ("", "")
     no_bad_yet = frozenset({"empty"} if guardrail.missing_bad_is_zero else ())
     totals = [Query(fill(selector, route=route, version=version), version, "total", may_lack)
-              for selector in selectors(guardrail.total or "")]
+              for selector in selectors(total)]
     bads = [Query(fill(selector, route=route, version=version), version, "bad", may_lack | no_bad_yet)
-            for selector in selectors(guardrail.bad or "")]
+            for selector in selectors(bad)]
     return (*totals, *bads)
 
 
@@ -183,8 +203,8 @@ def readings_of(
                 return NoData("invalid", f"the counter {sample.labels} has the value {sample.value}")
     copied_to = {candidate, control}
     try:
-        promql = guardrail.metric == "promql"
-        readings = _summed(guardrail, found) if promql else _counted(guardrail, found, copied_to)
+        summed = _expressions(guardrail) is not None
+        readings = _summed(guardrail, found) if summed else _counted(guardrail, found, copied_to)
     except _UselessError as error:
         return error.no_data
     if not any(reading.version == candidate and (reading.bad or reading.total) for reading in readings):

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from services.rollout.analysis import Counts, Evidence, SampleRatio
+from services.rollout.analysis.bounded import BettingMean
 from services.rollout.counts import Reading
 from services.rollout.guardrails import NoData
 from services.rollout.hook_state import Ask, HookAnswer, HookState
@@ -64,6 +65,8 @@ class ObjectiveState(_Stored):
         counters: the last raw value of each counter series, by target and series.
         buckets: answers by latency since the test began, by version's role and upper bound; for display only.
         bucket_counters: the last raw values of those.
+        means: of an objective that is a mean, what is known of it by role; the counts are then its sum and number.
+        sums: exact sums by role, which the counts round.
         verdict: whom the last look favoured; an objective that is met favours the candidate, one that is missed stable.
     """
 
@@ -72,6 +75,8 @@ class ObjectiveState(_Stored):
     counters: dict[str, dict[str, float]] = {}
     buckets: dict[str, dict[str, int]] = {}
     bucket_counters: dict[str, dict[str, float]] = {}
+    means: dict[str, BettingMean] = {}
+    sums: dict[str, float] = {}
     verdict: AbVerdict = "no_data"
 
     def begin_step(self) -> "ObjectiveState":

@@ -55,7 +55,7 @@ class Exporter:
             target.ended("rejected")
             for series in (target.duration, target.first_token, target.mean_gap):
                 series.observe(0.2 if good else 3.0)
-            target.judged("good" if good else "bad")
+            target.judged("good" if good else "bad", 1.0 if good else -1.0)
             target.answers.given(refused=not good)
             target.answers.checked("valid" if good else "invalid")
 

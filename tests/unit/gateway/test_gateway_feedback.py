@@ -174,6 +174,8 @@ def test_a_kafka_that_is_silent_is_waited_for_only_so_long_and_a_late_one_is_not
     sender.join(5)
     labels = {"route": "r", "model_version": "r@1", "verdict": "good"}
     assert metrics.registry.get_sample_value("tuneloop_gateway_feedback_total", labels) == 1
+    del labels["verdict"]
+    assert metrics.registry.get_sample_value("tuneloop_gateway_feedback_score_total", labels) == 1
     first, second = sink.ids
     assert first == second, "whoever reads the events sees one"
 

@@ -40,6 +40,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"objectives": [{"metric": "thumbs_down", "goal": "not_worse"}]}, "objectives.0.margin",
         "0 can never be proved of a version that is as good; give the least difference that matters, such as 0.02",
     ),
+    "a score that shall be low": (
+        {"objectives": [{"metric": "feedback_score"}]}, "objectives.0.direction", "write direction: higher",
+    ),
+    "a score as a guardrail": (guarded(metric="feedback_score"), "guardrails.0.metric", "'errors', 'latency'"),
     "an objective twice": (
         {"objectives": [{"metric": "refusals"}, {"metric": "refusals", "goal": "not_worse", "margin": 0.1}]},
         "objectives.1", "refusals is what objectives.0 is about already; remove one of them",

@@ -1,17 +1,21 @@
 """Objectives in the reducer: proved in the last step, met, missed or undecided, each with its numbers."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from services.rollout.analysis import Counts
+from services.rollout.counts import Reading
 from services.rollout.evidence import summary
+from services.rollout.guardrails import queries_of
 from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Candidate, Request, Traffic
-from services.rollout.state import FULL_WEIGHT, Record, Shift
+from services.rollout.state import FULL_WEIGHT, Command, Observation, Record, Shift
 from shared.pipeline import Guardrail, Objective, RolloutStep
-from tests.support.rollouts import World, policy
+from tests.support.rollouts import CANDIDATE, STABLE, World, policy
 
 SHORT: dict[str, Any] = {"min_duration": timedelta(seconds=10), "min_requests": 10}
 NOT_WORSE = Objective(metric="errors", goal="not_worse", margin=0.2)
@@ -112,3 +116,51 @@ def test_a_good_candidate_is_planned_as_one_that_meets_it(goal: str) -> None:
     good, bad = answer.candidates
     assert good.ends["promoted"].share >= 0.8
     assert bad.fired.keys() == {"objective"}
+
+
+def scores(made: World, stable: tuple[float, int], candidate: tuple[float, int]) -> None:
+    """So much more of score, and so many more judgements, by version."""
+    for version, (score, number) in ((STABLE, stable), (CANDIDATE, candidate)):
+        before = made.counters.get(("feedback_score", "gw", version), (0, 0))
+        made.counters["feedback_score", "gw", version] = before[0] + score, before[1] + number  # type: ignore[assignment]
+
+
+class Judged(World):
+    """A world in which people give scores; the guardrails of others are as they were."""
+
+    def observation(self, command: Command | None = None) -> Observation:
+        seen = super().observation(command)
+        read = tuple(
+            Reading(target=target, version=version, cell=cell, value=value, bad=int(cell == "sum"),
+                    total=int(cell == "n"))
+            for (name, target, version), pair in self.counters.items() if name == "feedback_score"
+            for cell, value in zip(("sum", "n"), pair, strict=True)
+        )
+        return replace(seen, readings={**seen.readings, "feedback_score": self.no_data or read})
+
+
+@pytest.mark.parametrize(("mean", "end"), [(0.9, "promoting"), (0.5, "aborting"), (0.7, "progressing")])
+def test_a_mean_score_is_judged_by_betting(mean: float, end: str) -> None:
+    """Stable's mean is 0.6; the candidate's must be better by more than 0.1. Each look brings ten judgements."""
+    objective = Objective(metric="feedback_score", direction="higher", margin=0.1)
+    made = Judged(policy(objectives=[objective], steps=[RolloutStep(weight=50, **SHORT)], deadline=timedelta(hours=9)))
+    scores(made, (0, 0), (0, 0))
+    made.to_step(1)
+    random = np.random.default_rng(1)
+    for _ in range(150):
+        made.serve(60, 60)
+        scores(made, (float(random.uniform(4, 8)), 10), (float(random.uniform(10 * mean - 1, 10 * mean + 1)), 10))
+        made.look()
+        if made.state.phase != "progressing":
+            break
+    assert made.state.phase == end
+    numbers = summary(made.state, made.policy)["objective feedback_score"]
+    assert float(numbers["candidate_bad"]) / float(numbers["candidate_total"]) == pytest.approx(mean, abs=0.03)
+
+
+def test_what_a_score_is_asked_from() -> None:
+    asked = queries_of(Objective(metric="feedback_score", direction="higher"), "m", STABLE, CANDIDATE)
+    assert [(query.version, query.part) for query in asked] == [
+        (CANDIDATE, "total"), (CANDIDATE, "bad"), (STABLE, "total"), (STABLE, "bad"),
+    ]
+    assert asked[1].selector == f'tuneloop_gateway_feedback_score_total{{route="m",model_version="{CANDIDATE}"}}'

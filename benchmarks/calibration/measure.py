@@ -21,6 +21,7 @@ from benchmarks.calibration.results import (
 )
 from benchmarks.calibration.scenarios import (
     HYPOTHESES,
+    IID,
     LOOKS,
     MARGIN,
     NO_CHANGE,
@@ -42,6 +43,7 @@ class Plan:
 
     Attributes:
         runs: rollouts by hypothesis; none for one that is left out.
+        power: rollouts where a bar asks for power, so that chance does not decide; none: as many as elsewhere.
         tuning: rollouts per hypothesis that the rules are tuned on.
         checked: rollouts per scenario that also go through the whole reducer.
         traffic: names of those that are wanted.
@@ -51,6 +53,7 @@ class Plan:
     runs: Mapping[str, int] = field(default_factory=lambda: {
         NO_CHANGE.name: 1000, MARGIN.name: 400, THREEFOLD.name: 300, TENFOLD.name: 200,
     })
+    power: int = 2500
     tuning: int = 1000
     checked: int = 5
     traffic: Sequence[str] = tuple(traffic.name for traffic in TRAFFIC)
@@ -109,6 +112,8 @@ def _scenario(job: _Job) -> tuple[list[Cell], float]:
     begun = time.process_time()
     plan, traffic, hypothesis = job.plan, job.traffic, job.hypothesis
     runs = plan.runs[hypothesis.name]
+    if traffic.name == IID and hypothesis.name == THREEFOLD.name:
+        runs = plan.power or runs
     drawn = counters(traffic, hypothesis, runs, np.random.default_rng(job.seed))
     cells = []
     policy = controller.policy_for(traffic)

@@ -60,11 +60,11 @@ def measured(results: Results) -> str:
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
-    rows = ["| bar | traffic | measured | at most (*: at least) | |", "|---|---|---|---|---|"]
+    rows = ["| bar | traffic | rollouts | measured | at most (*: at least) | |", "|---|---|---|---|---|---|"]
     for verdict in verdicts:
         form = _looks if verdict.bar == "looks to find tenfold" else _percent
         least = " *" if verdict.bar == "power at threefold" else ""
-        numbers = f"{form(verdict.measured)} | {form(verdict.limit)}{least}"
+        numbers = f"{verdict.runs} | {form(verdict.measured)} | {form(verdict.limit)}{least}"
         held = "held" if verdict.held else "**NOT held**"
         rows.append(f"| {_BARS[verdict.bar]} | {verdict.traffic} | {numbers} | {held} |")
     return rows

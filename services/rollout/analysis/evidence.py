@@ -21,7 +21,7 @@ CountedBy = Literal["unit", "request", "interval"]
 # Alternatives for harm, as candidate's rate over stable's, and how much of the evidence is staked on each. A threefold
 # rate is what a canary of two hours can just find, so most is staked on it; benchmarks/calibration measures how often.
 HARM_RATIOS: tuple[float, ...] = (1.5, 3.0, 10.0, 30.0)
-HARM_WEIGHTS: tuple[float, ...] = (0.1, 0.65, 0.2, 0.05)
+HARM_WEIGHTS: tuple[float, ...] = (0.05, 0.78, 0.13, 0.04)
 # Alternatives for safety, as shares of the bound that is tested. The lowest is what a faultless candidate climbs on.
 SAFE_SHARES: tuple[float, ...] = (0.02, 0.15, 0.4, 0.7)
 SAFE_WEIGHTS: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)

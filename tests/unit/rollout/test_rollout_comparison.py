@@ -41,7 +41,7 @@ def drawn(traffic: Traffic, runs: int = 20, seed: int = 1) -> Counters:
 
 def test_the_controller_passes_the_gate_and_a_test_that_peeks_fails_it() -> None:
     """A short version of the whole: independent requests, and everything at once."""
-    plan = Plan(runs={NO_CHANGE.name: 40, MARGIN.name: 20, THREEFOLD.name: 20, TENFOLD.name: 10}, checked=1,
+    plan = Plan(runs={NO_CHANGE.name: 40, MARGIN.name: 20, THREEFOLD.name: 20, TENFOLD.name: 10}, checked=1, power=0,
                 traffic=("iid", "all"))
     short = measure(plan, {FLAGGER: FLAGGERS, ARGO: ARGOS})
     assert {cell.contender for cell in short.cells} == {OURS, BY_REQUEST, FLAGGER, ARGO, Z_TEST, MANN_WHITNEY}

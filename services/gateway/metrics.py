@@ -35,6 +35,8 @@ Verdict = Literal["good", "neutral", "bad"]
 
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "error", "rejected")
 _SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = ("ok", "error", "rejected", "timeout", "dropped")
+# Refusals that are the gateway's own doing, which somebody wants to hear of; the others are clients' mistakes.
+_TURNED_AWAY = ("overloaded", "no_route_table")
 _VERDICTS: tuple[Verdict, ...] = ("good", "neutral", "bad")
 # Versions of a route that left it and whose series stay, so that whoever analyses the end of a rollout still sees them.
 RETIRED_KEPT = 8
@@ -193,6 +195,8 @@ class GatewayMetrics:
             f"{names.PREFIX}unrouted_total", "Requests refused before a model version was chosen", ["code"],
             registry=self.registry,
         )
+        for code in _TURNED_AWAY:
+            self.unrouted.labels(code)
         self.in_flight = PlainGauge(f"{names.PREFIX}in_flight", "Requests in flight", registry=self.registry)
         self._targets: dict[tuple[str, str], TargetMetrics] = {}
         self._shadows: dict[tuple[str, str], ShadowMetrics] = {}

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.dashboards import expressions, load, variables
 from tests.support.promql import Expression, Window, answer, without_data
+from tests.support.promtool import looked_at
 from tests.support.story import Told
 from tests.support.wait import eventually
 
@@ -18,6 +19,17 @@ NOT_IN_THE_STORY = {
     "tuneloop-rollout: A/B test: how much better the candidate is A": "its policy has no A/B test",
     "tuneloop-rollout: Invalid structured output A": "the small engine takes no response_format",
     "tuneloop-platform: Consumer lag, as brokers see it A": "Strimzi's exporter is part of a cluster",
+}
+
+
+NO_DATA = 'max by (route)(tuneloop_rollout_decided_timestamp_seconds{rule="no_data"})'
+FAILED_CALLS = 'tuneloop_rollout_webhook_calls_total{outcome="failed"}'
+RULES_WITHOUT_DATA = {
+    "tuneloop_gateway_api_keys_file_ok{}": "its gateway asks for no keys",
+    'max by (route)(tuneloop_rollout_decided_timestamp_seconds{action="extend"})': "it comes to its decisions in time",
+    f"sum by (webhook, type)(increase({FAILED_CALLS}[1h]))": "its policy calls nobody",
+    f"sum by (webhook, type)({FAILED_CALLS})": "its policy calls nobody",
+    NO_DATA: "whether a look comes before the first scrape is chance",
 }
 
 
@@ -38,6 +50,17 @@ def test_every_panel_and_annotation_has_data(told: Told) -> None:
     # The last of it is scraped within a second or two.
     eventually(lambda: missing() <= set(NOT_IN_THE_STORY), timeout=30, interval=1, what="an answer to all expressions")
     assert missing() == set(NOT_IN_THE_STORY), "those that have data now need no excuse"
+
+
+def test_all_that_rules_look_at_has_data(told: Told) -> None:
+    url, asked = told.stack.url("prometheus"), looked_at()
+
+    def missing() -> set[str]:
+        window = Window(told.since, time.time(), step=5)
+        return {item.text for item in asked if not answer(url, item.text, window)}
+
+    eventually(lambda: missing() <= set(RULES_WITHOUT_DATA), timeout=30, interval=1, what="data for all rules")
+    assert missing() | {NO_DATA} == set(RULES_WITHOUT_DATA), "those that have data now need no excuse"
 
 
 @pytest.mark.parametrize("dashboard", load().values(), ids=load())

@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from services.gateway.capture import CaptureMetrics
+from services.gateway.doorkeeper import KeyMetrics
 from services.gateway.metrics import GatewayMetrics
 from tests.support.promql import Expression
 
@@ -52,6 +53,7 @@ def exposed() -> set[str]:
     gateway = CollectorRegistry()
     GatewayMetrics(gateway)
     CaptureMetrics(gateway)
+    KeyMetrics(gateway)
     return {
         f"{family.name}{end}" for registry in (REGISTRY, gateway) for family in registry.collect()
         for end in _KINDS.get(family.type, ())

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import promql_parser
 
+_SPLIT = frozenset({"==", "!=", ">", "<", ">=", "<=", "and", "or"})
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -62,6 +64,30 @@ def metrics_of(text: str) -> set[str]:
 
     promql_parser.walk(promql_parser.parse(text), note)
     return found
+
+
+def operands(text: str) -> list[str]:
+    """What an alert's expression looks at. The expression itself has no answer as long as all is well.
+
+    Comparisons and set operators are taken apart; of `unless` only the first side counts, because data on the second
+    take away. What `absent` asks for should be there.
+    """
+    return _operands(promql_parser.parse(text))
+
+
+def _operands(node: promql_parser.Expr) -> list[str]:
+    if isinstance(node, promql_parser.NumberLiteral):
+        return []
+    if isinstance(node, promql_parser.ParenExpr):
+        return _operands(node.expr)
+    if isinstance(node, promql_parser.Call) and node.func.name == "absent":
+        return [str(argument) for argument in node.args]
+    if isinstance(node, promql_parser.BinaryExpr):
+        if str(node.op) == "unless":
+            return _operands(node.lhs)
+        if str(node.op) in _SPLIT:
+            return [*_operands(node.lhs), *_operands(node.rhs)]
+    return [str(node)]
 
 
 def answer(url: str, text: str, window: Window) -> list[dict[str, Any]]:

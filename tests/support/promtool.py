@@ -1,6 +1,7 @@
 """promtool, which comes with Prometheus: checks rules, and runs them over series that a test writes down."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.support.promql import Expression, operands
 
 RULES = Path(__file__).parents[2] / "charts" / "tuneloop" / "rules"
 
@@ -44,6 +47,20 @@ def alerts() -> dict[str, dict[str, Any]]:
         for path in rule_files() for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
         if "alert" in rule
     }
+
+
+def looked_at() -> list[Expression]:
+    """All that alerts and recording rules look at, without the help of recorded series."""
+    rules = [rule for path in rule_files() for group in yaml.safe_load(path.read_text())["groups"]
+             for rule in group["rules"]]
+    recorded = {rule["record"]: rule["expr"].strip() for rule in rules if "record" in rule}
+    name = re.compile("|".join(rf"{re.escape(record)}(?:\{{[^}}]*\}})?" for record in sorted(recorded, reverse=True)))
+
+    def whole(text: str) -> str:
+        return name.sub(lambda found: f"({recorded[found[0].partition('{')[0]]})", text)
+
+    return [Expression(rule.get("alert") or rule["record"], operand)
+            for rule in rules for operand in operands(whole(rule["expr"]))]
 
 
 def promtool(*arguments: str) -> str:

@@ -11,7 +11,9 @@ from typer.main import get_command
 
 from services.cli.app import build_app
 from tests.support.chart import CHART, render, values_of
-from tests.support.promtool import Case, alerts, promtool, rule_files, run_cases
+from tests.support.dashboards import exposed
+from tests.support.promql import metrics_of, operands
+from tests.support.promtool import Case, alerts, looked_at, promtool, rule_files, run_cases
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook"
 JOBS = ("registry", "data_ingest", "trainer", "evaluator", "rollout", "drift", "gateway", "serving")
@@ -209,6 +211,21 @@ def test_a_wrong_expectation_is_found(tmp_path: Path) -> None:
 
 def test_every_alert_has_a_case() -> None:
     assert {alert for case in CASES for alert, _ in case.fires} == set(alerts())
+
+
+def test_every_metric_that_rules_look_at_exists() -> None:
+    asked = {name for item in looked_at() for name in metrics_of(item.text)}
+    assert "tuneloop_inbox_dead" in asked
+    assert asked - {"up"} <= exposed()
+
+
+@pytest.mark.parametrize(("text", "parts"), [
+    ("a > 5", ["a{}"]), ("abs(a - b) > 0 and c == 1", ["abs(a{} - b{})", "c{}"]),
+    ('absent(up{job="x"}) or absent(up{job="y"})', ['up{job="x"}', 'up{job="y"}']),
+    ("(sum(a) unless sum(a offset 1h)) > 0", ["sum(a{})"]), ("a / (b > 0) > 0.5", ["a{} / (b{} > 0)"]),
+])
+def test_an_expression_is_taken_apart_at_its_comparisons(text: str, parts: list[str]) -> None:
+    assert operands(text) == parts
 
 
 @pytest.mark.parametrize("name", alerts())

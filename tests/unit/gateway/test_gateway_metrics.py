@@ -45,6 +45,8 @@ def test_who_may_answer_and_who_fails_is_there_from_the_first_moment_and_gone_wi
     metrics = GatewayMetrics()
     value = metrics.registry.get_sample_value
     labels = {"route": "r", "model_version": "r@1", "role": "stable"}
+    for code in ("overloaded", "no_route_table"):
+        assert value("tuneloop_gateway_unrouted_total", {"code": code}) == 0
     metrics.use(plan(1))
     assert value("tuneloop_gateway_route_replicas", labels) == 1
     assert value("tuneloop_gateway_replica_ejections_total", {"replica": "r0"}) == 0

@@ -20,12 +20,14 @@ from shared.built_in_policies import BUILT_IN
 from shared.errors import InvalidInputError
 from shared.gateway_metrics import COUNTED_BY_UNIT, SLO_BOUNDS
 from shared.policy_checks import policy_problems
+from shared.recipe import TrainingRecipe
+from shared.recipe_checks import recipe_problems
+from shared.resources import Resources
 from shared.spec_part import Duration, Slug, SpecPart
 from shared.strict_yaml import load_yaml
 from shared.webhooks import Notification, Webhook
 
 API_VERSION = "tuneloop.dev/v1"
-_BYTES = {"M": 10**6, "G": 10**9, "Mi": 2**20, "Gi": 2**30}
 
 
 def _cron(value: object) -> object:
@@ -57,109 +59,6 @@ class DatasetRules(SpecPart):
     split_salt: str = Field(
         default="tuneloop", description="another salt draws another split, which breaks comparability"
     )
-
-
-class LoraRecipe(SpecPart):
-    """Low-rank adaptation (Hu et al., arXiv 2106.09685)."""
-
-    rank: int = Field(default=8, ge=1, le=256, description="of the update; the model server must allow it")
-    alpha: int = Field(default=16, ge=1, description="the update is scaled by alpha / rank")
-    rs_lora: bool = Field(
-        default=False,
-        description="scale it by alpha / sqrt(rank) instead, with which ranks above 32 still learn more "
-                    "(Kalajdzievski, arXiv 2312.03732)",
-    )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped")
-    target_modules: Literal["all-linear"] | list[str] = Field(
-        default="all-linear", description="the layers that are adapted, by name"
-    )
-
-
-class EarlyStopping(SpecPart):
-    """Stop when the validation loss has not improved for `patience` validations."""
-
-    patience: int = Field(default=3, ge=1, description="validations without improvement before the run stops")
-    min_delta: float = Field(default=0.0, ge=0, description="a smaller improvement of the loss does not count, in nats")
-
-
-class Resources(SpecPart):
-    """What a job asks for.
-
-    Kubernetes gives it that and no more. On one machine only `cpu` has an effect, as the number of threads: the job
-    may use all the memory there is, and any GPU.
-    """
-
-    cpu: float | None = Field(default=None, gt=0, le=1024, description="cores; TUNELOOP_JOB_CPU if absent")
-    memory: str | None = Field(
-        default=None, pattern=r"^[1-9][0-9]{0,8}(Mi|Gi|M|G)$", examples=["24Gi"],
-        description="a job that needs more is killed; TUNELOOP_JOB_MEMORY if absent",
-    )
-    gpu: int = Field(default=0, ge=0, le=1, description="GPUs")
-    hardware: Slug | None = Field(
-        default=None, description="a class of nodes from TUNELOOP_JOB_HARDWARE; its `default` if absent"
-    )
-
-    def request(self) -> dict[str, Any]:
-        """The same as a `JobSpec` says it; memory in bytes."""
-        memory = None
-        if self.memory is not None:
-            number = self.memory.rstrip("MGi")
-            memory = int(number) * _BYTES[self.memory.removeprefix(number)]
-        return {"cpu": self.cpu, "memory": memory, "gpu": self.gpu, "hardware": self.hardware}
-
-
-class TrainingResources(Resources):
-    """What a training job asks for, on each node.
-
-    Kubernetes gives it that and no more. On one machine only `cpu` has an effect, as the number of threads: the job
-    may use all the memory there is, and any GPU. With more than one GPU each trains on its part of the rows, and a
-    step of the optimizer has `batchSize` rows on each of them.
-    """
-
-    gpu: int = Field(default=0, ge=0, le=16, description="GPUs; with more than one, torchrun starts a process for each")
-    nodes: int = Field(default=1, ge=1, le=64, description="machines that train together; more than one needs GPUs")
-
-    @model_validator(mode="after")
-    def _gpus_on_nodes(self) -> "TrainingResources":
-        if self.nodes > 1 and self.gpu == 0:
-            raise ValueError("nodes above 1 are for training on GPUs: set gpu as well")
-        return self
-
-    def request(self) -> dict[str, Any]:
-        """The same as a `JobSpec` says it; memory in bytes."""
-        return {**super().request(), "nodes": self.nodes}
-
-
-class TrainingRecipe(SpecPart):
-    """How the adapter is trained."""
-
-    method: Literal["lora", "qlora"] = Field(
-        default="lora",
-        description="lora; or qlora, with the base model in 4 bits meanwhile, which needs a quarter of its memory and "
-                    "is slower. Both make adapters that are served beside the base model as it is",
-    )
-    lora: LoraRecipe = Field(default_factory=LoraRecipe, description="the adapter's shape, for both methods")
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
-        default="adamw",
-        description="with 8 bits its state takes a quarter of the memory; paged, it moves to the host's memory where a "
-                    "GPU's does not suffice",
-    )
-    epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
-    batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
-    gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
-    learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        default="cosine", description="how the learning rate falls after the warm-up"
-    )
-    warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are cut to this norm")
-    max_length: int = Field(default=512, ge=8, description="tokens; longer rows are cut at the right")
-    seed: int = Field(default=17, description="of the adapter's first weights and the order of rows")
-    checkpoint_every_steps: int = Field(default=10, ge=1, description="at most this many steps are lost in a crash")
-    validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
-    early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
-    max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
-    resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
 
 
 class Gate(SpecPart):
@@ -578,7 +477,9 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
             f"{'.'.join(str(part) for part in item['loc']) or 'document'}: {_explain(item)}" for item in error.errors()
         )
         raise InvalidInputError(f"{source}: {problems}") from error
-    if found := [f"spec.rollout.{path}: {problem}" for path, problem in policy_problems(pipeline.spec.rollout)]:
+    found = [f"spec.training.{path}: {problem}" for path, problem in recipe_problems(pipeline.spec.training)]
+    found += [f"spec.rollout.{path}: {problem}" for path, problem in policy_problems(pipeline.spec.rollout)]
+    if found:
         raise InvalidInputError(f"{source}: {'; '.join(found)}")
     return pipeline
 

@@ -25,6 +25,7 @@ from shared.db import reading, transaction
 from shared.errors import InvalidInputError
 from shared.events import Stage
 from shared.pipeline import parse_pipeline
+from shared.recipe_checks import serving_problems
 from shared.service import Runtime
 
 MAX_SPEC_BYTES = 1_000_000
@@ -77,6 +78,8 @@ def _pipelines(router: APIRouter, runtime: Runtime[RegistrySettings]) -> None:
     def apply(text: Annotated[str, Depends(yaml_text)], response: Response) -> AppliedView:
         """Create or change a pipeline. The body is its YAML document; applying the same again changes nothing."""
         pipeline = parse_pipeline(text)
+        for path, problem in serving_problems(pipeline.spec.training, runtime.settings.model_server):
+            raise InvalidInputError(f"pipeline: spec.training.{path}: {problem}")
         with transaction(engine) as session:
             applied = apply_pipeline(session, pipeline, runtime.clock)
         response.status_code = 201 if applied.created else 200

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import PermanentError
+from shared.recipe import ModelServer
 
 CONFIG = "adapter_config.json"
+WHOLE_MODEL = "config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 # Formats that run code when they are read.
@@ -26,36 +28,54 @@ class InvalidAdapterError(PermanentError):
     """The adapter cannot be served by anyone; the message names the file and what is wrong with it."""
 
 
+# As PEFT calls it in its configuration; the last is our own (`shared.adapters.bottleneck`).
+_OTHER_KINDS = frozenset({"IA3", "PREFIX_TUNING", "PROMPT_TUNING", "BOTTLENECK"})
+
+
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A LoRA adapter that may be loaded.
+    """An adapter that may be loaded.
 
     Attributes:
-        rank: the largest rank of any of its matrices.
+        kind: ``LORA``, ``DORA``, or another `peft_type`.
+        rank: the largest rank of any of its matrices; 0 for kinds that have none.
         shapes: tensor name to shape, from the header of the weights.
     """
 
     path: Path
     rank: int
     shapes: Mapping[str, tuple[int, ...]]
+    kind: str = "LORA"
 
 
-def read_adapter(path: Path, *, max_rank: int) -> AdapterFiles:
+def read_adapter(path: Path, *, max_rank: int, server: ModelServer = "vllm") -> AdapterFiles:
     """Check the folder at `path` and describe it.
+
+    Args:
+        server: who is to load it: vLLM serves plain LoRA alone, the small engine all kinds of adapters.
 
     Raises:
         FileNotFoundError: the folder or one of the two files is not there.
         InvalidAdapterError: it is there and must not be loaded.
     """
+    if (path / WHOLE_MODEL).exists() and not (path / CONFIG).exists():
+        raise InvalidAdapterError(
+            "it is a whole model and no adapter (training.method: full, or training.merge): serve it as a base model "
+            "of its own, docs/training.md says how"
+        )
     config = _read_config(path / CONFIG)
     _refuse_unsafe_files(path)
+    kind = _kind(config, server)
+    if kind in _OTHER_KINDS:
+        return AdapterFiles(path, 0, _read_header(path / WEIGHTS), kind)
     _refuse_unsupported(config)
     rank = _rank(config)
     if rank > max_rank:
         raise InvalidAdapterError(f"{CONFIG}: rank {rank} is larger than the {max_rank} that this server allows")
     shapes = _read_header(path / WEIGHTS)
-    _check_tensors(shapes, rank)
-    return AdapterFiles(path, rank, shapes)
+    if kind == "LORA":
+        _check_tensors(shapes, rank)
+    return AdapterFiles(path, rank, shapes, kind)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -74,11 +94,21 @@ def _refuse_unsafe_files(path: Path) -> None:
         raise InvalidAdapterError(f"weights must be safetensors, found {', '.join(unsafe)}")
 
 
+def _kind(config: Mapping[str, Any], server: ModelServer) -> str:
+    kind = "DORA" if config.get("peft_type") == "LORA" and config.get("use_dora") else str(config.get("peft_type"))
+    if kind not in _OTHER_KINDS | {"LORA", "DORA"}:
+        raise InvalidAdapterError(f"{CONFIG}: peft_type is {kind!r}, which no model server serves")
+    if server == "vllm" and kind != "LORA":
+        found = "use_dora is on: DoRA" if kind == "DORA" else f"peft_type is {kind!r}: it"
+        remedy = ", set training.merge" if kind in ("DORA", "IA3") else ""
+        raise InvalidAdapterError(
+            f"{CONFIG}: {found} cannot be served by vLLM, only plain LORA; serve it with the small engine{remedy}, or "
+            "train with lora"
+        )
+    return kind
+
+
 def _refuse_unsupported(config: Mapping[str, Any]) -> None:
-    if config.get("peft_type") != "LORA":
-        raise InvalidAdapterError(f"{CONFIG}: peft_type is {config.get('peft_type')!r}, only LORA can be served")
-    if config.get("use_dora"):
-        raise InvalidAdapterError(f"{CONFIG}: use_dora is on; DoRA adapters cannot be served, merge them")
     if config.get("modules_to_save"):
         raise InvalidAdapterError(
             f"{CONFIG}: modules_to_save is {config['modules_to_save']}; only the LoRA matrices can be served"

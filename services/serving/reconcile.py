@@ -216,7 +216,7 @@ class AgentLoop:
                 manifest = stage(self._store, wanted)
                 check(
                     wanted, manifest, base_model=self._settings.base_model, base_digest=self._base_digest(),
-                    max_rank=self._settings.max_lora_rank,
+                    max_rank=self._settings.max_lora_rank, server=self._settings.model_server,
                 )
                 self._client.load(wanted.name, wanted.root)
         except EngineRefusedError as error:

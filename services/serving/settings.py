@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from shared.events import Name
+from shared.recipe import ModelServer
 from shared.settings import ServiceSettings
 
 
@@ -24,6 +25,9 @@ class AgentSettings(ServiceSettings):
     base_model: Name = Field(description="name of the base model that the server serves, as in S3 under base-models/")
     cache_dir: Path = Field(
         default=Path("cache"), description="where adapters are staged; the model server reads the same path"
+    )
+    model_server: ModelServer = Field(
+        default="vllm", description="vllm serves plain LoRA; `small`, the engine on transformers and PEFT, all adapters"
     )
     max_loras: int = Field(
         default=4, ge=1, description="vLLM's --max-loras; the agent warns where more adapters than that get traffic"

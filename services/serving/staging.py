@@ -11,6 +11,7 @@ from services.serving.adapter_files import InvalidAdapterError, read_adapter
 from services.serving.decide import Wanted
 from shared.errors import IntegrityError
 from shared.events import ArtifactRef
+from shared.recipe import ModelServer
 from shared.s3 import ArtifactStore, Manifest, verify_dir
 
 MANIFEST = "manifest.json"
@@ -52,7 +53,10 @@ def _verified(folder: Path, digest: str) -> Manifest:
     return manifest
 
 
-def check(wanted: Wanted, manifest: Manifest, *, base_model: str, base_digest: str, max_rank: int) -> None:
+def check(
+    wanted: Wanted, manifest: Manifest, *, base_model: str, base_digest: str, max_rank: int,
+    server: ModelServer = "vllm",
+) -> None:
     """Whether the staged adapter may be loaded.
 
     A server loads an adapter for another base of the same shapes without a word, so the digest of the base that it
@@ -67,7 +71,9 @@ def check(wanted: Wanted, manifest: Manifest, *, base_model: str, base_digest: s
     if wrong:
         raise InvalidAdapterError(f"{wanted.uri} was made for another base model: {'; '.join(wrong)}")
     try:
-        read_adapter(Path(wanted.root), max_rank=max_rank)
+        read_adapter(Path(wanted.root), max_rank=max_rank, server=server)
+    except InvalidAdapterError as error:
+        raise InvalidAdapterError(f"{wanted.uri}: {error}") from error
     except FileNotFoundError as error:
         raise InvalidAdapterError(f"{wanted.uri} is not an adapter: {error.filename} is missing") from error
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events import ArtifactRef, DatasetRef
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 
 
 class JobInput(BaseModel):

@@ -24,7 +24,7 @@ from shared.jobs import Complete, GiveUp, JobFailure, Launch, Retry, Wait, next_
 from shared.launchers import JobSpec, JobStatus, Launcher, job_name
 from shared.leases import Lease, apply
 from shared.messaging import emit
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 from shared.reconcile import ReconcileLoop
 from shared.service import Runtime
 from shared.telemetry import get_logger

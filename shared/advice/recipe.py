@@ -9,7 +9,7 @@ from shared.advice import sources
 from shared.advice.sources import Source
 from shared.estimate import EstimateRequest, Hardware, Method, ModelShape, Setup, estimate
 from shared.estimate.adapters import trainable_parameters
-from shared.pipeline import LoraRecipe, TrainingRecipe
+from shared.recipe import LoraRecipe, TrainingRecipe
 
 _BILLION = 10**9
 _LARGE = 20 * _BILLION

@@ -14,7 +14,7 @@ from services.trainer.files import JobInput, checkpoints_of, prefix_of
 from shared.events import ArtifactRef, DatasetRef
 from shared.launchers import JobSpec, LauncherSettings, launcher_from
 from shared.launchers.kubernetes.manifest import command
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore
 from shared.settings import S3Settings
 from tests.support.wait import eventually

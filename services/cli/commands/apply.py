@@ -50,6 +50,21 @@ def apply(files: Files, output: OutputOption = OutputFormat.TABLE, registry_url:
 
 def _warnings(pipeline: Pipeline, file: str) -> list[str]:
     """What is allowed and yet will not work; said on stderr at once."""
+    said = [*_whole_model(pipeline), *_deadline(pipeline, file)]
+    for warning in said:
+        err().print(Text.assemble(("warning: ", "bold yellow"), f"{file}: {warning}"), soft_wrap=True)
+    return said
+
+
+def _whole_model(pipeline: Pipeline) -> list[str]:
+    """Model servers have adapters of one base; another whole model is another base."""
+    if pipeline.spec.training.adapts:
+        return []
+    return ["what is trained is a whole model: it is evaluated and registered, and no model server takes it as an "
+            "adapter, so that its rollouts end at once; docs/training.md says how it is served"]
+
+
+def _deadline(pipeline: Pipeline, file: str) -> list[str]:
     policy = pipeline.spec.rollout
     try:
         good = planning.doubt(policy)
@@ -58,9 +73,7 @@ def _warnings(pipeline: Pipeline, file: str) -> list[str]:
         return []
     if good is None:
         return []
-    said = plan_views.shortfall(good, good["traffic"], policy)
-    err().print(Text.assemble(("warning: ", "bold yellow"), f"{file}: {said}"), soft_wrap=True)
-    return [said]
+    return [plan_views.shortfall(good, good["traffic"], policy)]
 
 
 def _checked(path: Path) -> tuple[str, Pipeline]:

@@ -204,8 +204,9 @@ def service_settings(plan: Plan, name: str) -> dict[str, str]:
         "serving": {
             "TUNELOOP_REPLICA": REPLICA, "TUNELOOP_ENGINE_URL": plan.url(plan.model_server),
             "TUNELOOP_ADVERTISED_ENDPOINT": plan.url("engine"), "TUNELOOP_BASE_MODEL": base,
-            "TUNELOOP_CACHE_DIR": cache,
+            "TUNELOOP_CACHE_DIR": cache, "TUNELOOP_MODEL_SERVER": plan.options.engine,
         },
+        "registry": {"TUNELOOP_MODEL_SERVER": plan.options.engine},
     }
     return common | own.get(plan.components[name], {})
 

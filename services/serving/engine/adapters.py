@@ -80,7 +80,9 @@ class Adapters:
             self._count += 1
             adapter = Adapter(name, f"lora{self._count}", path, int(time.time()))
             try:
-                files = await asyncio.to_thread(read_adapter, Path(path), max_rank=self._max_rank)
+                files = await asyncio.to_thread(
+                    read_adapter, Path(path), max_rank=self._max_rank, server="small"
+                )
                 await asyncio.wrap_future(self._worker.call(lambda: self._model.load_adapter(adapter.key, files)))
             except OSError as error:
                 raise not_found(f"No adapter found for {path}: {error}", "lora_path") from error

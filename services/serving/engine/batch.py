@@ -30,9 +30,9 @@ class Batch:
         ids = torch.tensor([[0] * (length - len(row.prompt)) + row.prompt for row in rows])
         mask = torch.tensor([[0] * (length - len(row.prompt)) + [1] * len(row.prompt) for row in rows])
         cache = DynamicCache()
-        logits = self._model.forward(
-            ids, mask=mask, positions=(mask.cumsum(-1) - 1).clamp(min=0), cache=cache, adapters=_keys(rows)
-        )
+        mask = torch.cat([self._model.begin(cache, _keys(rows)), mask], dim=1)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -length:]
+        logits = self._model.forward(ids, mask=mask, positions=positions, cache=cache, adapters=_keys(rows))
         tokens = _draw(rows, logits)
         kept = [index for index, (row, token) in enumerate(zip(rows, tokens, strict=True)) if not row.accept(token)]
         if kept:

@@ -2,7 +2,9 @@
 
 PEFT puts its layers into the base model itself, and a layer applies whatever adapter is "active" unless the call says
 otherwise. So every call says otherwise: a hook gives each LoRA layer the adapter of each row of the batch, and rows
-for the base model pass through untouched. Nothing is ever switched, so nothing can be left switched.
+for the base model pass through untouched. Nothing is ever switched, so nothing can be left switched. Adapters that
+PEFT cannot mix in a batch are hooks of our own (`shared.adapters`), and virtual tokens stand in the cache before a
+row's own.
 """
 
 import copy
@@ -18,6 +20,8 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from services.serving.adapter_files import AdapterFiles, InvalidAdapterError
+from shared.adapters.layers import LayerHooks, load_layer_adapters
+from shared.adapters.virtual import KINDS, VirtualTokens, load_virtual_tokens, seed
 from shared.errors import InvalidInputError
 from shared.prompts import end_token_id
 
@@ -56,6 +60,8 @@ class Model:
         self._peft: PeftModel | None = None
         self._hooked: set[int] = set()
         self._rows: list[str] = []
+        self._layers = LayerHooks(self._base, lambda _: self._rows)
+        self._virtual: dict[str, VirtualTokens] = {}
 
     def decode(self, ids: list[int]) -> str:
         """Text of tokens, special ones left out. For the worker's thread; `tokenizer` is the HTTP side's."""
@@ -84,6 +90,11 @@ class Model:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
+    def begin(self, cache: DynamicCache, adapters: Sequence[str | None]) -> torch.Tensor:
+        """Put what the rows' adapters begin with into an empty cache; its mask, (rows, virtual tokens)."""
+        like = self._base.get_input_embeddings().weight
+        return seed(cache, [self._virtual.get(key) if key else None for key in adapters], like)
+
     @torch.inference_mode()
     def embed(self, ids: list[int]) -> list[float]:
         """The base model's last hidden state, averaged over the tokens."""
@@ -100,6 +111,9 @@ class Model:
         Raises:
             InvalidAdapterError: it does not fit this base model; the model is as before.
         """
+        if files.kind != "LORA":
+            self._load_other(key, files)
+            return
         self._check_shapes(files)
         try:
             self._load(key, files.path)
@@ -111,6 +125,16 @@ class Model:
             if isinstance(module, LoraLayer) and id(module) not in self._hooked:
                 module.register_forward_pre_hook(self._choose_adapters, with_kwargs=True)
                 self._hooked.add(id(module))
+
+    def _load_other(self, key: str, files: AdapterFiles) -> None:
+        self._rows = [_BASE]
+        try:
+            if files.kind in KINDS:
+                self._virtual[key] = load_virtual_tokens(files.path, self._base)
+            else:
+                self._layers.add(key, load_layer_adapters(files.path))
+        except (InvalidInputError, KeyError, RuntimeError) as error:
+            raise InvalidAdapterError(f"{files.path} does not fit this base model: {error}") from error
 
     def _load(self, key: str, path: Path) -> None:
         config = LoraConfig.from_pretrained(str(path))
@@ -127,6 +151,11 @@ class Model:
 
     def delete_adapter(self, key: str) -> None:
         """Forget an adapter; no row may use it any more."""
+        if self._virtual.pop(key, None) is not None:
+            return
+        if key in self._layers:
+            self._layers.remove(key)
+            return
         assert self._peft is not None  # noqa: S101 - only what was loaded is deleted
         with warnings.catch_warnings():
             # It warns that another adapter is active now, which means nothing here.
@@ -134,7 +163,8 @@ class Model:
             self._peft.delete_adapter(key)
 
     def _choose_adapters(self, _: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, {**kwargs, "adapter_names": self._rows}
+        own = self._peft.peft_config if self._peft is not None else {}
+        return args, {**kwargs, "adapter_names": [key if key in own else _BASE for key in self._rows]}
 
     def _check_shapes(self, files: AdapterFiles) -> None:
         modules = dict(self._base.named_modules())

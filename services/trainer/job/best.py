@@ -1,14 +1,14 @@
-"""Early stopping and the best adapter so far. The history is the trainer's own log, which checkpoints keep."""
+"""Early stopping and the best weights so far. The history is the trainer's own log, which checkpoints keep."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from shared.pipeline import EarlyStopping
+from services.trainer.job.methods import put_back, trainable
+from shared.recipe import EarlyStopping
 
 FILE = "best.safetensors"
 
@@ -30,7 +30,7 @@ def is_exhausted(losses: Sequence[float], rule: EarlyStopping) -> bool:
 
 
 class BestAdapter:
-    """The adapter weights with the lowest validation loss, in memory and beside each checkpoint."""
+    """The trained weights with the lowest validation loss, in memory and beside each checkpoint."""
 
     def __init__(self) -> None:
         self._weights: dict[str, torch.Tensor] | None = None
@@ -38,8 +38,7 @@ class BestAdapter:
     def observe(self, model: Any, losses: Sequence[float]) -> None:
         """Keep the present weights if the newest validation is the best one."""
         if losses and losses[-1] <= min(losses):
-            weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-            self._weights = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+            self._weights = trainable(model)
 
     def save(self, checkpoint: Path) -> None:
         """Put them into a checkpoint's folder, so that a resumed run can still end with them."""
@@ -54,4 +53,4 @@ class BestAdapter:
     def restore(self, model: Any) -> None:
         """Make them the model's weights."""
         if self._weights is not None:
-            set_peft_model_state_dict(model, self._weights)
+            put_back(model, self._weights)

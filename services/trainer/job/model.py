@@ -8,14 +8,14 @@ import torch
 from peft import prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 
 
 def load_model(base: Path, recipe: TrainingRecipe) -> Any:
     """The base model.
 
     In float32: the trainer's autocast computes in bfloat16 where the machine does. For QLoRA (Dettmers et al., arXiv
-    2305.14314) the linear layers are in NF4 with doubly quantised scales, and only the rest in float32.
+    2305.14314) the linear layers are in NF4, their scales quantised too where the recipe says so; the rest in float32.
     """
     torch.manual_seed(recipe.seed)
     quantized = recipe.method == "qlora"
@@ -23,13 +23,13 @@ def load_model(base: Path, recipe: TrainingRecipe) -> Any:
     if quantized:
         # Quantisation happens while the weights are loaded, so they must be told where to.
         device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
-        options = {"quantization_config": _four_bits(), "device_map": {"": device}}
+        options = {"quantization_config": _four_bits(recipe), "device_map": {"": device}}
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
     )
     model.config.use_cache = False
     if quantized:
-        # Checkpointing of activations is the trainer's to turn on, see `recipe.sft_config`.
+        # Checkpointing of activations is the trainer's to turn on, see `services.trainer.job.recipe`.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return model
 
@@ -45,8 +45,9 @@ def train_in_float32(model: torch.nn.Module) -> None:
             weight.data = weight.data.float()
 
 
-def _four_bits() -> BitsAndBytesConfig:
+def _four_bits(recipe: TrainingRecipe) -> BitsAndBytesConfig:
     computes = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=computes
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=recipe.double_quantization,
+        bnb_4bit_compute_dtype=computes
     )

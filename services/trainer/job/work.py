@@ -14,8 +14,9 @@ from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
+from services.trainer.job.methods import KeepsTrainable, facts, prepare, save_result
 from services.trainer.job.model import load_model, train_in_float32
-from services.trainer.job.recipe import check_target_modules, lora_config, sft_config
+from services.trainer.job.recipe import sft_config
 from services.trainer.job.team import Team
 from shared.clock import monotonic
 from shared.errors import NotFoundError, PermanentError
@@ -26,7 +27,9 @@ from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+class Trainer(KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
+    """TRL's supervised trainer, with checkpoints of the trained weights alone."""
 
 
 def run_job(
@@ -55,18 +58,17 @@ def run_job(
         tokenizer.padding_side = "right"
         splits = load_splits(scratch / "dataset", tokenizer, max_length=job.recipe.max_length)
         model = load_model(base, job.recipe)
-        check_target_modules(job.recipe, model)
         best = BestAdapter()
-        trainer = SFTTrainer(
+        trainer = Trainer(
             model=model, args=sft_config(job.recipe, scratch / "output"),
             train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
-            peft_config=lora_config(job.recipe), callbacks=[JobCallback(job, store, stop, best, team)],
+            peft_config=prepare(model, job.recipe), callbacks=[JobCallback(job, store, stop, best, team)],
         )
+        train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:
             raise PermanentError(
                 f"{team.size} processes were started to train together, and {trainer.args.world_size} have met"
             )
-        train_in_float32(trainer.model)
         trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         if resumed is not None:
@@ -78,8 +80,11 @@ def run_job(
         if not team.leads:
             return True
         best.restore(trainer.model)
-        meta = _meta(job, base_digest, tokenizer)
-        adapter = _save_adapter(trainer.model, job, store, scratch / "adapter", meta)
+        save_result(
+            trainer.model, job.recipe, scratch / "result", base=base, name=job.base_model, tokenizer=tokenizer
+        )
+        kind = "adapters" if job.recipe.adapts else "models"
+        adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer))
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
                     metrics={**_losses(trainer.state.log_history), "seconds": monotonic() - started,
                              "train_rows": len(splits.train), "skipped_rows": splits.skipped})
@@ -103,29 +108,12 @@ def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, P
     return manifest.digest, folder
 
 
-def _save_adapter(model: Any, job: JobInput, store: ArtifactStore, folder: Path, meta: dict[str, Any]) -> ArtifactRef:
-    """Upload the adapter: its two files and nothing else. The base is named, not the local path it was loaded from."""
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = job.base_model
-    # PEFT keeps a set, whose order differs from process to process: the same adapter must be the same artifact.
-    if not isinstance(config.target_modules, str):
-        config.target_modules = sorted(config.target_modules)
-    # Embeddings are not trained; left to find that out, PEFT would ask the model hub about the base's name.
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-    for file in folder.iterdir():
-        if file.name not in ADAPTER_FILES:
-            file.unlink()
-    return store.put_dir("adapters", folder, meta=meta)
-
-
 def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:
     """What must be known of an adapter before it may be served."""
     return {
         "base_model": job.base_model,
         "base_model_digest": base_digest,
-        "method": job.recipe.method,
-        "rank": job.recipe.lora.rank,
-        "target_modules": job.recipe.lora.target_modules,
+        **facts(job.recipe),
         "run_id": job.run_id,
         "dataset_digest": job.dataset.artifact.digest,
         "chat_template_sha256": template_sha256(tokenizer),

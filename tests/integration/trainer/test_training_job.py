@@ -15,7 +15,7 @@ from services.trainer.files import JobInput, Progress, Result
 from shared.errors import IntegrityError, InvalidInputError, NotFoundError, PermanentError
 from shared.events import DatasetRef
 from shared.jobs import JobFailure
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore
 from shared.settings import S3Settings
 from tests.support.training import put_base_model, put_dataset, start_job, write_job

@@ -11,7 +11,7 @@ from services.trainer.files import JobInput, Progress, Result
 from shared.errors import NotFoundError
 from shared.events import DatasetRef
 from shared.jobs import JobFailure
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore
 from shared.settings import S3Settings
 from tests.support.training import start_job, write_job

@@ -10,7 +10,7 @@ from shared.advice.recipe import Data, recipe_for
 from shared.advice.samples import samples_needed
 from shared.errors import InvalidInputError
 from shared.estimate import Hardware, known_shape
-from shared.pipeline import TrainingRecipe
+from shared.recipe import TrainingRecipe
 
 PRICES = {"input_usd_per_million": 1.0, "output_usd_per_million": 2.0}
 TRAFFIC = {"requests_per_month": 1000}

@@ -9,11 +9,12 @@ import pytest
 
 from services.trainer.job.best import is_exhausted, losses_of
 from services.trainer.job.data import load_splits
-from services.trainer.job.recipe import check_target_modules, lora_config, sft_config
+from services.trainer.job.methods import check_target_modules, lora_config
+from services.trainer.job.recipe import sft_config
 from shared.base_models.tiny import build_tiny
 from shared.errors import InvalidInputError
-from shared.pipeline import EarlyStopping, TrainingRecipe
 from shared.prompts import IGNORED_LABEL, end_token_id
+from shared.recipe import EarlyStopping, TrainingRecipe
 from tests.support.templates import SMOLLM2_TEMPLATE
 
 ROWS = [("I lost my card", "card_lost"), ("Where is the money for the blue shirt that I sent back?", "refund_status")]

@@ -1,0 +1,1 @@
+"""Adapters that PEFT cannot train, or cannot serve beside others in one batch. Imports torch."""

@@ -1,0 +1,94 @@
+"""How a model is trained: the `training` of a pipeline. `shared.recipe_checks` says what fits together."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.resources import TrainingResources
+from shared.spec_part import SpecPart
+
+Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
+KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
+Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
+
+ModelServer = Literal["vllm", "small"]
+
+SERVED_BY_VLLM: frozenset[Method] = frozenset({"lora", "qlora"})
+LOW_RANK: frozenset[Method] = frozenset({"lora", "dora", "qlora"})
+
+
+class LoraRecipe(SpecPart):
+    """Low-rank adaptation (Hu et al., arXiv 2106.09685), for the methods lora, dora and qlora."""
+
+    rank: int = Field(default=8, ge=1, le=256, description="of the update; the model server must allow it")
+    alpha: int = Field(default=16, ge=1, description="the update is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped")
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        default="all-linear", description="the layers that are adapted, by name"
+    )
+    rs_lora: bool = Field(
+        default=False, description="scale by alpha / sqrt(rank), so that large ranks learn more (arXiv 2312.03732)"
+    )
+
+
+class EarlyStopping(SpecPart):
+    """Stop when the validation loss has not improved for `patience` validations."""
+
+    patience: int = Field(default=3, ge=1, description="validations without improvement before the run stops")
+    min_delta: float = Field(default=0.0, ge=0, description="a smaller improvement of the loss does not count, in nats")
+
+
+class TrainingRecipe(SpecPart):
+    """How the model is trained. docs/training.md says which method to take, and who can serve what comes out."""
+
+    method: Method = Field(
+        default="lora",
+        description="how the weights are adapted; vLLM serves lora and qlora, the small engine all but full",
+    )
+    lora: LoraRecipe = Field(default_factory=LoraRecipe, description="for lora, dora and qlora: the update's shape")
+    double_quantization: bool = Field(
+        default=True, description="for qlora: quantise the scales of NF4 too, which saves 0.4 bits a weight"
+    )
+    virtual_tokens: int = Field(default=20, ge=1, le=1024, description="for prefix and prompt: how many are learned")
+    bottleneck: int = Field(default=64, ge=1, le=8192, description="for adapter: its inner width")
+    merge: bool = Field(
+        default=False, description="for lora, dora, qlora and ia3: store the whole model with the update in its weights"
+    )
+    optimizer: Optimizer = Field(
+        default="auto",
+        description="auto: adamw, and for qlora on a GPU paged_adamw_8bit, which may spill to the host's memory",
+    )
+    epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
+    batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
+    gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
+    learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warm-up"
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are cut to this norm")
+    max_length: int = Field(default=512, ge=8, description="tokens; longer rows are cut at the right")
+    seed: int = Field(default=17, description="of the adapter's first weights and the order of rows")
+    checkpoint_every_steps: int = Field(default=10, ge=1, description="at most this many steps are lost in a crash")
+    validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
+    early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
+    max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
+    resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
+
+    def optimizer_on(self, *, gpu: bool) -> KnownOptimizer:
+        """The optimizer that `auto` means there."""
+        if self.optimizer != "auto":
+            return self.optimizer
+        return "paged_adamw_8bit" if gpu and self.method == "qlora" else "adamw"
+
+    @property
+    def servers(self) -> tuple[ModelServer, ...]:
+        """Who serves what comes out beside others on its base. A whole model is a base of its own: nobody."""
+        if not self.adapts:
+            return ()
+        return ("vllm", "small") if self.method in SERVED_BY_VLLM else ("small",)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter comes out that is served beside others on its base, and not a whole model."""
+        return self.method != "full" and not self.merge

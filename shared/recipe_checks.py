@@ -1,0 +1,56 @@
+"""What a recipe can get wrong though each of its keys is right: found when it is applied, with the remedy.
+
+These are no validators of the model, for the reason that `shared.policy_checks` gives: what is stored must stay
+readable.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.recipe import LOW_RANK, LoraRecipe, Method, ModelServer, TrainingRecipe
+
+MERGEABLE: frozenset[Method] = LOW_RANK | {"ia3"}
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key of the recipe that only some methods read."""
+
+    key: str
+    attribute: str
+    default: object
+    methods: frozenset[Method]
+
+
+_KEYS = (
+    _Key("lora", "lora", LoraRecipe(), LOW_RANK),
+    _Key("doubleQuantization", "double_quantization", True, frozenset({"qlora"})),
+    _Key("virtualTokens", "virtual_tokens", 20, frozenset({"prefix", "prompt"})),
+    _Key("bottleneck", "bottleneck", 64, frozenset({"adapter"})),
+)
+
+
+def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    """Each problem with the path of its key in the recipe."""
+    for item in _KEYS:
+        if recipe.method not in item.methods and getattr(recipe, item.attribute) != item.default:
+            yield item.key, (f"has no effect with method: {recipe.method}; remove it, or train with "
+                             f"{' or '.join(sorted(item.methods))}")
+    if recipe.lora.target_modules == []:
+        yield "lora.targetModules", "names no layer; write all-linear, or the names of layers"
+    if recipe.merge and recipe.method not in MERGEABLE:
+        whole = "is a whole model already" if recipe.method == "full" else (
+            "adds tokens or layers that the base's own weights cannot hold"
+        )
+        yield "merge", f"{recipe.method} {whole}; remove it, or train with {', '.join(sorted(MERGEABLE))}"
+
+
+def serving_problems(recipe: TrainingRecipe, server: ModelServer) -> Iterator[tuple[str, str]]:
+    """Why this model server could not serve what comes out, with the path of the key and the remedy.
+
+    A whole model is none: it is served as a base of its own, and not by a rollout on this one.
+    """
+    if recipe.adapts and server not in recipe.servers:
+        remedies = ["set merge: true"] if recipe.method in MERGEABLE else []
+        remedies += ["train with lora or qlora", "serve with the small engine (TUNELOOP_MODEL_SERVER=small)"]
+        yield "method", f"vLLM cannot serve {recipe.method}, only lora and qlora; {', or '.join(remedies)}"

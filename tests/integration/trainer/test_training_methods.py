@@ -1,0 +1,183 @@
+"""Every method trains, is resumed to the same bits, saved, loaded by whoever serves it, and merged where it can be."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from services.cli.demo.data import make_rows
+from services.evaluator.job.subjects import Subjects
+from services.serving.adapter_files import InvalidAdapterError, read_adapter
+from services.serving.engine.batch import Batch
+from services.serving.engine.generation import Adapter, Generation
+from services.serving.engine.model import Model
+from services.serving.engine.sampling import Sampler, Sampling
+from services.serving.engine.text import TextStream
+from services.trainer.files import JobInput, Result
+from services.trainer.job.work import run_job
+from shared.events import DatasetRef
+from shared.prompts import Example
+from shared.recipe import TrainingRecipe
+from shared.s3 import ArtifactStore
+from tests.support.training import put_dataset, write_job
+
+# PEFT calls models with the name that their cache had before transformers 5.20; a job's own log leaves such advice out.
+pytestmark = [
+    pytest.mark.integration, pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning"),
+]
+
+IDS = list(range(20, 50))
+# Two steps; large enough that two of them show.
+STEPS: dict[str, Any] = {"batch_size": 4, "learning_rate": 5e-2, "checkpoint_every_steps": 1, "max_length": 64,
+                         "validate_every_steps": 100, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {}, "rslora": {"method": "lora", "lora": {"rank": 4, "rs_lora": True}}, "dora": {}, "qlora": {}, "ia3": {},
+    "prefix": {"virtual_tokens": 4}, "prompt": {"virtual_tokens": 4}, "adapter": {"bottleneck": 8},
+    "full": {"learning_rate": 1e-3},
+}
+ADAPTERS = [name for name in METHODS if name != "full"]
+
+
+@pytest.fixture(scope="session")
+def eight(store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
+    """Two batches of four rows."""
+    rows = make_rows("good", 12, seed=5)
+    folder = tmp_path_factory.mktemp("eight") / "prepared"
+    return put_dataset(store, folder, train=rows[:8], validation=rows[8:10], test=rows[10:])
+
+
+class Trained:
+    """Runs each job once, and keeps what it left."""
+
+    def __init__(self, store: ArtifactStore, dataset: DatasetRef, cache: Path, folder: Path) -> None:
+        self.store, self.dataset, self.cache, self.folder = store, dataset, cache, folder
+        self.results: dict[str, Result] = {}
+
+    def job(self, name: str, run: str, attempt: int = 1, **changes: Any) -> JobInput:
+        recipe = TrainingRecipe.model_validate({**STEPS, "method": name, **METHODS[name], **changes})
+        return write_job(self.store, self.dataset, recipe, run=run, attempt=attempt)
+
+    def run(self, job: JobInput) -> Result:
+        assert run_job(job, self.store, self.cache, threading.Event())
+        return Result.model_validate_json(self.store.get_bytes(f"{job.prefix}result.json"))
+
+    def result(self, name: str, **changes: Any) -> Result:
+        run = "-".join([name, *changes])
+        if run not in self.results:
+            self.results[run] = self.run(self.job(name, run, **changes))
+        return self.results[run]
+
+    def fetched(self, name: str, **changes: Any) -> Path:
+        result = self.result(name, **changes)
+        target = self.folder / "-".join([name, *changes])
+        if not target.exists():
+            self.store.get_dir(result.adapter, target)
+        return target
+
+
+@pytest.fixture(scope="session")
+def trained(
+    store: ArtifactStore, eight: DatasetRef, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    return Trained(store, eight, cache, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_is_stopped_after_a_step_and_resumed_ends_with_the_same_bytes(trained: Trained, name: str) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert not run_job(trained.job(name, f"stopped-{name}"), trained.store, trained.cache, stop)
+    assert trained.run(trained.job(name, f"stopped-{name}", attempt=2)).adapter.digest == (
+        trained.result(name).adapter.digest
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_was_trained_is_loaded_and_is_not_the_base(trained: Trained, tiny_model: Path, name: str) -> None:
+    before, after = logits(trained.fetched(name), tiny_model)
+    assert (before - after).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_the_evaluator_and_the_small_engine_compute_what_peft_does(
+    trained: Trained, tiny_model: Path, name: str
+) -> None:
+    folder = trained.fetched(name)
+    base, adapted = logits(folder, tiny_model)
+    if name != "adapter":  # which PEFT does not have
+        peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(folder)).eval()
+        with torch.inference_mode():
+            expected = peft(input_ids=torch.tensor([IDS]), attention_mask=torch.ones(1, len(IDS))).logits[0, -1]
+        torch.testing.assert_close(adapted, expected, atol=1e-4, rtol=1e-4)
+
+    model = Model(tiny_model, dtype="float32", max_model_len=512)
+    model.load_adapter("mine", read_adapter(folder, max_rank=8, server="small"))
+    batch = Batch(model)
+    alone = [first_tokens(model, batch, [None]), first_tokens(model, batch, ["mine"])]
+    together = first_tokens(model, batch, [None, "mine"])
+    assert together == [alone[0][0], alone[1][0]]
+    assert [alone[0][0][0], alone[1][0][0]] == [int(base.argmax()), int(adapted.argmax())]
+
+
+@pytest.mark.parametrize("name", ["lora", "rslora", "dora", "qlora", "ia3"])
+def test_a_merged_model_computes_what_base_and_adapter_do(trained: Trained, tiny_model: Path, name: str) -> None:
+    _, adapted = logits(trained.fetched(name), tiny_model)
+    _, merged = logits(trained.fetched(name, merge=True), tiny_model)
+    torch.testing.assert_close(merged, adapted, atol=1e-3, rtol=1e-3)
+    with pytest.raises(InvalidAdapterError, match=r"a whole model and no adapter .* as a base model"):
+        read_adapter(trained.fetched(name, merge=True), max_rank=8)
+
+
+@pytest.mark.parametrize(("name", "servers"), [
+    ("lora", ["vllm", "small"]), ("qlora", ["vllm", "small"]), ("dora", ["small"]), ("prefix", ["small"]),
+    ("adapter", ["small"]), ("full", []),
+])
+def test_the_manifest_says_who_serves_it(trained: Trained, name: str, servers: list[str]) -> None:
+    manifest = trained.store.manifest(trained.result(name).adapter.uri)
+    assert manifest is not None
+    assert manifest.meta["servers"] == servers
+    assert manifest.meta["method"] == name
+    assert ("rank" in manifest.meta) == (name in ("lora", "qlora", "dora"))
+
+
+def logits(folder: Path, base: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """After the last of `IDS`, of the base and of what is in the folder, as the evaluator computes them."""
+    subjects = Subjects(base, [Example(input_ids=[*IDS, 2], prompt_length=len(IDS))])
+    subjects.attach("candidate", folder, name="it")
+    found = []
+    for subject in ("base", "candidate"):
+        with subjects.active(subject) as model, torch.inference_mode():
+            found.append(model(input_ids=torch.tensor([IDS]), logits_to_keep=1).logits[0, -1].clone())
+    return found[0], found[1]
+
+
+def first_tokens(model: Model, batch: Batch, keys: list[str | None]) -> list[list[int]]:
+    """Four greedy tokens for each row."""
+    drawn: list[list[int]] = [[] for _ in keys]
+    rows = []
+    for index, key in enumerate(keys):
+        adapter = None if key is None else Adapter(key, key, "", 0)
+        rows.append(Generation(
+            prompt=IDS, adapter=adapter, limit=4, eos=frozenset(), sampler=recording(drawn[index]),
+            text=TextStream(model.decode, IDS, ()), emit=lambda _delta: None,
+        ))
+    batch.admit(rows)
+    while batch.rows:
+        batch.step()
+    return drawn
+
+
+def recording(into: list[int]) -> Any:
+    """A greedy sampler that keeps what it draws."""
+    greedy: Callable[[torch.Tensor], int] = Sampler(Sampling(temperature=0))
+
+    def draw(row: torch.Tensor) -> int:
+        into.append(greedy(row))
+        return into[-1]
+
+    return draw

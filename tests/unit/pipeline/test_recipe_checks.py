@@ -1,0 +1,75 @@
+"""Keys that have no effect, merges that cannot be, and servers that cannot serve are refused with the remedy."""
+
+from typing import Any
+
+import pytest
+
+from shared.errors import InvalidInputError
+from shared.pipeline import parse_pipeline
+from shared.recipe import TrainingRecipe
+from shared.recipe_checks import recipe_problems, serving_problems
+
+
+def problems(**recipe: Any) -> dict[str, str]:
+    return dict(recipe_problems(TrainingRecipe.model_validate(recipe)))
+
+
+@pytest.mark.parametrize("recipe", [
+    {}, {"method": "qlora", "doubleQuantization": False}, {"method": "dora", "lora": {"rank": 4}, "merge": True},
+    {"method": "ia3", "merge": True}, {"method": "prefix", "virtualTokens": 3}, {"method": "prompt"},
+    {"method": "adapter", "bottleneck": 8}, {"method": "full"},
+    # As the registry stores it, and `tuneloop pipelines get` shows it: with all defaults filled in.
+    TrainingRecipe(method="ia3").model_dump(by_alias=True),
+])
+def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
+    assert problems(**recipe) == {}
+
+
+@pytest.mark.parametrize(("recipe", "key", "remedy"), [
+    ({"method": "ia3", "lora": {"rank": 4}}, "lora", "train with dora or lora or qlora"),
+    ({"method": "lora", "virtualTokens": 4}, "virtualTokens", "train with prefix or prompt"),
+    ({"method": "full", "bottleneck": 4}, "bottleneck", "train with adapter"),
+    ({"doubleQuantization": False}, "doubleQuantization", "train with qlora"),
+    ({"method": "prefix", "merge": True}, "merge", "cannot hold; remove it, or train with"),
+    ({"method": "full", "merge": True}, "merge", "a whole model already"),
+    ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
+])
+def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:
+    assert remedy in problems(**recipe)[key]
+
+
+def test_a_pipeline_with_a_key_that_does_nothing_is_refused_at_the_door() -> None:
+    text = """
+apiVersion: tuneloop.dev/v1
+kind: Pipeline
+metadata: {name: a}
+spec: {baseModel: tiny, training: {method: prompt, lora: {rank: 4}}}
+"""
+    with pytest.raises(InvalidInputError, match=r"spec.training.lora: has no effect with method: prompt"):
+        parse_pipeline(text)
+
+
+@pytest.mark.parametrize(("recipe", "servers"), [
+    ({}, {"vllm", "small"}), ({"method": "qlora"}, {"vllm", "small"}), ({"method": "dora"}, {"small"}),
+    ({"method": "prefix"}, {"small"}), ({"method": "adapter"}, {"small"}),
+    # A whole model is nobody's adapter; a warning says so, and the pipeline may still train and evaluate it.
+    ({"method": "ia3", "merge": True}, {"vllm", "small"}), ({"method": "full"}, {"vllm", "small"}),
+])
+def test_a_method_is_refused_where_its_adapters_could_not_be_served(recipe: dict[str, Any], servers: set[str]) -> None:
+    parsed = TrainingRecipe.model_validate(recipe)
+    assert {name for name in ("vllm", "small") if not list(serving_problems(parsed, name))} == servers
+
+
+@pytest.mark.parametrize(("method", "remedy"), [("ia3", "set merge: true"), ("prompt", "small engine")])
+def test_the_refusal_says_what_to_do(method: str, remedy: str) -> None:
+    ((key, problem),) = serving_problems(TrainingRecipe.model_validate({"method": method}), "vllm")
+    assert key == "method"
+    assert remedy in problem
+    assert ("merge" in problem) == (method == "ia3")
+
+
+def test_auto_is_the_paged_optimizer_where_memory_is_short() -> None:
+    qlora, lora = TrainingRecipe(method="qlora"), TrainingRecipe()
+    assert (qlora.optimizer_on(gpu=True), qlora.optimizer_on(gpu=False)) == ("paged_adamw_8bit", "adamw")
+    assert lora.optimizer_on(gpu=True) == "adamw"
+    assert TrainingRecipe(optimizer="sgd").optimizer_on(gpu=True) == "sgd"

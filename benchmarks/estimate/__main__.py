@@ -33,6 +33,7 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tiny", {"method": "ia3", **TINY}),
     ("tiny", {"method": "prefix", **TINY}),
     ("tiny", {"method": "prompt", **TINY}),
+    ("tiny", {"method": "adapter", **TINY}),
     ("tiny", {"method": "lora", **TINY, "gradient_checkpointing": True, "loss": "full"}),
     ("tiny", {"method": "lora", "micro_batch": 4, "sequence_length": 128, "precision": "mixed"}),
     ("tiny", {"method": "qlora", "micro_batch": 4, "sequence_length": 128, "precision": "bfloat16"}),

@@ -11,8 +11,9 @@ from shared.estimate.gpus import GPUS, gpu_named
 from shared.estimate.known import KNOWN, is_known, known_shape
 from shared.estimate.memory import Memory, memory
 from shared.estimate.recipes import setup_of
-from shared.estimate.setup import Method, Optimizer, Precision, Setup
+from shared.estimate.setup import Optimizer, Precision, Setup
 from shared.estimate.shape import ModelShape, shape_of
+from shared.recipe import Method
 
 __all__ = [
     "GPUS", "KNOWN", "EstimateAnswer", "EstimateRequest", "Hardware", "Memory", "Method", "ModelShape", "Optimizer",

@@ -4,8 +4,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["full", "lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter"]
-Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
+from shared.recipe import LOW_RANK, KnownOptimizer, Method
+
+Optimizer = KnownOptimizer
 Precision = Literal["float32", "mixed", "bfloat16"]
 
 
@@ -51,7 +52,7 @@ class Setup(BaseModel):
 
     @property
     def low_rank(self) -> bool:
-        return self.method in ("lora", "dora", "qlora")
+        return self.method in LOW_RANK
 
     @property
     def compute_bytes(self) -> int:

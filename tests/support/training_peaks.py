@@ -39,6 +39,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
+from shared.adapters.bottleneck import add_bottlenecks
 from shared.base_models.folders import quiet_transformers
 from shared.estimate import Setup
 
@@ -159,6 +160,8 @@ def _model(source: Path, setup: Setup) -> Any:
     for value in itertools.chain(model.parameters(), model.buffers()):
         value.data = value.data.clone()
     model.config.use_cache = False
+    if setup.method == "adapter":
+        add_bottlenecks(model, setup.bottleneck)
     if setup.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=setup.gradient_checkpointing)
     return model

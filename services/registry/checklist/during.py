@@ -15,6 +15,7 @@ from services.registry.checklist.shared import (
 )
 from shared.advice.recipe import learning_rate_for
 from shared.estimate import is_known, known_shape
+from shared.recipe import LOW_RANK
 
 # Learning rates are tuned by factors of three; further off than this is another choice and not another tuning.
 _FAR = 4.0
@@ -38,6 +39,8 @@ def _learning_rate(facts: Facts) -> Outcome:
     model, steps = facts.spec.base_model, facts.run.total_steps or facts.run.step
     if not is_known(model):
         return not_applicable(f"no rate is advised for {model}, whose shape is not built in: `tuneloop advise -m`")
+    if facts.spec.training.method not in LOW_RANK | {"full"}:
+        return not_applicable(f"no rate is advised for {facts.spec.training.method}")
     if steps is None:
         return not_run("the number of steps has not been told")
     advised = learning_rate_for(known_shape(model), facts.spec.training.method, steps)

@@ -28,6 +28,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dora": ({"method": "dora", "loss": "full"}, {}),
     "ia3": ({"method": "ia3", "loss": "full"}, QWEN),
     "prefix": ({"method": "prefix", "loss": "full"}, {}),
+    "adapter": ({"method": "adapter", "loss": "full"}, {}),
     "full in qwen3": ({"method": "full", "loss": "full", "gradient_accumulation": 2}, QWEN),
     "full with few tokens": ({"method": "full", "micro_batch": 2, "sequence_length": 16, "loss": "full"}, WIDE),
     "qlora": ({"method": "qlora", "loss": "full", "sequence_length": 32}, {}),

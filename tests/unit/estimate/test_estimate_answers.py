@@ -151,7 +151,7 @@ def test_a_gpu_without_bfloat16_runs_float32_alone() -> None:
 @pytest.mark.parametrize(("values", "message"), [
     ({"method": "prefix"}, "gradient checkpointing cannot"),
     ({"rank": 0}, "greater than or equal to 1"),
-    ({"method": "lorra"}, "Input should be 'full'"),
+    ({"method": "lorra"}, "Input should be 'lora'"),
     ({"batch": 3}, "Extra inputs"),
 ])
 def test_an_impossible_setup_is_refused(values: dict[str, Any], message: str) -> None:

@@ -124,6 +124,8 @@ def test_what_went_wrong_fails_with_its_numbers(check: str, values: dict[str, An
     ("it did not end overfitted",
      {"run": run(validation_loss=0.4), "spec": spec(training={"earlyStopping": {}})}, "passed"),
     ("the learning rate is one that is advised", {"spec": spec(baseModel="house-model")}, "not_applicable"),
+    ("the learning rate is one that is advised", {"spec": spec(training={"method": "ia3"})}, "not_applicable"),
+    ("an adapter is tried before full training", {"spec": spec(training={"method": "full"})}, "failed"),
     ("checkpoints were kept", {"run": run(step=5)}, "not_applicable"),
     ("drift is watched", {"spec": spec(capture={"share": 0.1})}, "passed"),
     ("drift is watched", {}, "not_run"),

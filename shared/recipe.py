@@ -8,6 +8,7 @@ from shared.resources import TrainingResources
 from shared.spec_part import SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
+Objective = Literal["sft", "dpo", "kto"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 
@@ -44,6 +45,13 @@ class TrainingRecipe(SpecPart):
     method: Method = Field(
         default="lora",
         description="how the weights are adapted; vLLM serves lora and qlora, the small engine all but full",
+    )
+    objective: Objective = Field(
+        default="sft",
+        description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad",
+    )
+    beta: float = Field(
+        default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
     )
     lora: LoraRecipe = Field(default_factory=LoraRecipe, description="for lora, dora and qlora: the update's shape")
     double_quantization: bool = Field(

@@ -36,6 +36,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
         if recipe.method not in item.methods and getattr(recipe, item.attribute) != item.default:
             yield item.key, (f"has no effect with method: {recipe.method}; remove it, or train with "
                              f"{' or '.join(sorted(item.methods))}")
+    yield from _objective(recipe)
     if recipe.lora.target_modules == []:
         yield "lora.targetModules", "names no layer; write all-linear, or the names of layers"
     if recipe.merge and recipe.method not in MERGEABLE:
@@ -43,6 +44,16 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
             "adds tokens or layers that the base's own weights cannot hold"
         )
         yield "merge", f"{recipe.method} {whole}; remove it, or train with {', '.join(sorted(MERGEABLE))}"
+
+
+def _objective(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    if recipe.objective == "sft" and recipe.beta != 0.1:
+        yield "beta", "has no effect with objective: sft; remove it, or train with dpo or kto"
+    if recipe.objective != "sft" and recipe.method in ("prefix", "prompt"):
+        yield "objective", (f"{recipe.objective} compares answers token by token, which virtual tokens shift; train "
+                            "with another method than prefix and prompt")
+    if recipe.objective == "kto" and recipe.batch_size == 1:
+        yield "batchSize", "kto compares the rows of a batch with each other; give at least 2"
 
 
 def serving_problems(recipe: TrainingRecipe, server: ModelServer) -> Iterator[tuple[str, str]]:

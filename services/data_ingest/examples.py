@@ -5,6 +5,8 @@ Two shapes are understood, also mixed in one file:
     {"messages": [{"role": "system"|"user"|"assistant", "content": "..."}, ...]}   the last one is the answer
     {"prompt": "...", "completion": "...", "system": "..."}                        system is optional
 
+For dpo each row has the worse answer too, as `rejected` (and may call the better one `chosen`); for kto, a `label`.
+
 Text is normalised to NFC, so that the same words typed on different systems are the same row. White space is left
 alone: in code, tables and poems it means something.
 """
@@ -15,6 +17,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
+
+from shared.recipe import Objective
 
 Message: TypeAlias = tuple[str, str]
 
@@ -42,10 +46,14 @@ class Example:
 
     Attributes:
         ignored: keys of the row that mean nothing here.
+        rejected: for dpo, an answer that is worse than the last message.
+        desired: for kto, whether the last message is a good answer.
     """
 
     messages: tuple[Message, ...]
     ignored: tuple[str, ...] = ()
+    rejected: str | None = None
+    desired: bool | None = None
 
     @cached_property
     def prompt_key(self) -> bytes:
@@ -55,12 +63,18 @@ class Example:
     @cached_property
     def answer_key(self) -> bytes:
         """Digest of the answer."""
-        return _digest(self.messages[-1:])
+        return _digest(self.messages[-1:] + self._judgement)
 
     @property
     def id(self) -> str:
         """Digest of the whole row; equal for exact duplicates."""
-        return _digest(self.messages).hex()
+        return _digest(self.messages + self._judgement).hex()
+
+    @property
+    def _judgement(self) -> tuple[Message, ...]:
+        """What people said of the answer, as digests take it; nothing where there is nothing."""
+        rejected = () if self.rejected is None else (("rejected", self.rejected),)
+        return rejected if self.desired is None else (*rejected, ("desired", str(self.desired)))
 
     @cached_property
     def group(self) -> str:
@@ -71,11 +85,12 @@ class Example:
         return _digest(tuple(message for message in self.messages[:-1] if message[0] != "system")).hex()
 
 
-def parse_row(data: bytes, *, offset: int) -> Example:
+def parse_row(data: bytes, *, offset: int, objective: Objective = "sft") -> Example:
     """The example in one line of a file.
 
     Args:
         offset: of the line in the file, for messages.
+        objective: of the pipeline, which decides what a row must have beside its conversation.
 
     Raises:
         RowError: with what is wrong, where, and what to do.
@@ -83,6 +98,11 @@ def parse_row(data: bytes, *, offset: int) -> Example:
     row = _parse_json(_decode(data, offset))
     if not isinstance(row, dict):
         raise RowError("not_object", f"expected a JSON object, but it is {_kind(row)}; {_SHAPES}")
+    judged: dict[str, Any] = {}
+    if objective == "dpo":
+        row, judged = _preference(row)
+    elif objective == "kto":
+        row, judged = _label(row)
     if "messages" in row and ("prompt" in row or "completion" in row):
         raise RowError("ambiguous", 'it has both "messages" and "prompt" or "completion"; keep one of them')
     if "messages" in row:
@@ -93,7 +113,36 @@ def parse_row(data: bytes, *, offset: int) -> Example:
         keys = ", ".join(json.dumps(key) for key in list(row)[:5]) or "none"
         raise RowError("unknown_shape", f"no messages and no prompt (its keys: {_short(keys)}); {_SHAPES}")
     _check_conversation(messages)
-    return Example(messages, tuple(key for key in row if key not in known))
+    if judged.get("rejected") == messages[-1][1]:
+        raise RowError("same_answers", '"rejected" is the same text as the better answer; nothing is learned from it')
+    return Example(messages, tuple(key for key in row if key not in known), **judged)
+
+
+def _preference(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of dpo as one of sft, and its worse answer."""
+    if "rejected" not in row:
+        raise RowError(
+            "no_rejected",
+            'spec.training.objective is dpo, and "rejected", the worse answer, is missing; write {"prompt": ..., '
+            '"chosen": ..., "rejected": ...}, or {"messages": [...], "rejected": ...} with the better answer last'
+        )
+    rejected = _text(row, "rejected", "row")
+    if not rejected.strip():
+        raise RowError("empty_answer", '"rejected" is empty; remove the row or say what the worse answer was')
+    plain = {key: value for key, value in row.items() if key not in ("chosen", "rejected")}
+    return (plain | {"completion": row["chosen"]} if "chosen" in row else plain), {"rejected": rejected}
+
+
+def _label(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of kto as one of sft, and whether its answer is good."""
+    label = row.get("label")
+    if not isinstance(label, bool):
+        raise RowError(
+            "no_label",
+            'spec.training.objective is kto, and "label" must be true for a good answer and false for a bad one, not '
+            + _kind(label),
+        )
+    return {key: value for key, value in row.items() if key != "label"}, {"desired": label}
 
 
 def _decode(data: bytes, offset: int) -> str:

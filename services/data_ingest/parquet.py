@@ -3,14 +3,20 @@
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.data_ingest.examples import Example, Message
+from services.data_ingest.examples import Example
 from services.data_ingest.split import SPLITS, Split
+from shared.recipe import Objective
 
+# What is beside the conversation, by the pipeline's objective.
+_JUDGEMENTS: dict[Objective, tuple[pa.Field, ...]] = {
+    "sft": (), "dpo": (pa.field("rejected", pa.string(), nullable=False),),
+    "kto": (pa.field("desired", pa.bool_(), nullable=False),),
+}
 SCHEMA = pa.schema([
     pa.field("id", pa.string(), nullable=False),
     pa.field("group", pa.string(), nullable=False),
@@ -25,11 +31,12 @@ GROUP_CHARACTERS = 16_000_000
 class SplitWriters:
     """One Parquet file a split: ``<folder>/<split>.parquet``. A file without rows is written too."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, objective: Objective = "sft") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._stack = ExitStack()
         self._writers = {
-            split: self._stack.enter_context(_SplitWriter(folder / f"{split}.parquet")) for split in SPLITS
+            split: self._stack.enter_context(_SplitWriter(folder / f"{split}.parquet", objective))
+            for split in SPLITS
         }
 
     def write(self, split: Split, example: Example) -> None:
@@ -44,21 +51,24 @@ class SplitWriters:
 
 
 class _SplitWriter:
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", version="2.6")
-        self._rows: list[tuple[str, str, tuple[Message, ...]]] = []
+    def __init__(self, path: Path, objective: Objective) -> None:
+        self._judgements = [field.name for field in _JUDGEMENTS[objective]]
+        self._schema = pa.schema([*SCHEMA, *_JUDGEMENTS[objective]])
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", version="2.6")
+        self._rows: list[tuple[Any, ...]] = []
         self._characters = 0
 
     def write(self, example: Example) -> None:
-        self._rows.append((example.id, example.group, example.messages))
+        judgements = [getattr(example, name) for name in self._judgements]
+        self._rows.append((example.id, example.group, example.messages, *judgements))
         self._characters += sum(len(content) for _, content in example.messages)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
         values = zip(*self._rows, strict=True)
-        columns = [pa.array(column, type=field.type) for column, field in zip(values, SCHEMA, strict=True)]
-        self._writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=GROUP_ROWS)
+        columns = [pa.array(column, type=field.type) for column, field in zip(values, self._schema, strict=True)]
+        self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=GROUP_ROWS)
         self._rows, self._characters = [], 0
 
     def __enter__(self) -> Self:

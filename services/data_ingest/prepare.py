@@ -18,6 +18,7 @@ from services.data_ingest.seen import SeenRows
 from services.data_ingest.split import split_of
 from shared.pipeline import DatasetRules
 from shared.profiles import PROFILE_FILE, ProfileBuilder
+from shared.recipe import Objective
 from shared.s3 import sha256_of
 
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -34,12 +35,14 @@ class Prepared:
 
 
 def prepare(
-    source: Path, scratch: Path, rules: DatasetRules, *, on_line: Callable[[], None] = lambda: None
+    source: Path, scratch: Path, rules: DatasetRules, *, objective: Objective = "sft",
+    on_line: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """Validate, normalise, deduplicate and split the rows of a file.
 
     Args:
         source: the JSON lines file.
+        objective: of the pipeline's training, which decides what a row must have.
         scratch: an empty folder for the result and for temporary files.
         on_line: called before each line; what it raises ends the preparation.
     """
@@ -49,7 +52,7 @@ def prepare(
     if what is not None:
         return Prepared(folder, [f"the file cannot be read as JSON lines: {what}"], None)
     profile = ProfileBuilder()
-    report = _write_splits(source, folder, scratch / "seen.db", rules, profile=profile, on_line=on_line)
+    report = _write_splits(source, folder, scratch / "seen.db", rules, objective, profile=profile, on_line=on_line)
     (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     built = profile.build()
     if built is not None:
@@ -58,14 +61,14 @@ def prepare(
 
 
 def _write_splits(
-    source: Path, folder: Path, scratch: Path, rules: DatasetRules, *, profile: ProfileBuilder,
-    on_line: Callable[[], None],
+    source: Path, folder: Path, scratch: Path, rules: DatasetRules, objective: Objective, *,
+    profile: ProfileBuilder, on_line: Callable[[], None],
 ) -> Report:
     tally = Tally()
-    with source.open("rb") as file, SeenRows(scratch) as seen, SplitWriters(folder) as writers:
+    with source.open("rb") as file, SeenRows(scratch) as seen, SplitWriters(folder, objective) as writers:
         for line in read_lines(file, rules.max_row_bytes):
             on_line()
-            example = _take(line, rules, tally, seen, writers)
+            example = _take(line, rules, tally, seen, writers, objective=objective)
             if example is not None:
                 profile.add(example.id, example.messages)
         conflicting = seen.conflicting_prompts()
@@ -75,7 +78,7 @@ def _write_splits(
 
 
 def _take(
-    line: Line, rules: DatasetRules, tally: Tally, seen: SeenRows, writers: SplitWriters
+    line: Line, rules: DatasetRules, tally: Tally, seen: SeenRows, writers: SplitWriters, *, objective: Objective
 ) -> Example | None:
     """Put one line where it belongs; the row, where it was kept."""
     data, offset = line.data, line.offset
@@ -92,7 +95,7 @@ def _take(
         )
         return None
     try:
-        example = parse_row(data, offset=offset)
+        example = parse_row(data, offset=offset, objective=objective)
     except RowError as error:
         tally.reject(line.number, error.code, str(error))
         return None

@@ -108,7 +108,7 @@ class Reconciler:
         self._apply(lease, message=message, next_look_at=now + _PIPELINE_LOOK)
 
     def _prepare(self, row: Dataset, lease: Lease, pipeline: KnownPipeline) -> None:
-        rules = PipelineSpec.model_validate(pipeline.spec).dataset
+        spec = PipelineSpec.model_validate(pipeline.spec)
         with self._scratch(lease) as scratch:
             source = scratch / "source"
             try:
@@ -116,7 +116,9 @@ class Reconciler:
             except (NotFoundError, IntegrityError, InvalidInputError) as error:
                 self._reject(row, lease, [f"{error}; publish the dataset again"], None)
                 return
-            done = prepare(source, scratch, rules, on_line=self._check_stopped)
+            done = prepare(
+                source, scratch, spec.dataset, objective=spec.training.objective, on_line=self._check_stopped
+            )
             if done.reasons or done.report is None:
                 self._reject(row, lease, done.reasons, done.report)
                 return

@@ -44,7 +44,10 @@ def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) ->
         raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no {TEST_SPLIT}")
     path = folder / f"{digest.removeprefix('sha256:')}.parquet"
     store.download(uri + TEST_SPLIT, path, sha256=entry.sha256)
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=["id", "messages"]).to_pylist()
+    columns = [name for name in ("id", "messages", "desired") if name in pq.read_schema(path).names]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
+    # For kto: an answer that was found bad is nothing to be measured by.
+    rows = [row for row in rows if row.get("desired", True)]
     if not rows:
         raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no test rows to evaluate on")
     return rows

@@ -1,14 +1,21 @@
-"""A dataset version as token rows, with the loss on the answer alone."""
+"""A dataset version as token rows of the objective, with the loss on answers alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow.parquet as pq
 from datasets import Dataset
 
 from shared.errors import InvalidInputError
-from shared.prompts import Example, Tokenizer, encode
+from shared.prompts import Tokenizer, encode
+from shared.recipe import Objective, TrainingRecipe
+
+Record: TypeAlias = dict[str, Any]
+
+# What a dataset version has beside its messages, where it was prepared for the objective.
+COLUMNS: dict[Objective, tuple[str, ...]] = {"sft": (), "dpo": ("rejected",), "kto": ("desired",)}
 
 
 @dataclass(frozen=True)
@@ -24,31 +31,77 @@ class Splits:
     skipped: int
 
 
-def load_splits(folder: Path, tokenizer: Tokenizer, *, max_length: int) -> Splits:
+def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> Splits:
     """The train and validation rows of a dataset version's folder.
 
     Raises:
-        InvalidInputError: no row has an answer within `max_length` tokens.
+        InvalidInputError: no row has an answer within `max_length` tokens, or the rows are of another objective.
     """
-    train = _examples(folder / "train.parquet", tokenizer, max_length)
-    validation = _examples(folder / "validation.parquet", tokenizer, max_length)
-    usable, checked = ([e for e in rows if e.trained_tokens > 0] for rows in (train, validation))
+    train, validation = (_rows(folder / f"{name}.parquet", recipe.objective) for name in ("train", "validation"))
+    usable, checked = ([r for r in map(_reader(recipe, tokenizer), rows) if r] for rows in (train, validation))
     if not usable or not checked:
         raise InvalidInputError(
-            f"no {'train' if not usable else 'validation'} row has its answer within {max_length} tokens; "
+            f"no {'train' if not usable else 'validation'} row has its answer within {recipe.max_length} tokens; "
             "raise training.maxLength, or shorten the prompts"
         )
     skipped = len(train) + len(validation) - len(usable) - len(checked)
-    return Splits(_dataset(usable), _dataset(checked), skipped)
+    if recipe.objective == "kto":
+        usable, checked = (_mismatched(records, recipe.batch_size) for records in (usable, checked))
+    return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped)
 
 
-def _examples(file: Path, tokenizer: Tokenizer, max_length: int) -> list[Example]:
-    rows = pq.read_table(file, columns=["messages"]).column("messages").to_pylist()
-    return [encode(tokenizer, messages, max_length=max_length) for messages in rows]
+def _rows(file: Path, objective: Objective) -> list[Record]:
+    wanted = COLUMNS[objective]
+    missing = [name for name in wanted if name not in pq.read_schema(file).names]
+    if missing:
+        raise InvalidInputError(
+            f"the dataset has no {', '.join(missing)}: it was prepared before the pipeline had training.objective: "
+            f"{objective}; publish it again, with the rows that docs/training.md shows"
+        )
+    rows: list[Record] = pq.read_table(file, columns=["messages", *wanted]).to_pylist()
+    return rows
 
 
-def _dataset(examples: Sequence[Example]) -> Dataset:
-    return Dataset.from_dict({
-        "input_ids": [example.input_ids for example in examples],
-        "labels": [example.labels for example in examples],
-    })
+def _reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], Record | None]:
+    """From a row to its tokens; None where nothing of an answer is left within `max_length`."""
+
+    def supervised(row: Record) -> Record | None:
+        example = encode(tokenizer, row["messages"], max_length=recipe.max_length)
+        return {"input_ids": example.input_ids, "labels": example.labels} if example.trained_tokens else None
+
+    def preferred(row: Record) -> Record | None:
+        chosen, rejected = (
+            encode(tokenizer, messages, max_length=recipe.max_length)
+            for messages in (row["messages"], [*row["messages"][:-1], _answer(row["rejected"])])
+        )
+        if not chosen.trained_tokens or not rejected.trained_tokens:
+            return None
+        return {"prompt_ids": chosen.input_ids[: chosen.prompt_length],
+                "chosen_ids": chosen.input_ids[chosen.prompt_length :],
+                "rejected_ids": rejected.input_ids[rejected.prompt_length :]}
+
+    def judged(row: Record) -> Record | None:
+        example = encode(tokenizer, row["messages"], max_length=recipe.max_length)
+        if not example.trained_tokens:
+            return None
+        return {"prompt_ids": example.input_ids[: example.prompt_length],
+                "completion_ids": example.input_ids[example.prompt_length :], "label": row["desired"]}
+
+    return {"sft": supervised, "dpo": preferred, "kto": judged}[recipe.objective]
+
+
+def _answer(text: str) -> Mapping[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def _mismatched(records: Sequence[Record], batch: int) -> list[Record]:
+    """Each row with another row's answer too, from which KTO estimates its KL term (arXiv 2402.01306, section 4.1).
+
+    Within batches of neighbours each prompt gets its left neighbour's answer, the first one that of the last.
+    """
+    return [
+        {**record, "KL_completion_ids": group[index - 1]["completion_ids"]}
+        for start in range(0, len(records), batch)
+        for group in [records[start : start + batch]]
+        for index, record in enumerate(group)
+    ]

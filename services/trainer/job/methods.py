@@ -156,6 +156,7 @@ def facts(recipe: TrainingRecipe) -> dict[str, Any]:
     low_rank = {"rank": recipe.lora.rank, "target_modules": recipe.lora.target_modules}
     return {
         "method": recipe.method,
+        "objective": recipe.objective,
         "merged": recipe.merge,
         "servers": list(recipe.servers),
         **(low_rank if recipe.method in LOW_RANK else {}),

@@ -7,16 +7,15 @@ from typing import Any
 
 from transformers import AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
-from trl import SFTTrainer
 
 from services.trainer.files import JobInput, Result
 from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
-from services.trainer.job.methods import KeepsTrainable, facts, prepare, save_result
+from services.trainer.job.methods import facts, prepare, save_result
 from services.trainer.job.model import load_model, train_in_float32
-from services.trainer.job.recipe import sft_config
+from services.trainer.job.objectives import make_trainer
 from services.trainer.job.team import Team
 from shared.clock import monotonic
 from shared.errors import NotFoundError, PermanentError
@@ -26,10 +25,6 @@ from shared.s3 import ArtifactStore
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
-
-
-class Trainer(KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
-    """TRL's supervised trainer, with checkpoints of the trained weights alone."""
 
 
 def run_job(
@@ -56,12 +51,11 @@ def run_job(
         store.get_dir(job.dataset.artifact, scratch / "dataset")
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         tokenizer.padding_side = "right"
-        splits = load_splits(scratch / "dataset", tokenizer, max_length=job.recipe.max_length)
+        splits = load_splits(scratch / "dataset", tokenizer, job.recipe)
         model = load_model(base, job.recipe)
         best = BestAdapter()
-        trainer = Trainer(
-            model=model, args=sft_config(job.recipe, scratch / "output"),
-            train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
+        trainer = make_trainer(
+            job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
             peft_config=prepare(model, job.recipe), callbacks=[JobCallback(job, store, stop, best, team)],
         )
         train_in_float32(trainer.model)

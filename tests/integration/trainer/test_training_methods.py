@@ -1,5 +1,6 @@
 """Every method trains, is resumed to the same bits, saved, loaded by whoever serves it, and merged where it can be."""
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from services.serving.engine.sampling import Sampler, Sampling
 from services.serving.engine.text import TextStream
 from services.trainer.files import JobInput, Result
 from services.trainer.job.work import run_job
+from shared.errors import InvalidInputError
 from shared.events import DatasetRef
 from shared.prompts import Example
 from shared.recipe import TrainingRecipe
@@ -181,3 +183,39 @@ def recording(into: list[int]) -> Any:
         return into[-1]
 
     return draw
+
+
+JUDGED: dict[str, Callable[[int, dict[str, Any]], dict[str, Any]]] = {
+    "dpo": lambda _index, row: {**row, "rejected": "I do not know"},
+    "kto": lambda index, row: {**row, "desired": index % 2 == 0},
+}
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "adapter", "full"])
+@pytest.mark.parametrize("objective", JUDGED)
+def test_preferences_train_every_method_that_keeps_the_tokens(
+    trained: Trained, tiny_model: Path, tmp_path: Path, objective: str, name: str
+) -> None:
+    rows = [JUDGED[objective](index, row) for index, row in enumerate(make_rows("good", 12, seed=6))]
+    dataset = put_dataset(trained.store, tmp_path / "rows", train=rows[:8], validation=rows[8:])
+    run = f"{objective}-{name}"
+    changes: dict[str, Any] = {"objective": objective, "learning_rate": 1e-2}
+    jobs = Trained(trained.store, dataset, trained.cache, tmp_path)
+    stop = threading.Event()
+    stop.set()
+    assert not run_job(jobs.job(name, f"{run}-stopped", **changes), jobs.store, jobs.cache, stop)
+    resumed = jobs.run(jobs.job(name, f"{run}-stopped", attempt=2, **changes))
+    whole = jobs.run(jobs.job(name, run, **changes))
+    assert resumed.adapter.digest == whole.adapter.digest
+    # The first step's loss is that of a policy which is its own reference: ln 2 for dpo, one half for kto.
+    first = jobs.run(jobs.job(name, f"{run}-first", **changes, batch_size=8))
+    assert first.metrics["loss"] == pytest.approx(math.log(2) if objective == "dpo" else 0.5, abs=1e-4)
+    jobs.store.get_dir(whole.adapter, tmp_path / "result")
+    before, after = logits(tmp_path / "result", tiny_model)
+    assert (before - after).abs().max() > 1e-4
+
+
+def test_rows_that_were_prepared_for_another_objective_are_refused(trained: Trained) -> None:
+    job = trained.job("lora", "unprepared", objective="dpo")
+    with pytest.raises(InvalidInputError, match=r"the dataset has no rejected: .* publish it again"):
+        run_job(job, trained.store, trained.cache, threading.Event())

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.data_ingest.examples import Example, RowError, parse_row
+from shared.recipe import Objective
 
 TEXT = st.text(min_size=1, max_size=20).filter(lambda text: text.strip() != "")
 
@@ -16,10 +17,14 @@ def parse(row: Any) -> Example:
     return parse_row(json.dumps(row).encode(), offset=0)
 
 
-def problem(data: bytes, offset: int = 0) -> RowError:
+def problem(data: bytes, offset: int = 0, objective: Objective = "sft") -> RowError:
     with pytest.raises(RowError) as caught:
-        parse_row(data, offset=offset)
+        parse_row(data, offset=offset, objective=objective)
     return caught.value
+
+
+def judged(row: Any, objective: Objective) -> Example:
+    return parse_row(json.dumps(row).encode(), offset=0, objective=objective)
 
 
 def chat(*messages: tuple[str, Any]) -> dict[str, Any]:
@@ -120,3 +125,35 @@ def test_wrong_encoding_names_the_byte_in_the_row_and_in_the_file() -> None:
     assert error.code == "encoding"
     assert "byte 16 of the row (byte 1015 of the file, counted from 0) is 0xE9" in str(error)
     assert "save the file as UTF-8" in str(error)
+
+
+def test_a_preference_is_a_conversation_and_a_worse_answer() -> None:
+    one = judged({"prompt": "2+2?", "chosen": "4", "rejected": "5"}, "dpo")
+    two = judged({**chat(("user", "2+2?"), ("assistant", "4")), "rejected": "5"}, "dpo")
+    assert one.messages == two.messages == (("user", "2+2?"), ("assistant", "4"))
+    assert one.rejected == two.rejected == "5"
+    assert (one.id, one.ignored) == (two.id, ())
+    other = judged({"prompt": "2+2?", "chosen": "4", "rejected": "6"}, "dpo")
+    assert other.answer_key != one.answer_key, "the same answer against another one is no duplicate"
+    assert other.group == one.group
+
+
+def test_a_label_is_part_of_the_row() -> None:
+    good, bad = (judged({"prompt": "2+2?", "completion": "4", "label": label}, "kto") for label in (True, False))
+    assert (good.desired, bad.desired) == (True, False)
+    assert good.id != bad.id
+    assert parse({"prompt": "2+2?", "completion": "4", "label": True}).ignored == ("label",)
+
+
+@pytest.mark.parametrize(("row", "objective", "code", "words"), [
+    ({"prompt": "a", "completion": "b"}, "dpo", "no_rejected", '"chosen": ..., "rejected"'),
+    ({"prompt": "a", "chosen": "b", "rejected": "b"}, "dpo", "same_answers", "nothing is learned"),
+    ({"prompt": "a", "chosen": "b", "rejected": " "}, "dpo", "empty_answer", "rejected"),
+    ({"prompt": "a", "chosen": "b", "rejected": 3}, "dpo", "not_text", "rejected"),
+    ({"prompt": "a", "completion": "b"}, "kto", "no_label", "true for a good answer"),
+    ({"prompt": "a", "completion": "b", "label": 1}, "kto", "no_label", "not a number"),
+])
+def test_a_row_of_another_objective_is_refused(row: Any, objective: Objective, code: str, words: str) -> None:
+    found = problem(json.dumps(row).encode(), objective=objective)
+    assert found.code == code
+    assert words in str(found)

@@ -32,6 +32,9 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
     ({"doubleQuantization": False}, "doubleQuantization", "train with qlora"),
     ({"method": "prefix", "merge": True}, "merge", "cannot hold; remove it, or train with"),
     ({"method": "full", "merge": True}, "merge", "a whole model already"),
+    ({"beta": 0.2}, "beta", "train with dpo or kto"),
+    ({"objective": "dpo", "method": "prompt"}, "objective", "another method than prefix and prompt"),
+    ({"objective": "kto", "batchSize": 1}, "batchSize", "at least 2"),
     ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
 ])
 def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from services.trainer.job.best import is_exhausted, losses_of
 from services.trainer.job.data import load_splits
 from services.trainer.job.methods import check_target_modules, lora_config
-from services.trainer.job.recipe import sft_config
+from services.trainer.job.objectives import make_trainer
 from shared.base_models.tiny import build_tiny
 from shared.errors import InvalidInputError
 from shared.prompts import IGNORED_LABEL, end_token_id
@@ -41,16 +41,13 @@ def test_the_trainer_trains_the_answers_and_their_end_tokens_alone(
     base: Path, prepared: Path, tmp_path: Path, template: str | None
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTTrainer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = template or tokenizer.chat_template
-    splits = load_splits(prepared, tokenizer, max_length=128)
     recipe = TrainingRecipe(batch_size=2)
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base), args=sft_config(recipe, tmp_path),
-        train_dataset=splits.train, eval_dataset=splits.validation, processing_class=tokenizer,
-        peft_config=lora_config(recipe),
+    trainer = make_trainer(
+        recipe, AutoModelForCausalLM.from_pretrained(base), load_splits(prepared, tokenizer, recipe),
+        tokenizer=tokenizer, output=tmp_path, peft_config=lora_config(recipe), callbacks=[],
     )
     (batch,) = list(trainer.get_train_dataloader())
 
@@ -73,10 +70,10 @@ def test_rows_without_room_for_an_answer_are_skipped_and_counted(base: Path, pre
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    splits = load_splits(prepared, tokenizer, max_length=25)
+    splits = load_splits(prepared, tokenizer, TrainingRecipe(max_length=25))
     assert (len(splits.train), len(splits.validation), splits.skipped) == (1, 1, 2)
-    with pytest.raises(InvalidInputError, match="no train row has its answer within 4 tokens"):
-        load_splits(prepared, tokenizer, max_length=4)
+    with pytest.raises(InvalidInputError, match="no train row has its answer within 8 tokens"):
+        load_splits(prepared, tokenizer, TrainingRecipe(max_length=8))
 
 
 def test_target_modules_must_exist() -> None:

@@ -1,0 +1,55 @@
+# ruff: noqa: ARG002 - the signatures are TRL's
+"""From a recipe's objective to TRL's trainer. Rows come tokenized, so that training and serving share one rendering."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+
+from services.trainer.job.data import Splits
+from services.trainer.job.methods import KeepsTrainable
+from services.trainer.job.recipe import arguments
+from shared.recipe import TrainingRecipe
+
+
+class Supervised(KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
+    """Learns answers."""
+
+
+class Preferred(KeepsTrainable, DPOTrainer):  # type: ignore[misc]
+    """Learns which of two answers is better (Rafailov et al., arXiv 2305.18290)."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+class Judged(KeepsTrainable, KTOTrainer):  # type: ignore[misc]
+    """Learns from answers that were found good or bad (Ethayarajh et al., arXiv 2402.01306)."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+def make_trainer(
+    recipe: TrainingRecipe, model: Any, splits: Splits, *, tokenizer: Any, output: Path,
+    peft_config: PeftConfig | None, callbacks: Sequence[TrainerCallback],
+) -> Any:
+    """The trainer of a recipe. The reference of DPO and KTO is the model with its adapter switched off; for methods
+    that are not PEFT's, the base once more.
+    """
+    given = arguments(recipe, output)
+    match recipe.objective:
+        case "sft":
+            kind = Supervised
+            config = SFTConfig(**given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
+        case "dpo":
+            kind, config = Preferred, DPOConfig(**given, beta=recipe.beta, max_length=None)
+        case "kto":
+            kind, config = Judged, KTOConfig(**given, beta=recipe.beta, max_length=None)
+    return kind(
+        model=model, args=config, train_dataset=splits.train, eval_dataset=splits.validation,
+        processing_class=tokenizer, peft_config=peft_config, callbacks=list(callbacks),
+    )

@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 from services.rollout.guardrails import NoData, Sample
 from services.rollout.prometheus import Prometheus
 
-# A pass over all rollouts is meant to take less than this.
-MAX_AGE = timedelta(seconds=1)
+# A pass over all rollouts is meant to take less than this, also on a slow disk: a longer one asks again and again,
+# which makes it longer still. Looks come later by as much at most.
+MAX_AGE = timedelta(seconds=3)
 # How far the clocks of two controllers may be apart, when one takes over from the other.
 SKEW = timedelta(seconds=1)
 # Longer alternations make a query that is slow to plan.

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+import orjson
 
 from services.rollout.guardrails import NoData, Sample
 
@@ -84,7 +85,8 @@ class Prometheus:
         except httpx.HTTPError as error:
             raise self._fault("unreachable", f"cannot be reached: {error}") from error
         try:
-            body: Any = answer.json()
+            # One answer may hold the series of hundreds of routes, and the standard library takes four times as long.
+            body: Any = orjson.loads(answer.content)
         except ValueError as error:
             raise self._fault("http_error", f"answered HTTP {answer.status_code} without JSON") from error
         if answer.status_code != 200 or not isinstance(body, dict) or body.get("status") != "success":

@@ -43,9 +43,9 @@ def test_one_query_serves_a_pass_and_each_route_gets_its_own() -> None:
     prometheus = Recorded("aa", "bb", "cc")
     prometheus.counters.update(aa=1, bb=2)
     batch = Batch(prometheus, lambda: ["aa", "bb"])
-    assert [values(batch, "aa", NOW), values(batch, "bb", NOW + timedelta(seconds=0.9))] == [[1], [2]]
+    assert [values(batch, "aa", NOW), values(batch, "bb", NOW + timedelta(seconds=2.9))] == [[1], [2]]
     assert prometheus.asked == [f'{REQUESTS}{{route=~"aa|bb",outcome=~"ok|error"}}']
-    values(batch, "aa", NOW + timedelta(seconds=1.1))
+    values(batch, "aa", NOW + timedelta(seconds=3.1))
     assert len(prometheus.asked) == 2
 
 

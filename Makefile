@@ -35,11 +35,11 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m docs.chart --check
 	$(PY) -m docs.dashboards --check
 
-unit: $(INSTALLED) ## Pure tests, under a minute.
+unit: $(INSTALLED) ## Pure tests, on all cores: a minute or two on two.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
 
 integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus.
-	$(PY) -m pytest tests/contract tests/integration -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract tests/integration -q -n 2 --dist loadfile
 
 e2e: $(INSTALLED) ## The whole loop on the real stack.
 	$(PY) -m pytest tests/e2e -q

@@ -165,7 +165,8 @@ def test_a_failure_to_load(controller: Stand, permanent: bool) -> None:
     controller.run(4)
     assert controller.phase() == "rolled_back"
     [told] = controller.told("rollout.rolled_back.v1")
-    assert told["reason"].startswith("replica gpu-1 cannot load intents@1: rank 64" if permanent else "not loaded everywhere")
+    why = "replica gpu-1 cannot load intents@1: rank 64" if permanent else "not loaded everywhere"
+    assert told["reason"].startswith(why)
     assert (told["guardrail"], told["seconds_exposed"], told["users_exposed"]) == ("", None, None)
 
 

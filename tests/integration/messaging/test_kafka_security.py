@@ -24,16 +24,24 @@ from tests.support.ports import free_port
 from tests.support.tls import tls_in_front
 from tests.support.wait import eventually
 
-pytestmark = pytest.mark.integration
+# kafka-python closes its client, but the sockets of failed handshakes only when they are collected.
+pytestmark = [
+    pytest.mark.integration, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TOPIC = "tuneloop.datasets"
-# kafka-python closes its client, but the sockets of failed handshakes only when they are collected.
-left_to_the_collector = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(autouse=True)
 def _refusals_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "OPEN_TIMEOUT_MS", 1_500)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_to_the_tests_of_others() -> Iterator[None]:
+    yield
+    # Here and not in the tests: until they are over, the errors that they caught hold on to the sockets.
+    gc.collect()
 
 
 def carry(bootstrap: str, security: KafkaSecurity) -> None:
@@ -73,24 +81,20 @@ def test_records_go_through_tls_with_a_certificate_on_both_sides(tls: tuple[str,
     carry(bootstrap, security)
 
 
-@left_to_the_collector
 def test_who_has_no_certificate_is_refused(tls: tuple[str, KafkaSecurity]) -> None:
     bootstrap, security = tls
     before = set(threading.enumerate())
     with pytest.raises(BrokerUnavailableError, match=f"{bootstrap} by SSL"):
         KafkaSink(bootstrap, "test", replace(security, cert_file="", key_file=""))
     eventually(lambda: set(threading.enumerate()) <= before, what="the end of the client's thread")
-    gc.collect()
 
 
-@left_to_the_collector
 def test_a_broker_whose_authority_is_another_is_not_believed(tls: tuple[str, KafkaSecurity], tmp_path: Path) -> None:
     bootstrap, security = tls
     other = tmp_path / "other.crt"
     trustme.CA().cert_pem.write_to_path(other)
     with pytest.raises(BrokerUnavailableError, match=f"{bootstrap} by SSL"):
         KafkaSource(bootstrap, [TOPIC], group=None, security=replace(security, ca_file=str(other)))
-    gc.collect()
 
 
 def test_a_file_that_is_not_there_is_named(tls: tuple[str, KafkaSecurity]) -> None:

@@ -28,7 +28,8 @@ from services.rollout.counts import Reading, increments
 from services.rollout.decide import new_state, step
 from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.guardrails import NoData, bounds_of
-from services.rollout.state import FULL_WEIGHT, Command, Loading, Observation
+from services.rollout.observation import Command, Loading, Observation
+from services.rollout.state import FULL_WEIGHT
 from services.rollout.unit_counts import UnitReadings, cell, cell_of, counted
 from shared.gateway_metrics import EVENT_NEW, UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy

@@ -8,8 +8,9 @@ from sqlmodel import Session, col, select
 
 from services.rollout import again
 from services.rollout.models import CommandRow, Decision, Rollout, Route
+from services.rollout.observation import Verb
 from services.rollout.settings import RolloutSettings
-from services.rollout.state import TERMINAL, Verb
+from services.rollout.state import TERMINAL
 from services.rollout.views import (
     DecisionView,
     Page,

@@ -13,17 +13,8 @@ from services.rollout.hook_state import Ask
 from services.rollout.models import CommandRow, Decision, Rollout, Route, Withdrawal
 from services.rollout.notices import Subject
 from services.rollout.outgoing import Outgoing
-from services.rollout.state import (
-    Announce,
-    Answer,
-    Effect,
-    LeaveRoute,
-    MakeStable,
-    Record,
-    RolloutState,
-    Shift,
-    TakeRoute,
-)
+from services.rollout.state import RolloutState
+from services.rollout.wanted import Announce, Answer, Effect, LeaveRoute, MakeStable, Record, Shift, TakeRoute
 from shared.clock import Clock
 from shared.events import Event, ModelRef, Payload, RolloutProgressed, RolloutPromoted, RolloutRolledBack
 from shared.messaging import emit

@@ -15,7 +15,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from services.rollout.hook_state import HookAnswer
 from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route, WebhookCall
-from services.rollout.state import ACTIVE, Command, Loading, Verb
+from services.rollout.observation import Command, Loading, Verb
+from services.rollout.state import ACTIVE
 from shared.errors import TemporaryError
 from shared.events import ModelRef
 from shared.served_names import BASE, control_of
@@ -23,7 +24,7 @@ from shared.served_names import BASE, control_of
 
 @dataclass(frozen=True)
 class Known:
-    """All of it about one rollout, as the reducer sees it: `services.rollout.state.Observation`."""
+    """All of it about one rollout, as the reducer sees it: `services.rollout.observation.Observation`."""
 
     stable: str
     control: str | None

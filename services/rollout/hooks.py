@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from services.rollout.hook_state import Ask, HookState
-from services.rollout.state import Announce, Effect, Observation, Record, RolloutState
+from services.rollout.observation import Observation
+from services.rollout.state import RolloutState
+from services.rollout.wanted import Announce, Effect, Record
 from shared.pipeline import RolloutPolicy, ShadowStep
 from shared.webhooks import Webhook, WebhookType
 

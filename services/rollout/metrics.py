@@ -10,7 +10,8 @@ from services.rollout.abtest import effect
 from services.rollout.analysis import Interval
 from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.models import Rollout, WebhookCall
-from services.rollout.state import TERMINAL, Record, RolloutState
+from services.rollout.state import TERMINAL, RolloutState
+from services.rollout.wanted import Record
 from shared.events import Phase
 from shared.pipeline import RolloutPolicy
 

@@ -12,7 +12,8 @@ from services.rollout.counts import Reading
 from services.rollout.facts import Known
 from services.rollout.guardrails import NoData, Query, Sample, counted_in, queries_of, readings_of
 from services.rollout.models import Rollout
-from services.rollout.state import Observation, RolloutState
+from services.rollout.observation import Observation
+from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings, selector_of
 from services.rollout.unit_counts import readings_of as readings_of_units
 from shared.gateway_metrics import DURATION, UNITS

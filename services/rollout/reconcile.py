@@ -20,7 +20,8 @@ from services.rollout.facts import Facts, learn
 from services.rollout.models import CommandRow, Rollout, Route
 from services.rollout.observe import observe
 from services.rollout.prometheus import Prometheus
-from services.rollout.state import ACTIVE, TERMINAL, Answer, Effect, RolloutState, TakeRoute
+from services.rollout.state import ACTIVE, TERMINAL, RolloutState
+from services.rollout.wanted import Answer, Effect, TakeRoute
 from services.rollout.withdrawals import crossed_at
 from shared.clock import Clock
 from shared.db import reading, transaction

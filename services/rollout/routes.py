@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlmodel import Session
 
 from services.rollout.models import Rollout, Route
-from services.rollout.state import FULL_WEIGHT, Shift, TakeRoute
+from services.rollout.state import FULL_WEIGHT
+from services.rollout.wanted import Shift, TakeRoute
 from shared.errors import TemporaryError
 from shared.events import ModelRef, RouteCapture, RouteTarget, RouteUpdated
 from shared.served_names import control_of

@@ -1,11 +1,9 @@
-"""The values that the reducer in decide.py works on: what a rollout knows, what it sees, and what it wants done.
+"""What a rollout knows, on which the reducer in decide.py works. What it sees is in observation.py.
 
 `RolloutState` is stored as JSON in the rollout's row. It holds the last counter values and the evidence too, so that a
 controller that dies and one that takes over see the same numbers.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -13,17 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from services.rollout.analysis import Counts, Evidence, SampleRatio
 from services.rollout.analysis.bounded import BettingMean
-from services.rollout.counts import Reading
-from services.rollout.guardrails import NoData
-from services.rollout.hook_state import Ask, HookAnswer, HookState
-from services.rollout.unit_counts import UnitReadings
+from services.rollout.hook_state import HookState
 from shared.events import Phase
 
 TERMINAL: frozenset[Phase] = frozenset({"promoted", "rolled_back", "superseded"})
 ACTIVE: frozenset[Phase] = frozenset({"staging", "progressing", "paused", "promoting", "aborting"})
 FULL_WEIGHT = 10_000
 
-Verb = Literal["pause", "resume", "promote", "abort"]
 Verdict = Literal["harmful", "safe", "undecided", "no_data"]
 AbVerdict = Literal["candidate", "stable", "undecided", "no_data"]
 
@@ -101,6 +95,10 @@ class UnitState(_Stored):
     weight: int = 0
     since: datetime | None = None
 
+    def begin_split(self) -> "UnitState":
+        """The same with the split tested from now on: a person has seen to it."""
+        return self.model_copy(update={"split": SampleRatio()})
+
 
 class RolloutState(_Stored):
     """Everything that a rollout knows about itself.
@@ -165,136 +163,3 @@ class RolloutState(_Stored):
         if self.exposed_from is None or self.exposed_until is None:
             return None
         return (self.exposed_until - self.exposed_from).total_seconds()
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a person asked for.
-
-    Attributes:
-        by: who says to have asked; empty where nobody said.
-        full: of a promotion: all the way, not to the next step only.
-    """
-
-    id: int
-    verb: Verb
-    reason: str
-    by: str = ""
-    full: bool = False
-
-    def said(self, done: str) -> str:
-        """The reason of what was done for it: ``paused by ada: lunch``."""
-        return f"{done} by {self.by or 'a person'}: {self.reason or 'no reason given'}"
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How far the candidate is on the replicas of its base model.
-
-    Attributes:
-        waiting: names of the replicas that have not confirmed it.
-        loaded: how many have.
-        failure: why a replica can never serve it; empty if none said so.
-    """
-
-    waiting: tuple[str, ...] = ()
-    loaded: int = 0
-    failure: str = ""
-
-    @property
-    def complete(self) -> bool:
-        """Every known replica confirmed, and there is one."""
-        return self.loaded > 0 and not self.waiting
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One look at the world.
-
-    Attributes:
-        stable: the stable model version as metrics call it (``base`` for the bare base model).
-        candidate: the candidate's.
-        control: the control's; None where there is none.
-        readings: per guardrail's name, its counters or why there are none; nothing for one that was not read.
-        route_free: nobody else holds the route.
-        misfit: why the candidate can never be served on this route; empty if it can.
-        latencies: of an A/B test, the buckets of the gateways' latency; what they lack is not shown, and holds nothing.
-        successor: a newer version of the same route that waits for it, or that already has it.
-        users: distinct units of the candidate; None where not known.
-        units: the counters of units, or why there are none; None where they were not read.
-        command: the oldest command that is not answered yet.
-        answers: by webhook's name, what it answered to the newest question.
-    """
-
-    stable: str
-    candidate: str
-    readings: Mapping[str, tuple[Reading, ...] | NoData] = field(default_factory=dict)
-    latencies: tuple[Reading, ...] = ()
-    loading: Loading = Loading()
-    route_free: bool = True
-    misfit: str = ""
-    successor: str | None = None
-    command: Command | None = None
-    users: int | None = None
-    units: UnitReadings | NoData | None = None
-    answers: Mapping[str, HookAnswer] = field(default_factory=dict)
-    control: str | None = None
-
-    @property
-    def baseline(self) -> str:
-        """Whom the candidate is compared with, as metrics call it."""
-        return self.control or self.stable
-
-
-@dataclass(frozen=True)
-class TakeRoute:
-    """Become the route's only rollout: candidate at weight 0, and a control where there is to be one; a new salt."""
-
-    control: bool = False
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Give the candidate and the control these shares of the traffic (basis points), stable the rest; and copies of a
-    share of the requests to both.
-    """
-
-    weight: int
-    shadow: int = 0
-    control: int = 0
-
-
-@dataclass(frozen=True)
-class MakeStable:
-    """The candidate becomes stable, the old stable version leaves, and the route is free."""
-
-
-@dataclass(frozen=True)
-class LeaveRoute:
-    """The candidate leaves and the route is free."""
-
-
-@dataclass(frozen=True)
-class Announce:
-    """Say in an event that the rollout is now where its state says."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """Store a decision with the evidence of the state: what was done, by which rule, why, and by whom."""
-
-    action: str
-    rule: str
-    reason: str
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Close a command: done, or refused with a reason."""
-
-    command: int
-    refused: str = ""
-
-
-Effect = TakeRoute | Shift | MakeStable | LeaveRoute | Announce | Record | Answer | Ask

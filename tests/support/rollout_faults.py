@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.rollout.decide import step
+from services.rollout.observation import Observation
 from services.rollout.observe import read
 from services.rollout.prometheus import Prometheus
-from services.rollout.state import Observation
 from shared import gateway_metrics as gateway
 from shared.pipeline import Guardrail
 from tests.support.prometheus import SpeakingPrometheus

@@ -6,8 +6,10 @@ from services.rollout.counts import Reading
 from services.rollout.decide import new_state, next_look, step
 from services.rollout.guardrails import NoData
 from services.rollout.hook_state import HookAnswer
-from services.rollout.state import Command, Effect, Loading, Observation, RolloutState, Verb
+from services.rollout.observation import Command, Loading, Observation, Verb
+from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings, cell, cell_of
+from services.rollout.wanted import Effect
 from shared.clock import VirtualClock
 from shared.gateway_metrics import EVENT_NEW
 from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep

@@ -14,9 +14,11 @@ import numpy as np
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, step
 from services.rollout.guardrails import counted_in
+from services.rollout.observation import Loading, Observation
 from services.rollout.plan.contract import Traffic
-from services.rollout.state import FULL_WEIGHT, Loading, Observation, Record, RolloutState
+from services.rollout.state import FULL_WEIGHT, RolloutState
 from services.rollout.unit_counts import UnitReadings, cell_of
+from services.rollout.wanted import Record
 from shared.pipeline import Guardrail, RolloutPolicy
 
 _STRIDE = 0.05

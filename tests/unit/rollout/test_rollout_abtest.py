@@ -11,9 +11,11 @@ from services.rollout import abtest
 from services.rollout.analysis import Counts
 from services.rollout.evidence import summary
 from services.rollout.guardrails import NoData, Sample, counted_in
+from services.rollout.observation import Observation
 from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Answer, Candidate, Request, Traffic
-from services.rollout.state import ObjectiveState, Observation, Record, Shift
+from services.rollout.state import ObjectiveState
+from services.rollout.wanted import Record, Shift
 from shared.errors import InvalidInputError
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from tests.support import facts

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from services.rollout.analysis import Counts
-from services.rollout.state import FULL_WEIGHT, Record, Shift, TakeRoute
+from services.rollout.state import FULL_WEIGHT
+from services.rollout.wanted import Record, Shift, TakeRoute
 from shared.pipeline import RolloutStep, ShadowStep
 from tests.support.rollouts import CANDIDATE, CONTROL, LOADED, STABLE, World, policy
 

@@ -9,18 +9,9 @@ import pytest
 from services.rollout.analysis import Counts
 from services.rollout.decide import step
 from services.rollout.guardrails import NoData
-from services.rollout.state import (
-    FULL_WEIGHT,
-    Announce,
-    Answer,
-    LeaveRoute,
-    Loading,
-    MakeStable,
-    Record,
-    Shift,
-    TakeRoute,
-    Verb,
-)
+from services.rollout.observation import Loading, Verb
+from services.rollout.state import FULL_WEIGHT
+from services.rollout.wanted import Announce, Answer, LeaveRoute, MakeStable, Record, Shift, TakeRoute
 from shared.pipeline import Guardrail
 from tests.support.rollouts import LOADED, OUTAGE, STABLE, World, policy
 

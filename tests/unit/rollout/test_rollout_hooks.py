@@ -6,7 +6,7 @@ import pytest
 
 from services.rollout.decide import step
 from services.rollout.hook_state import Ask, HookAnswer
-from services.rollout.state import Announce, Record, Shift, TakeRoute
+from services.rollout.wanted import Announce, Record, Shift, TakeRoute
 from shared.pipeline import RolloutPolicy
 from shared.webhooks import Webhook, WebhookType
 from tests.support.rollouts import LOADED, OUTAGE, World, policy

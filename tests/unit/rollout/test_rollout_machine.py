@@ -13,21 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from services.rollout.decide import step
 from services.rollout.guardrails import NoData
-from services.rollout.state import (
-    FULL_WEIGHT,
-    TERMINAL,
-    Answer,
-    Command,
-    Effect,
-    LeaveRoute,
-    Loading,
-    MakeStable,
-    Observation,
-    RolloutState,
-    Shift,
-    TakeRoute,
-    Verb,
-)
+from services.rollout.observation import Command, Loading, Observation, Verb
+from services.rollout.state import FULL_WEIGHT, TERMINAL, RolloutState
+from services.rollout.wanted import Answer, Effect, LeaveRoute, MakeStable, Shift, TakeRoute
 from shared.pipeline import Guardrail, RolloutStep, ShadowStep
 from shared.webhooks import Webhook, WebhookType
 from tests.support.rollouts import LOADED, STABLE, World, policy

@@ -7,7 +7,8 @@ from services.rollout.decide import step
 from services.rollout.evidence import harm_threshold
 from services.rollout.guardrails import NoData, Sample, queries_of, readings_of
 from services.rollout.observe import read
-from services.rollout.state import Record, RolloutState, Shift
+from services.rollout.state import RolloutState
+from services.rollout.wanted import Record, Shift
 from shared.pipeline import Guardrail, RolloutStep, ShadowStep
 from tests.support.rollouts import CANDIDATE, STABLE, World, policy
 

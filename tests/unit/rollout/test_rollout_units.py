@@ -6,8 +6,8 @@ import pytest
 
 from services.rollout.decide import step
 from services.rollout.guardrails import NoData, Sample
-from services.rollout.state import Record
 from services.rollout.unit_counts import UnitReadings, can_count, readings_of, selector_of
+from services.rollout.wanted import Record
 from shared.gateway_metrics import EVENT_NEW, UNIT_EVENTS
 from shared.pipeline import Guardrail, RolloutPolicy
 from tests.support.rollouts import CANDIDATE, OUTAGE, STABLE, World, policy

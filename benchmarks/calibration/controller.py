@@ -27,8 +27,9 @@ from services.rollout.analysis.evidence import (
 from services.rollout.counts import Reading, increments
 from services.rollout.decide import new_state, step
 from services.rollout.evidence import harm_threshold, safe_threshold
-from services.rollout.guardrails import NoData, bounds_of
+from services.rollout.guardrails import bounds_of
 from services.rollout.observation import Command, Loading, Observation
+from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT
 from services.rollout.unit_counts import UnitReadings, cell, cell_of, counted
 from shared.gateway_metrics import EVENT_NEW, UNIT_TIMES

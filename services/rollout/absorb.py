@@ -8,8 +8,9 @@ from services.rollout.analysis import Counts
 from services.rollout.analysis.evidence import CountedBy
 from services.rollout.counts import InconsistentCountersError, Reading, grown, increments
 from services.rollout.evidence import judged, verdict
-from services.rollout.guardrails import NoData, bounds_of, is_mean
+from services.rollout.guardrails import bounds_of, is_mean
 from services.rollout.observation import Observation
+from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, GuardrailState, ObjectiveState, RolloutState, UnitState
 from services.rollout.unit_counts import UnitCounts, UnitReadings, can_count, counted
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy

@@ -15,8 +15,8 @@ from services.rollout.analysis import Counts, Interval
 from services.rollout.analysis.bounded import BettingMean, mean_difference
 from services.rollout.analysis.proportions import bucket_quantile, difference_interval
 from services.rollout.counts import InconsistentCountersError, Reading, increments, sums
-from services.rollout.guardrails import NoData, Sample
 from services.rollout.observation import Observation
+from services.rollout.samples import NoData, Sample
 from services.rollout.state import AbVerdict, ObjectiveState
 from shared.pipeline import AbTest, Objective
 

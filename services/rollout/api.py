@@ -9,18 +9,10 @@ from sqlmodel import Session, col, select
 from services.rollout import again
 from services.rollout.models import CommandRow, Decision, Rollout, Route
 from services.rollout.observation import Verb
+from services.rollout.route_views import RouteView, route_views
 from services.rollout.settings import RolloutSettings
 from services.rollout.state import TERMINAL
-from services.rollout.views import (
-    DecisionView,
-    Page,
-    RolloutView,
-    RouteView,
-    decision_view,
-    rollout_view,
-    rollout_views,
-    route_views,
-)
+from services.rollout.views import DecisionView, Page, RolloutView, decision_view, rollout_view, rollout_views
 from shared.db import reading, transaction
 from shared.errors import ConflictError, InvalidInputError, NotFoundError
 from shared.leases import interrupt

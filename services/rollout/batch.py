@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.rollout.guardrails import NoData, Sample
 from services.rollout.prometheus import Prometheus
+from services.rollout.samples import NoData, Sample
 
 # A pass over all rollouts is meant to take less than this, also on a slow disk: a longer one asks again and again,
 # which makes it longer still. Looks come later by as much at most.

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.rollout.counts import Reading
-from services.rollout.guardrails import NoData
 from services.rollout.hook_state import HookAnswer
+from services.rollout.samples import NoData
 from services.rollout.unit_counts import UnitReadings
 
 Verb = Literal["pause", "resume", "promote", "abort"]

@@ -10,9 +10,12 @@ from typing import Protocol
 from services.rollout.abtest import latency_readings
 from services.rollout.counts import Reading
 from services.rollout.facts import Known
-from services.rollout.guardrails import NoData, Query, Sample, counted_in, queries_of, readings_of
+from services.rollout.guardrails import counted_in
 from services.rollout.models import Rollout
 from services.rollout.observation import Observation
+from services.rollout.queries import Query, queries_of
+from services.rollout.readings import readings_of
+from services.rollout.samples import NoData, Sample
 from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings, selector_of
 from services.rollout.unit_counts import readings_of as readings_of_units

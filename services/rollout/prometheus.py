@@ -5,7 +5,7 @@ times at which they were scraped. A plain instant vector carries the time of the
 died four minutes ago would look fresh.
 
 Whatever goes wrong becomes a `NoData` with its reason: no answer, a slow one, an HTTP or query error, half an answer,
-nothing found, or nothing fresh. Values are judged in guardrails.py, where their meaning is known.
+nothing found, or nothing fresh. Values are judged in readings.py, where their meaning is known.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import orjson
 
-from services.rollout.guardrails import NoData, Sample
+from services.rollout.samples import NoData, Sample
 
 # As Prometheus' own lookback: long enough to say how old the newest sample is, short enough to be a small answer.
 _LOOKBACK_SECONDS = 300

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from services.rollout.analysis import UnitLook
 from services.rollout.counts import Reading, Values, grown
-from services.rollout.guardrails import NoData, Sample
+from services.rollout.samples import NoData, Sample
 from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_NEW, UNIT_EVENTS, UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy
 

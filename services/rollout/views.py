@@ -1,30 +1,23 @@
-"""What the API answers with."""
+"""What the API answers with about rollouts and their decisions."""
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 from sqlmodel import Session, col, select
 
-from services.rollout.abtest import effect, quantiles
-from services.rollout.analysis import Counts, Interval
+from services.rollout.analysis import Counts
+from services.rollout.comparison_views import AbTestView, ObjectiveView, ab_test_view, objective_views
 from services.rollout.evidence import controlled, harm_threshold, safe_threshold
 from services.rollout.hook_views import WebhookView, webhook_views
-from services.rollout.models import Decision, Rewrite, Rollout, Route, Withdrawal
-from services.rollout.routes import targets_of
-from services.rollout.state import TERMINAL, AbVerdict, RolloutState, Verdict
-from shared.events import Phase, RouteTarget
+from services.rollout.models import Decision, Rollout, Withdrawal
+from services.rollout.state import TERMINAL, RolloutState, Verdict
+from shared.events import Phase
 from shared.pipeline import RolloutPolicy
 from shared.served_names import BASE, control_of
 
 T = TypeVar("T")
-
-ObjectiveVerdict = Literal["met", "missed", "undecided", "no_data"]
-_VERDICTS: dict[AbVerdict, ObjectiveVerdict] = {
-    "candidate": "met", "stable": "missed", "undecided": "undecided", "no_data": "no_data",
-}
 
 
 class Page(BaseModel, Generic[T]):
@@ -47,59 +40,6 @@ class GuardrailView(BaseModel):
     e_safe: float
     safe_threshold: float
     verdict: Verdict
-    no_data: str | None
-
-
-class QuantileView(BaseModel):
-    """A quantile of the latency in seconds, as the histogram's buckets know it; None is beyond the last bucket."""
-
-    level: float
-    low: float
-    high: float | None
-    estimate: float | None
-
-
-class AbTestView(BaseModel):
-    """An A/B test: decided when the interval of the effect is on one side of `min_effect`.
-
-    Attributes:
-        metric: what decides, by name.
-        direction: which share is better.
-        stable: counts that the candidate is compared with: the control's where there is one.
-        effect: by how much the candidate's share is better than stable's, with its confidence sequence.
-        alpha: bound on the chance that the interval ever misses the truth.
-        latency: quantiles by role, ``stable`` and ``candidate``.
-    """
-
-    metric: str
-    direction: str
-    stable: Counts
-    candidate: Counts
-    effect: Interval
-    min_effect: float
-    alpha: float
-    verdict: AbVerdict
-    no_data: str | None
-    latency: dict[str, list[QuantileView]]
-
-
-class ObjectiveView(BaseModel):
-    """An objective: met when the whole interval of the effect is above `bound`, missed when all of it is below.
-
-    Attributes:
-        bound: by how much the candidate's share must be better; negative where it may be worse.
-        stable: counts that the candidate is compared with: the control's where there is one.
-        effect: by how much the candidate's share is better, with its confidence sequence.
-    """
-
-    metric: str
-    goal: str
-    direction: str
-    stable: Counts
-    candidate: Counts
-    effect: Interval
-    bound: float
-    verdict: ObjectiveVerdict
     no_data: str | None
 
 
@@ -192,35 +132,6 @@ class DecisionView(BaseModel):
     evidence: dict[str, dict[str, float | str]]
 
 
-class RewriteView(BaseModel):
-    """The route's InferenceModelRewrite, where llm-d splits the traffic.
-
-    Attributes:
-        revision: of the route, the one that the cluster has; -1 before the first.
-        changed_at: when it last took other targets or weights.
-        problem: why it has not the route's newest revision; empty where it has, or soon will.
-    """
-
-    revision: int
-    changed_at: datetime | None
-    problem: str
-
-
-class RouteView(BaseModel):
-    """A route as the gateways are told."""
-
-    route: str
-    pipeline: str
-    revision: int
-    base_model: str
-    base_model_digest: str
-    salt: str
-    rollout: str | None
-    targets: list[RouteTarget]
-    updated_at: datetime
-    rewrite: RewriteView | None
-
-
 def rollout_views(session: Session, rows: Sequence[Rollout], now: datetime) -> list[RolloutView]:
     """The rollouts of some rows, with what else is known of them."""
     ids = [row.id for row in rows]
@@ -253,7 +164,7 @@ def _rollout_view(
         reason=state.reason, since=state.since,
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),
-        ab_test=_ab_test(state, policy), objectives=_objectives(state, policy),
+        ab_test=ab_test_view(state, policy), objectives=objective_views(state, policy),
         outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
         users_exposed=state.users,
         seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,
@@ -281,54 +192,5 @@ def _guardrails(state: RolloutState, policy: RolloutPolicy) -> list[GuardrailVie
     ]
 
 
-def _ab_test(state: RolloutState, policy: RolloutPolicy) -> AbTestView | None:
-    test, mine = policy.ab_test, state.ab_test
-    if test is None or mine is None:
-        return None
-    return AbTestView(
-        metric=test.called, direction=test.direction, stable=mine.stable, candidate=mine.candidate,
-        effect=effect(mine, test, policy.alpha), min_effect=test.min_effect, alpha=policy.alpha, verdict=mine.verdict,
-        no_data=state.blind.get(test.called),
-        latency={
-            role: [
-                QuantileView(level=level, low=found.low, high=_finite(found.high), estimate=_finite(found.estimate))
-                for level, found in quantiles(mine, role, policy.alpha).items()
-            ]
-            for role in ("stable", "candidate")
-        },
-    )
-
-
-def _objectives(state: RolloutState, policy: RolloutPolicy) -> list[ObjectiveView]:
-    return [
-        ObjectiveView(
-            metric=objective.called, goal=objective.goal, direction=objective.direction, stable=mine.stable,
-            candidate=mine.candidate, effect=effect(mine, objective, policy.alpha), bound=objective.bound,
-            verdict=_VERDICTS[mine.verdict], no_data=state.blind.get(objective.called),
-        )
-        for objective in policy.objectives if (mine := state.objectives[objective.called])
-    ]
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or math.isinf(value) else value
-
-
 def decision_view(row: Decision) -> DecisionView:
     return DecisionView.model_validate(row.model_dump())
-
-
-def route_views(session: Session, rows: Sequence[Route]) -> list[RouteView]:
-    """The routes of some rows."""
-    ids = [row.id for row in rows]
-    rewrites = {found.id: found for found in session.exec(select(Rewrite).where(col(Rewrite.id).in_(ids)))}
-    return [_route_view(row, rewrites.get(row.id)) for row in rows]
-
-
-def _route_view(row: Route, rewrite: Rewrite | None) -> RouteView:
-    return RouteView(
-        route=row.id, pipeline=row.pipeline, revision=row.revision, base_model=row.base_model,
-        base_model_digest=row.base_model_digest, salt=row.salt, rollout=row.rollout_id, targets=targets_of(row),
-        updated_at=row.updated_at,
-        rewrite=RewriteView.model_validate(rewrite.model_dump()) if rewrite else None,
-    )

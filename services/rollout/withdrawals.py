@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from sqlalchemy import Engine
 
 from services.rollout import metrics
-from services.rollout.guardrails import NoData, Sample
 from services.rollout.models import Withdrawal
 from services.rollout.observation import Observation
 from services.rollout.prometheus import Prometheus
+from services.rollout.samples import NoData, Sample
 from shared.clock import Clock
 from shared.db import transaction
 from shared.gateway_metrics import ROUTE_REVISION, SPLIT_SINCE

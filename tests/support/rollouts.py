@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, next_look, step
-from services.rollout.guardrails import NoData
 from services.rollout.hook_state import HookAnswer
 from services.rollout.observation import Command, Loading, Observation, Verb
+from services.rollout.samples import NoData
 from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from services.rollout.wanted import Effect

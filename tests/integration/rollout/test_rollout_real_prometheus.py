@@ -12,9 +12,9 @@ from prometheus_client import start_http_server
 from services.gateway.metrics import GatewayMetrics
 from services.rollout.analysis import Counts
 from services.rollout.counts import Reading, increments
-from services.rollout.guardrails import NoData
 from services.rollout.observe import read
 from services.rollout.prometheus import Prometheus
+from services.rollout.samples import NoData
 from shared.gateway_metrics import REQUESTS, UNITS
 from shared.pipeline import Guardrail
 from tests.support.ports import free_port

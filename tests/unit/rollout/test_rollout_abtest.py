@@ -10,10 +10,11 @@ import pytest
 from services.rollout import abtest
 from services.rollout.analysis import Counts
 from services.rollout.evidence import summary
-from services.rollout.guardrails import NoData, Sample, counted_in
+from services.rollout.guardrails import counted_in
 from services.rollout.observation import Observation
 from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Answer, Candidate, Request, Traffic
+from services.rollout.samples import NoData, Sample
 from services.rollout.state import ObjectiveState
 from services.rollout.wanted import Record, Shift
 from shared.errors import InvalidInputError

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from services.rollout.batch import Batch
-from services.rollout.guardrails import NoData, Sample
 from services.rollout.prometheus import Prometheus
+from services.rollout.samples import NoData, Sample
 from shared.gateway_metrics import REQUESTS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

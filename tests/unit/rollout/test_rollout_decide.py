@@ -8,8 +8,8 @@ import pytest
 
 from services.rollout.analysis import Counts
 from services.rollout.decide import step
-from services.rollout.guardrails import NoData
 from services.rollout.observation import Loading, Verb
+from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT
 from services.rollout.wanted import Announce, Answer, LeaveRoute, MakeStable, Record, Shift, TakeRoute
 from shared.pipeline import Guardrail

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from services.rollout.guardrails import NoData, Query, Sample, queries_of, readings_of
+from services.rollout.queries import Query, queries_of
+from services.rollout.readings import readings_of
+from services.rollout.samples import NoData, Sample
 from shared.pipeline import Guardrail
 
 ERRORS = Guardrail(metric="errors")

@@ -12,8 +12,8 @@ from hypothesis import event, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.rollout.decide import step
-from services.rollout.guardrails import NoData
 from services.rollout.observation import Command, Loading, Observation, Verb
+from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, TERMINAL, RolloutState
 from services.rollout.wanted import Answer, Effect, LeaveRoute, MakeStable, Shift, TakeRoute
 from shared.pipeline import Guardrail, RolloutStep, ShadowStep

@@ -10,10 +10,10 @@ import pytest
 from services.rollout.analysis import Counts
 from services.rollout.counts import Reading
 from services.rollout.evidence import summary
-from services.rollout.guardrails import queries_of
 from services.rollout.observation import Command, Observation
 from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Candidate, Request, Traffic
+from services.rollout.queries import queries_of
 from services.rollout.state import FULL_WEIGHT
 from services.rollout.wanted import Record, Shift
 from shared.pipeline import Guardrail, Objective, RolloutStep

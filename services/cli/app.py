@@ -22,6 +22,7 @@ from services.cli.commands import (
     publish,
     rollouts,
     runs,
+    train,
 )
 from services.cli.demo import commands as demo
 from services.cli.errors import MEANING, CliError, ExitCode
@@ -83,6 +84,6 @@ def build_app() -> typer.Typer:
     demo.register(app)
     for module in (apply, publish, advise, estimate):
         module.register(app)
-    for group in (pipelines, datasets, runs, evaluations, models, rollouts, drift, feedback, inbox, keys):
+    for group in (pipelines, datasets, train, runs, evaluations, models, rollouts, drift, feedback, inbox, keys):
         group.register(app)
     return app

@@ -60,3 +60,20 @@ def _checked(url: str, where: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise CliError(f"{where}: {url!r} is not a URL; it must begin with http:// or https://", ExitCode.USAGE)
     return url.rstrip("/")
+
+
+def s3_environment() -> dict[str, str]:
+    """Where artifacts are, as settings in an environment: nothing where this environment says so already, else what
+    `tuneloop up` started, if anything.
+    """
+    if os.environ.get("TUNELOOP_S3_ENDPOINT") or os.environ.get("TUNELOOP_S3_BUCKET"):
+        return {}
+    home = Home.find()
+    where = (home.read_stack() or {}).get("s3")
+    if not where:
+        return {}
+    keys = home.credentials()
+    return {
+        "TUNELOOP_S3_ENDPOINT": where["endpoint"], "TUNELOOP_S3_BUCKET": where["bucket"],
+        "TUNELOOP_S3_ACCESS_KEY": keys.access_key, "TUNELOOP_S3_SECRET_KEY": keys.secret_key,
+    }

@@ -1,17 +1,10 @@
 """Asks the planner, `services.rollout.plan`; a process of its own, as it imports what the command line must not."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
+from services.cli import workers
 from services.cli.client import Json
-from services.cli.errors import CliError
 from shared.pipeline import ExpectedTraffic, RolloutPolicy
 
 _PLANNER = "services.rollout.plan"
-# Python looks for modules where it is started; a folder of the user's, named services too, is not ours.
-_ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_SECONDS = 600
 # For `tuneloop apply`: enough to tell "most" from "few", in about a second.
 _CHECK_RUNS = 100
@@ -26,22 +19,8 @@ def ask(request: Json) -> Json:
     Raises:
         CliError: the planner refused the question, or cannot run here.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", _PLANNER], input=json.dumps(request), capture_output=True, text=True,
-            timeout=_TIMEOUT_SECONDS, cwd=_ROOT, check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CliError(f"the planner took longer than {_TIMEOUT_SECONDS} s; ask for fewer --runs") from error
-    if done.returncode == 0:
-        answer: Json = json.loads(done.stdout)
-        return answer
-    said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-    if "ModuleNotFoundError" in said[0]:
-        raise CliError(f"the planner runs the controller's code, which is not installed here ({said[0]}): "
-                       "pip install 'tuneloop[rollout]'")
-    raise CliError(said[0] if done.returncode == 1 and "Traceback" not in done.stderr
-                   else f"the planner failed: {said[0]}")
+    return workers.ask(_PLANNER, request, who="the planner, which runs the controller's code,", extra="rollout",
+                       timeout=_TIMEOUT_SECONDS, hint="ask for fewer --runs")
 
 
 def question(policy: RolloutPolicy, traffic: Json, candidates: list[Json], **limits: int) -> Json:

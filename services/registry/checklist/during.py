@@ -22,9 +22,6 @@ _FAR = 4.0
 # A validation loss this much above the best says that the end is worse than what came before.
 _WORSE = 1.05
 
-_END_TOKEN = not_run("every answer that fits training.maxLength is trained with its end token; how many were cut "
-                     "before it is not told")
-
 
 def _method(facts: Facts) -> Outcome:
     if facts.spec is None:
@@ -104,6 +101,14 @@ def _answers(facts: Facts) -> Outcome:
                   "fills training.maxLength")
 
 
+def _ends(facts: Facts) -> Outcome:
+    ends, rows = facts.metric("end_token_rows"), facts.metric("train_rows")
+    if ends is None or rows is None:
+        return not_run("the job has not told how many answers it trained to their end")
+    return judged(ends == rows, f"{ends:.0f} of {rows:.0f} answers were trained with the token that ends them; the "
+                  "others are cut by training.maxLength")
+
+
 DURING: Questions = {
     "an adapter is tried before full training": _method,
     "the learning rate is one that is advised": _learning_rate,
@@ -113,5 +118,5 @@ DURING: Questions = {
     "checkpoints were kept": _checkpoints,
     "it stops when it gets no better": _stopping,
     "every row has an answer to learn": _answers,
-    "the end token is trained": _END_TOKEN,
+    "the end token is trained": _ends,
 }

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from services.trainer.job.masks import check_ends, count_ends
 from shared.errors import InvalidInputError
 from shared.prompts import Tokenizer, encode
 from shared.recipe import Objective, TrainingRecipe
@@ -24,33 +25,39 @@ class Splits:
 
     Attributes:
         skipped: rows of both whose prompt alone fills `max_length`, so that no answer is left to learn.
+        ends: training rows whose answer's end token is trained; the others were cut before it.
     """
 
     train: Dataset
     validation: Dataset
     skipped: int
+    ends: int
 
 
 def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> Splits:
     """The train and validation rows of a dataset version's folder.
 
     Raises:
-        InvalidInputError: no row has an answer within `max_length` tokens, or the rows are of another objective.
+        InvalidInputError: no row has an answer within `max_length` tokens, too few have its end, or the rows are of
+            another objective.
     """
-    train, validation = (_rows(folder / f"{name}.parquet", recipe.objective) for name in ("train", "validation"))
-    usable, checked = ([r for r in map(_reader(recipe, tokenizer), rows) if r] for rows in (train, validation))
+    train, validation = (read_rows(folder / f"{name}.parquet", recipe.objective) for name in ("train", "validation"))
+    usable, checked = ([r for r in map(reader(recipe, tokenizer), rows) if r] for rows in (train, validation))
     if not usable or not checked:
         raise InvalidInputError(
             f"no {'train' if not usable else 'validation'} row has its answer within {recipe.max_length} tokens; "
             "raise training.maxLength, or shorten the prompts"
         )
+    ends = count_ends(usable, tokenizer)
+    check_ends(ends, recipe.max_length)
     skipped = len(train) + len(validation) - len(usable) - len(checked)
     if recipe.objective == "kto":
         usable, checked = (_mismatched(records, recipe.batch_size) for records in (usable, checked))
-    return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped)
+    return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped, ends.trained)
 
 
-def _rows(file: Path, objective: Objective) -> list[Record]:
+def read_rows(file: Path, objective: Objective) -> list[Record]:
+    """A split's rows as data_ingest wrote them for an objective."""
     wanted = COLUMNS[objective]
     missing = [name for name in wanted if name not in pq.read_schema(file).names]
     if missing:
@@ -62,7 +69,7 @@ def _rows(file: Path, objective: Objective) -> list[Record]:
     return rows
 
 
-def _reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], Record | None]:
+def reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], Record | None]:
     """From a row to its tokens; None where nothing of an answer is left within `max_length`."""
 
     def supervised(row: Record) -> Record | None:

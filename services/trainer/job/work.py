@@ -81,7 +81,8 @@ def run_job(
         adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer))
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
                     metrics={**_losses(trainer.state.log_history), "seconds": monotonic() - started,
-                             "train_rows": len(splits.train), "skipped_rows": splits.skipped})
+                             "train_rows": len(splits.train), "skipped_rows": splits.skipped,
+                             "end_token_rows": splits.ends})
     store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")
     return True
 

@@ -62,10 +62,10 @@ class Traffic:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
 
     def _work(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
             while True:
                 row, user, wait = self._take()
                 if self._stop.wait(wait):

@@ -67,9 +67,16 @@ def add_bottlenecks(model: torch.nn.Module, inner: int) -> torch.nn.ModuleDict:
     return adapters
 
 
+def bottlenecks_of(model: torch.nn.Module) -> torch.nn.ModuleDict:
+    """The adapters that `add_bottlenecks` put on a model, by path with ``/`` for dots."""
+    adapters = model.get_submodule(_MODULE)
+    assert isinstance(adapters, torch.nn.ModuleDict)  # noqa: S101 - what add_bottlenecks made
+    return adapters
+
+
 def save_bottlenecks(model: torch.nn.Module, folder: Path, *, base_model: str) -> None:
     """Write a model's adapters as an adapter's two files."""
-    adapters = model.get_submodule(_MODULE)
+    adapters = bottlenecks_of(model)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name.replace("/", "."): value.detach().cpu().contiguous()
                for name, value in adapters.state_dict().items()}

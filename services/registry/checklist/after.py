@@ -26,6 +26,10 @@ def _tested(facts: Facts) -> Outcome:
 
 
 def _changes(facts: Facts) -> Outcome:
+    change = facts.metric("logit_change")
+    if change is not None:
+        return passed(f"training changed a logit of validation rows by up to {change:.4g}, and what was saved loads "
+                      f"into what was trained (off by {facts.metric('logit_error') or 0:.2g})")
     if facts.measured("candidate") is None:
         return _not_measured(facts)
     return passed("the evaluation measured it, which refuses an adapter with which the base's output stays the same")

@@ -16,6 +16,7 @@ from services.trainer.job.data import load_splits
 from services.trainer.job.methods import facts, prepare, save_result
 from services.trainer.job.model import load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
+from services.trainer.job.proof import Proof
 from services.trainer.job.team import Team
 from shared.clock import monotonic
 from shared.errors import NotFoundError, PermanentError
@@ -53,6 +54,7 @@ def run_job(
         tokenizer.padding_side = "right"
         splits = load_splits(scratch / "dataset", tokenizer, job.recipe)
         model = load_model(base, job.recipe)
+        proof = Proof(model, job.recipe, splits.validation)
         best = BestAdapter()
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
@@ -77,10 +79,11 @@ def run_job(
         save_result(
             trainer.model, job.recipe, scratch / "result", base=base, name=job.base_model, tokenizer=tokenizer
         )
+        proved = proof.of(trainer.model, scratch / "result", name=job.base_model)
         kind = "adapters" if job.recipe.adapts else "models"
         adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer))
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
-                    metrics={**_losses(trainer.state.log_history), "seconds": monotonic() - started,
+                    metrics={**_losses(trainer.state.log_history), **proved, "seconds": monotonic() - started,
                              "train_rows": len(splits.train), "skipped_rows": splits.skipped,
                              "end_token_rows": splits.ends})
     store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")

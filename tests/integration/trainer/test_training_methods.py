@@ -1,6 +1,7 @@
 """Every method trains, is resumed to the same bits, saved, loaded by whoever serves it, and merged where it can be."""
 
 import math
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from services.serving.engine.sampling import Sampler, Sampling
 from services.serving.engine.text import TextStream
 from services.trainer.files import JobInput, Result
 from services.trainer.job.work import run_job
-from shared.errors import InvalidInputError
+from shared.errors import InvalidInputError, PermanentError
 from shared.events import DatasetRef
 from shared.prompts import Example
 from shared.recipe import TrainingRecipe
@@ -97,6 +98,38 @@ def test_a_run_that_is_stopped_after_a_step_and_resumed_ends_with_the_same_bytes
     assert trained.run(trained.job(name, f"stopped-{name}", attempt=2)).adapter.digest == (
         trained.result(name).adapter.digest
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_proves_that_it_changed_the_base_and_that_its_files_are_what_it_trained(
+    trained: Trained, name: str
+) -> None:
+    metrics = trained.result(name).metrics
+    assert metrics["logit_change"] > 1e-3
+    assert metrics["logit_error"] <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["lora", "full"])
+def test_a_run_that_changes_nothing_fails(trained: Trained, name: str) -> None:
+    job = trained.job(name, f"nothing-{name}", learning_rate=1e-30)
+    with pytest.raises(PermanentError, match=r"training changed nothing: .*training.learningRate is 1e-30"):
+        trained.run(job)
+
+
+@pytest.mark.parametrize("name", ["lora", "adapter", "full"])
+def test_files_that_hold_something_else_than_was_trained_are_not_taken(
+    trained: Trained, tiny_model: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a library had written other weights: those of another run are put in their place."""
+    other = trained.fetched(name)
+
+    def substitute(model: Any, recipe: TrainingRecipe, folder: Path, **of: Any) -> None:
+        shutil.copytree(other, folder)
+
+    monkeypatch.setattr("services.trainer.job.work.save_result", substitute)
+    job = trained.job(name, f"substituted-{name}", seed=99)
+    with pytest.raises(PermanentError, match="load into another model than was trained"):
+        trained.run(job)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,0 +1,169 @@
+"""Proof that training changed what the model says, and that what was saved says the same.
+
+Both have gone wrong elsewhere and looked fine: adapters that were never switched on, and files that load into
+something else than what was trained. So the logits of a few validation rows are compared: of the base, of what was
+trained, and of what the saved files load into.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+
+from services.trainer.job.masks import masks_of
+from shared.adapters.bottleneck import bottlenecks_of, load_bottlenecks
+from shared.errors import PermanentError
+from shared.recipe import TrainingRecipe
+
+ROWS = 4
+TOKENS = 64
+TAIL = 8
+"""Logits of a row's last so many positions are compared: virtual tokens before a row do not shift them."""
+UNCHANGED = 1e-6
+"""Of the largest logit. An adapter that was never trained adds exact zeros; one step at any usual rate is far above."""
+LOADED = 1e-3
+"""Of the largest logit. Adapters are stored as they are; a GPU may sum in another order."""
+MERGED = 2e-2
+"""Of the largest logit. A merged matrix rounds once what base and adapter round apart."""
+
+
+class Proof:
+    """The base's logits on a few rows, and what is to be compared with them.
+
+    Args:
+        model: the base, before a method has put anything on it.
+        rows: token rows of the objective, as `services.trainer.job.data` makes them.
+    """
+
+    def __init__(self, model: Any, recipe: TrainingRecipe, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._recipe = recipe
+        self._probes = probes_of(rows)
+        # PEFT's adapters can be switched off; of all else the base must be asked before it is changed. Where it will
+        # be trained: another device sums in another order.
+        kept = recipe.method in ("full", "adapter")
+        self._base = logits_of(model.to("cuda") if torch.cuda.is_available() else model, self._probes) if kept else None
+
+    def of(self, model: Any, saved: Path, *, name: str) -> dict[str, float]:
+        """The largest change of a logit by training, and the largest error of what was saved: in a logit, and for
+        full training, whose files are compared without loading them, in a weight.
+
+        Args:
+            model: as trained, with the weights that were saved.
+            saved: the folder that they were saved to.
+            name: what adapters call their base.
+
+        Raises:
+            PermanentError: training changed nothing, or what was saved is something else.
+        """
+        if not self._probes:
+            return {}
+        trained = logits_of(model, self._probes)
+        base = self._base
+        if base is None:
+            with model.disable_adapter():
+                base = logits_of(model, self._probes)
+        scale = float(trained.abs().max())
+        change = _largest(trained, base)
+        if not change > UNCHANGED * scale:
+            raise PermanentError(_nothing(self._recipe, len(self._probes)))
+        error = self._error(model, saved, trained)
+        allowed = self._allowed() * scale
+        if not error <= allowed:
+            raise PermanentError(
+                f"the saved files of {name}'s {self._recipe.method} load into another model than was trained: it is "
+                f"off by {error:.3g}, and at most {allowed:.3g} is rounding. This is a fault of tuneloop or of one of "
+                "its libraries' versions; please report it with the recipe"
+            )
+        return {"logit_change": change, "logit_error": error}
+
+    def _allowed(self) -> float:
+        """The largest error that is rounding, as a share of the largest logit."""
+        if self._recipe.merge:
+            # Merged into full precision, what was trained on a 4-bit base differs by what 4 bits had rounded away.
+            return math.inf if self._recipe.method == "qlora" else MERGED
+        return 0.0 if self._recipe.method == "full" else LOADED
+
+    def _error(self, model: Any, saved: Path, trained: torch.Tensor) -> float:
+        if self._recipe.method == "full":
+            return _error_of_weights(model, saved)
+        if self._recipe.merge:
+            whole: Any = AutoModelForCausalLM.from_pretrained(
+                saved, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            )
+            return _largest(logits_of(whole, self._probes), trained)
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(saved), adapter_name="saved", is_trainable=False)
+            model.set_adapter("saved")
+        else:
+            _load_bottlenecks(model, saved)
+        return _largest(logits_of(model, self._probes), trained)
+
+
+def probes_of(rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    """The tokens of the first few rows, cut to a length that any machine computes in a moment."""
+    found = []
+    for row, _ in zip(rows, range(ROWS), strict=False):
+        ids = row["input_ids"] if "input_ids" in row else masks_of(row)[0].ids
+        found.append(list(ids[:TOKENS]))
+    return found
+
+
+@torch.no_grad()
+def logits_of(model: Any, probes: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits after the last `TAIL` tokens of each probe, (sum of tokens, outputs), in float32 on the CPU."""
+    training = model.training
+    model.eval()
+    try:
+        # Not the trainer's autocast: what is compared is compared at full precision.
+        with torch.autocast(model.device.type, enabled=False) if model.device.type != "cpu" else nullcontext():
+            found = []
+            for probe in probes:
+                ids = torch.tensor([list(probe)], device=model.device)
+                logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+                found.append(logits[-TAIL:].float().cpu())
+            return torch.cat(found)
+    finally:
+        model.train(training)
+
+
+def _largest(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _error_of_weights(model: Any, folder: Path) -> float:
+    """The largest difference between a model's weights and those in its files, which need no second model in memory."""
+    own, worst, seen = model.state_dict(), 0.0, set()
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            for key in stored.keys():  # noqa: SIM118 - it is no mapping
+                seen.add(key)
+                worst = max(worst, _largest(stored.get_tensor(key).float(), own[key].detach().float().cpu()))
+    # Tied weights are stored once, under one of their names.
+    stored_data = {own[key].data_ptr() for key in seen}
+    missing = [key for key, value in own.items() if key not in seen and value.data_ptr() not in stored_data]
+    return float("inf") if missing else worst
+
+
+def _load_bottlenecks(model: Any, folder: Path) -> None:
+    """Give a model's bottlenecks the weights of the files: exactly one for each of them."""
+    loaded = {path.replace(".", "/"): layer.state_dict() for path, layer in load_bottlenecks(folder).items()}
+    own = bottlenecks_of(model)
+    if loaded.keys() != dict(own.items()).keys():
+        raise PermanentError(f"{folder.name} has bottlenecks for other layers than were trained")
+    for path, layer in own.items():
+        layer.load_state_dict(loaded[path])
+
+
+def _nothing(recipe: TrainingRecipe, rows: int) -> str:
+    return (
+        f"training changed nothing: with and without it the model says the same of {rows} validation rows. Either "
+        f"its steps were too small (training.learningRate is {recipe.learning_rate:g}, training.epochs "
+        f"{recipe.epochs:g}) or no gradient reached "
+        "the trained weights; raise the learning rate or the epochs, or adapt other layers"
+    )

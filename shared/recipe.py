@@ -8,7 +8,7 @@ from shared.resources import TrainingResources
 from shared.spec_part import SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
-Objective = Literal["sft", "dpo", "kto"]
+Objective = Literal["sft", "dpo", "kto", "pretrain"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 
@@ -48,7 +48,8 @@ class TrainingRecipe(SpecPart):
     )
     objective: Objective = Field(
         default="sft",
-        description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad",
+        description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad, "
+        "pretrain texts",
     )
     beta: float = Field(
         default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
@@ -75,7 +76,8 @@ class TrainingRecipe(SpecPart):
     )
     warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
     max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are cut to this norm")
-    max_length: int = Field(default=512, ge=8, description="tokens; longer rows are cut at the right")
+    max_length: int = Field(default=512, ge=8, description="tokens; longer rows are cut at the right, and texts into "
+                            "windows of this length, of which none is lost")
     seed: int = Field(default=17, description="of the adapter's first weights and the order of rows")
     checkpoint_every_steps: int = Field(default=10, ge=1, description="at most this many steps are lost in a crash")
     validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")

@@ -4,12 +4,13 @@ These are no validators of the model, for the reason that `shared.policy_checks`
 readable.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.recipe import LOW_RANK, LoraRecipe, Method, ModelServer, TrainingRecipe
+from shared.recipe import LOW_RANK, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
 
 MERGEABLE: frozenset[Method] = LOW_RANK | {"ia3"}
+PREFERENCES: frozenset[Objective] = frozenset({"dpo", "kto"})
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
 
 
 def _objective(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
-    if recipe.objective == "sft" and recipe.beta != 0.1:
-        yield "beta", "has no effect with objective: sft; remove it, or train with dpo or kto"
-    if recipe.objective != "sft" and recipe.method in ("prefix", "prompt"):
+    if recipe.objective not in PREFERENCES and recipe.beta != 0.1:
+        yield "beta", f"has no effect with objective: {recipe.objective}; remove it, or train with dpo or kto"
+    if recipe.objective == "pretrain" and recipe.method in ("prefix", "prompt"):
+        yield "objective", ("virtual tokens steer what a model knows and hold no texts; pretrain with lora, adapter or "
+                            "full")
+    if recipe.objective in PREFERENCES and recipe.method in ("prefix", "prompt"):
         yield "objective", (f"{recipe.objective} compares answers token by token, which virtual tokens shift; train "
                             "with another method than prefix and prompt")
     if recipe.objective == "kto" and recipe.batch_size == 1:
@@ -65,3 +69,17 @@ def serving_problems(recipe: TrainingRecipe, server: ModelServer) -> Iterator[tu
         remedies = ["set merge: true"] if recipe.method in MERGEABLE else []
         remedies += ["train with lora or qlora", "serve with the small engine (TUNELOOP_MODEL_SERVER=small)"]
         yield "method", f"vLLM cannot serve {recipe.method}, only lora and qlora; {', or '.join(remedies)}"
+
+
+def gate_problems(recipe: TrainingRecipe, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Gates that nothing could pass, because what they ask for is not measured of such rows.
+
+    Args:
+        metrics: of the pipeline's gates, in their order.
+    """
+    for place, metric in enumerate(metrics):
+        if recipe.objective == "pretrain" and metric == "exact_match":
+            yield f"gates.{place}.metric", (
+                "texts are no answers that could match; with objective: pretrain write "
+                "gates: [{metric: bits_per_byte, versus: base, maxDelta: 0}]"
+            )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.data_ingest.examples import RowError, parse_row
+from services.data_ingest.examples import RowError
 from services.data_ingest.lines import Line, read_lines
 from services.data_ingest.parquet import SplitWriters
+from services.data_ingest.readers import reader_of
 from shared.pipeline import DatasetRules
 from shared.recipe import Objective
 
@@ -39,7 +40,7 @@ class Converted(BaseModel):
 
 def convert(lines: Iterable[Line], folder: Path, request: Request) -> Converted:
     """Write the good ones of `lines`."""
-    found = Converted()
+    found, read = Converted(), reader_of(request.objective)
     with SplitWriters(folder, request.objective) as writers:
         for line in lines:
             if line.data is None or not line.data.strip():
@@ -47,7 +48,7 @@ def convert(lines: Iterable[Line], folder: Path, request: Request) -> Converted:
             if found.rows >= request.limit:
                 break
             try:
-                writers.write("train", parse_row(line.data, offset=line.offset, objective=request.objective))
+                writers.write("train", read(line.data, offset=line.offset))
                 found.rows += 1
             except RowError as error:
                 found.bad += 1

@@ -66,9 +66,9 @@ def reasons_to_reject(report: Report) -> list[str]:
     if empty:
         sizes = ", ".join(f"{split} {report.rows[split]}" for split in SPLITS)
         return [
-            f"no row fell into {' and '.join(empty)} (rows: {sizes}); rows are split by a hash of their prompt, with "
-            f"shares of {rules.validation_share:g} for validation and {rules.test_share:g} for test: publish more "
-            "different prompts, or raise the shares in spec.dataset"
+            f"no row fell into {' and '.join(empty)} (rows: {sizes}); rows are split by a hash of their prompt "
+            f"or text, with shares of {rules.validation_share:g} for validation and {rules.test_share:g} for test: "
+            "publish more different prompts or texts, or raise the shares in spec.dataset"
         ]
     return []
 

@@ -6,6 +6,7 @@ Two shapes are understood, also mixed in one file:
     {"prompt": "...", "completion": "...", "system": "..."}                        system is optional
 
 For dpo each row has the worse answer too, as `rejected` (and may call the better one `chosen`); for kto, a `label`.
+Rows of pretrain are texts: see `services.data_ingest.documents`.
 
 Text is normalised to NFC, so that the same words typed on different systems are the same row. White space is left
 alone: in code, tables and poems it means something.
@@ -95,9 +96,7 @@ def parse_row(data: bytes, *, offset: int, objective: Objective = "sft") -> Exam
     Raises:
         RowError: with what is wrong, where, and what to do.
     """
-    row = _parse_json(_decode(data, offset))
-    if not isinstance(row, dict):
-        raise RowError("not_object", f"expected a JSON object, but it is {_kind(row)}; {_SHAPES}")
+    row = read_object(data, offset, shapes=_SHAPES)
     judged: dict[str, Any] = {}
     if objective == "dpo":
         row, judged = _preference(row)
@@ -111,11 +110,28 @@ def parse_row(data: bytes, *, offset: int, objective: Objective = "sft") -> Exam
         messages, known = _from_prompt(row), {"prompt", "completion", "system"}
     else:
         keys = ", ".join(json.dumps(key) for key in list(row)[:5]) or "none"
-        raise RowError("unknown_shape", f"no messages and no prompt (its keys: {_short(keys)}); {_SHAPES}")
+        texts = "; a text alone is a row of spec.training.objective: pretrain" if "text" in row else ""
+        raise RowError("unknown_shape", f"no messages and no prompt (its keys: {_short(keys)}); {_SHAPES}{texts}")
     _check_conversation(messages)
     if judged.get("rejected") == messages[-1][1]:
         raise RowError("same_answers", '"rejected" is the same text as the better answer; nothing is learned from it')
     return Example(messages, tuple(key for key in row if key not in known), **judged)
+
+
+def read_object(data: bytes, offset: int, *, shapes: str) -> dict[str, Any]:
+    """The JSON object in one line of a file.
+
+    Args:
+        offset: of the line in the file, for messages.
+        shapes: what to write instead, for messages.
+
+    Raises:
+        RowError: it is none.
+    """
+    row = _parse_json(_decode(data, offset))
+    if not isinstance(row, dict):
+        raise RowError("not_object", f"expected a JSON object, but it is {_kind(row)}; {shapes}")
+    return row
 
 
 def _preference(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,7 +142,7 @@ def _preference(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             'spec.training.objective is dpo, and "rejected", the worse answer, is missing; write {"prompt": ..., '
             '"chosen": ..., "rejected": ...}, or {"messages": [...], "rejected": ...} with the better answer last'
         )
-    rejected = _text(row, "rejected", "row")
+    rejected = text_value(row, "rejected", "row")
     if not rejected.strip():
         raise RowError("empty_answer", '"rejected" is empty; remove the row or say what the worse answer was')
     plain = {key: value for key, value in row.items() if key not in ("chosen", "rejected")}
@@ -181,7 +197,7 @@ def _message(item: Any, where: str) -> Message:
     role = item.get("role")
     if role not in ROLES:
         raise RowError("unknown_role", f"{where}.role is {_short(json.dumps(role))}; use {', '.join(ROLES)}")
-    return role, _text(item, "content", where)
+    return role, text_value(item, "content", where)
 
 
 def _from_prompt(row: dict[str, Any]) -> tuple[Message, ...]:
@@ -189,11 +205,16 @@ def _from_prompt(row: dict[str, Any]) -> tuple[Message, ...]:
         raise RowError("no_answer", '"completion" is missing; every row needs the answer to learn')
     if row.get("prompt") is None:
         raise RowError("empty_prompt", '"prompt" is missing; every row needs a question to answer')
-    system = () if row.get("system") is None else (("system", _text(row, "system", "row")),)
-    return (*system, ("user", _text(row, "prompt", "row")), ("assistant", _text(row, "completion", "row")))
+    system = () if row.get("system") is None else (("system", text_value(row, "system", "row")),)
+    return (*system, ("user", text_value(row, "prompt", "row")), ("assistant", text_value(row, "completion", "row")))
 
 
-def _text(item: dict[str, Any], key: str, where: str) -> str:
+def text_value(item: dict[str, Any], key: str, where: str) -> str:
+    """The text under a key, in NFC.
+
+    Raises:
+        RowError: it is something else, or no Unicode.
+    """
     value = item.get(key)
     if not isinstance(value, str):
         raise RowError("not_text", f"{where}.{key} must be text, not {_kind(value)}")

@@ -12,16 +12,15 @@ from services.data_ingest.examples import Example
 from services.data_ingest.split import SPLITS, Split
 from shared.recipe import Objective
 
-# What is beside the conversation, by the pipeline's objective.
-_JUDGEMENTS: dict[Objective, tuple[pa.Field, ...]] = {
-    "sft": (), "dpo": (pa.field("rejected", pa.string(), nullable=False),),
-    "kto": (pa.field("desired", pa.bool_(), nullable=False),),
+_NAMES = (pa.field("id", pa.string(), nullable=False), pa.field("group", pa.string(), nullable=False))
+_MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False)
+# By the pipeline's objective; each column is an attribute of an example.
+_CONTENT: dict[Objective, tuple[pa.Field, ...]] = {
+    "sft": (_MESSAGES,),
+    "dpo": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
+    "kto": (_MESSAGES, pa.field("desired", pa.bool_(), nullable=False)),
+    "pretrain": (pa.field("text", pa.string(), nullable=False),),
 }
-SCHEMA = pa.schema([
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("group", pa.string(), nullable=False),
-    pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False),
-])
 # A row group is what a writer, and later a reader, holds in memory. Both bounds depend on the rows alone, so that the
 # same rows always make the same groups.
 GROUP_ROWS = 10_000
@@ -52,15 +51,13 @@ class SplitWriters:
 
 class _SplitWriter:
     def __init__(self, path: Path, objective: Objective) -> None:
-        self._judgements = [field.name for field in _JUDGEMENTS[objective]]
-        self._schema = pa.schema([*SCHEMA, *_JUDGEMENTS[objective]])
+        self._schema = pa.schema([*_NAMES, *_CONTENT[objective]])
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", version="2.6")
         self._rows: list[tuple[Any, ...]] = []
         self._characters = 0
 
     def write(self, example: Example) -> None:
-        judgements = [getattr(example, name) for name in self._judgements]
-        self._rows.append((example.id, example.group, example.messages, *judgements))
+        self._rows.append(tuple(getattr(example, name) for name in self._schema.names))
         self._characters += sum(len(content) for _, content in example.messages)
         if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
             self._flush()

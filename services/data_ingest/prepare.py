@@ -1,8 +1,8 @@
 """From a file of rows to a folder with a dataset version: one pass, bounded memory, no network.
 
-    train.parquet, validation.parquet, test.parquet   columns id, group, messages
+    train.parquet, validation.parquet, test.parquet   columns id, group, messages; for texts id, group, text
     report.json                                       see `services.data_ingest.report`
-    profile.json                                      see `shared.profiles`; what live traffic is compared with
+    profile.json                                      see `shared.profiles`, for live traffic; there is none of texts
 """
 
 from collections.abc import Callable
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.data_ingest.decide import reasons_to_reject, unreadable
-from services.data_ingest.examples import Example, RowError, parse_row
+from services.data_ingest.documents import Document
+from services.data_ingest.examples import Example, RowError
 from services.data_ingest.lines import Line, read_lines
 from services.data_ingest.parquet import SplitWriters
+from services.data_ingest.readers import Reader, reader_of
 from services.data_ingest.report import Report, Tally
 from services.data_ingest.seen import SeenRows
 from services.data_ingest.split import split_of
@@ -52,7 +54,10 @@ def prepare(
     if what is not None:
         return Prepared(folder, [f"the file cannot be read as JSON lines: {what}"], None)
     profile = ProfileBuilder()
-    report = _write_splits(source, folder, scratch / "seen.db", rules, objective, profile=profile, on_line=on_line)
+    with SplitWriters(folder, objective) as writers:
+        report = _write_splits(
+            source, writers, scratch / "seen.db", rules, reader_of(objective), profile=profile, on_line=on_line
+        )
     (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     built = profile.build()
     if built is not None:
@@ -61,15 +66,15 @@ def prepare(
 
 
 def _write_splits(
-    source: Path, folder: Path, scratch: Path, rules: DatasetRules, objective: Objective, *,
+    source: Path, writers: SplitWriters, scratch: Path, rules: DatasetRules, read: Reader, *,
     profile: ProfileBuilder, on_line: Callable[[], None],
 ) -> Report:
     tally = Tally()
-    with source.open("rb") as file, SeenRows(scratch) as seen, SplitWriters(folder, objective) as writers:
+    with source.open("rb") as file, SeenRows(scratch) as seen:
         for line in read_lines(file, rules.max_row_bytes):
             on_line()
-            example = _take(line, rules, tally, seen, writers, objective=objective)
-            if example is not None:
+            example = _take(line, rules, tally, seen, writers, read=read)
+            if example is not None and not isinstance(example, Document):
                 profile.add(example.id, example.messages)
         conflicting = seen.conflicting_prompts()
     return tally.report(
@@ -78,7 +83,7 @@ def _write_splits(
 
 
 def _take(
-    line: Line, rules: DatasetRules, tally: Tally, seen: SeenRows, writers: SplitWriters, *, objective: Objective
+    line: Line, rules: DatasetRules, tally: Tally, seen: SeenRows, writers: SplitWriters, *, read: Reader
 ) -> Example | None:
     """Put one line where it belongs; the row, where it was kept."""
     data, offset = line.data, line.offset
@@ -95,7 +100,7 @@ def _take(
         )
         return None
     try:
-        example = parse_row(data, offset=offset, objective=objective)
+        example = read(data, offset=offset)
     except RowError as error:
         tally.reject(line.number, error.code, str(error))
         return None

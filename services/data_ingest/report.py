@@ -85,7 +85,8 @@ class Tally:
     def keep(self, split: Split, messages: tuple[tuple[str, str], ...]) -> None:
         """Count a good row."""
         self.rows[split] += 1
-        self._prompts.add(sum(len(content) for _, content in messages[:-1]))
+        if len(messages) > 1:  # a text has no prompt
+            self._prompts.add(sum(len(content) for _, content in messages[:-1]))
         self._answers.add(len(messages[-1][1]))
 
     def ignore(self, keys: tuple[str, ...]) -> None:

@@ -70,7 +70,8 @@ class References:
         profile = self._profile(dataset)
         if profile is None:
             raise NoReferenceError(
-                f"the dataset {dataset.dataset_id} has no {PROFILE_FILE} that this version reads; publish it again"
+                f"the dataset {dataset.dataset_id} has no {PROFILE_FILE} that this version reads. Texts of objective: "
+                "pretrain have none; publish other rows again"
             )
         said = evaluated.outputs if evaluated else {}
         outputs = {name: Distribution.model_validate(item) for name, item in said.items()}

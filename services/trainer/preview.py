@@ -128,6 +128,8 @@ def preview(request: Request, tokenizer: Tokenizer, rows: Sequence[Record]) -> P
     Raises:
         InvalidInputError: there are none, or the tokenizer cannot render one.
     """
+    if request.recipe.objective == "pretrain":
+        raise InvalidInputError("there is no mask to show: objective: pretrain trains every token of each text")
     if not rows:
         raise InvalidInputError(f"there are no {request.split} rows to show")
     recipe, end = request.recipe, end_token_id(tokenizer)

@@ -13,7 +13,7 @@ from shared.pipeline.rollout import RolloutPolicy
 from shared.pipeline.triggers import Triggers
 from shared.policy_checks import policy_problems
 from shared.recipe import TrainingRecipe
-from shared.recipe_checks import recipe_problems
+from shared.recipe_checks import gate_problems, recipe_problems
 from shared.spec_part import Slug, SpecPart
 from shared.strict_yaml import load_yaml
 
@@ -75,6 +75,8 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
         )
         raise InvalidInputError(f"{source}: {problems}") from error
     found = [f"spec.training.{path}: {problem}" for path, problem in recipe_problems(pipeline.spec.training)]
+    metrics = [gate.metric for gate in pipeline.spec.evaluation.gates]
+    found += [f"spec.evaluation.{path}: {problem}" for path, problem in gate_problems(pipeline.spec.training, metrics)]
     found += [f"spec.rollout.{path}: {problem}" for path, problem in policy_problems(pipeline.spec.rollout)]
     if found:
         raise InvalidInputError(f"{source}: {'; '.join(found)}")

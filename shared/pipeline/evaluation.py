@@ -15,8 +15,9 @@ class Gate(SpecPart):
     A gate against production passes with a note while nothing is in production.
     """
 
-    metric: Literal["exact_match", "perplexity"] = Field(
-        description="exact_match is the share of answers that are right to the letter; perplexity is lower for better"
+    metric: Literal["exact_match", "perplexity", "bits_per_byte"] = Field(
+        description="exact_match is the share of answers that are right to the letter; perplexity, per token, and "
+        "bits_per_byte, which other tokenizers can be compared by, are lower for better"
     )
     on: Literal["heldout", "production_heldout"] = Field(
         default="heldout",

@@ -21,25 +21,24 @@ from tests.support.wait import eventually
 
 Row = Mapping[str, Any]
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-_SCHEMA = pa.schema([("id", pa.string()), ("group", pa.string()), ("messages", _MESSAGES)])
-_JUDGED = {"rejected": pa.string(), "desired": pa.bool_()}
+_NAMES = [("id", pa.string()), ("group", pa.string())]
+_CONTENT = {"messages": _MESSAGES, "rejected": pa.string(), "desired": pa.bool_(), "text": pa.string()}
 
 
 def put_dataset(
     store: ArtifactStore, folder: Path, *, train: Sequence[Row], validation: Sequence[Row], test: Sequence[Row] = ()
 ) -> DatasetRef:
-    """A prepared dataset version of chat rows, as data_ingest writes it; rows may have its judgements, too."""
+    """A prepared dataset version, as data_ingest writes it; its columns are what the rows have."""
     splits = {"train": train, "validation": validation, "test": test}
     folder.mkdir(parents=True)
     for name, rows in splits.items():
         columns = {
             "id": [f"{name}-{index}" for index in range(len(rows))],
             "group": [f"{name}-{index}" for index in range(len(rows))],
-            "messages": [row["messages"] for row in rows],
         }
-        judged = {key: [row[key] for row in rows] for key in _JUDGED if rows and key in rows[0]}
-        schema = pa.schema([*_SCHEMA, *((key, _JUDGED[key]) for key in judged)])
-        pq.write_table(pa.table(columns | judged, schema=schema), folder / f"{name}.parquet")
+        content = {key: [row[key] for row in rows] for key in _CONTENT if key in train[0]}
+        schema = pa.schema([*_NAMES, *((key, _CONTENT[key]) for key in content)])
+        pq.write_table(pa.table(columns | content, schema=schema), folder / f"{name}.parquet")
     artifact = store.put_dir("datasets", folder)
     counts: Any = {name: len(rows) for name, rows in splits.items()}
     return DatasetRef(dataset_id=f"data-{artifact.digest[7:15]}", artifact=artifact, rows=counts)

@@ -18,7 +18,7 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 # Raise it when scoring changes, so that old and new numbers are never compared.
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 
 
 class Cached(BaseModel):

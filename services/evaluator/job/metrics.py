@@ -10,8 +10,11 @@ class RowScore(BaseModel):
     """What one model did with one row.
 
     Attributes:
-        predicted: the greedy answer, decoded without the prompt, stripped of surrounding white space.
-        nats: negative log-likelihood of the expected answer and its end token, summed over `tokens`.
+        expected: the right answer; nothing for a text.
+        predicted: the greedy answer, decoded without the prompt, stripped of surrounding white space; None for a text,
+            which asks nothing.
+        nats: negative log-likelihood of the expected answer and its end token, or of a text, summed over `tokens`.
+        bytes: of that answer or text, in UTF-8.
         surprisal: mean negative log-probability of the greedy answer's tokens, in nats.
         note: why the model was not asked; such a row is no match, and counts for no perplexity.
     """
@@ -20,9 +23,10 @@ class RowScore(BaseModel):
 
     id: str
     expected: str
-    predicted: str
+    predicted: str | None
     nats: float
     tokens: int
+    bytes: int = 0
     surprisal: float = 0.0
     note: str = ""
 
@@ -33,17 +37,22 @@ class RowScore(BaseModel):
 
 
 def metrics(rows: Sequence[RowScore]) -> dict[str, float]:
-    """``exact_match``, the share of matching rows, and ``perplexity``.
+    """``exact_match``, the share of matching rows, ``perplexity`` and ``bits_per_byte``.
 
     Perplexity is exp of the mean negative log-likelihood per token, over all answer tokens of all rows: a long answer
-    counts for more than a short one. Both are NaN where there is nothing to take the mean of.
+    counts for more than a short one. Bits per byte is the same likelihood in bits, over the bytes of all answers: it
+    can be compared across tokenizers, and perplexity cannot (Gao et al., arXiv 2101.00027, section 3.1). All are NaN
+    where there is nothing to take the mean of. Of texts there is no exact match.
     """
-    tokens = sum(row.tokens for row in rows)
+    tokens, size = sum(row.tokens for row in rows), sum(row.bytes for row in rows)
     nats = math.fsum(row.nats for row in rows)
-    return {
-        "exact_match": sum(row.matches for row in rows) / len(rows) if rows else math.nan,
+    likelihoods = {
         "perplexity": _exp(nats / tokens) if tokens else math.nan,
+        "bits_per_byte": nats / math.log(2) / size if size else math.nan,
     }
+    if rows and all(row.predicted is None for row in rows):
+        return likelihoods
+    return {"exact_match": sum(row.matches for row in rows) / len(rows) if rows else math.nan, **likelihoods}
 
 
 def _exp(value: float) -> float:

@@ -8,22 +8,40 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from shared.documents import document_ids, windows
 from shared.errors import IntegrityError, InvalidInputError
 from shared.events import DatasetRef
-from shared.prompts import Example, answer_of, encode
+from shared.prompts import Example, answer_of, encode, end_token_id
 from shared.s3 import ArtifactStore
 
 TEST_SPLIT = "test.parquet"
+WINDOW = 1024
+"""Tokens of a text that a model reads at once, so that the logits over a large vocabulary stay below 1 GB."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One held-out row. `example` is None where it does not fit the model; `note` says why."""
+    """One held-out row.
+
+    Attributes:
+        expected: the right answer; of a text, all of it.
+        example: None where it does not fit the model, and `note` says why; and for a text.
+        windows: a text's tokens, see `shared.documents.windows`; no other row has any.
+    """
 
     id: str
     expected: str
     example: Example | None
     note: str = ""
+    windows: Sequence[Sequence[int]] = ()
+
+    @property
+    def probe(self) -> Example | None:
+        """What tells whether a model with an adapter answers otherwise than without."""
+        if not self.windows:
+            return self.example
+        window = list(self.windows[0])
+        return Example(input_ids=window, prompt_length=len(window) - 1)
 
 
 def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) -> list[dict[str, Any]]:
@@ -44,7 +62,7 @@ def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) ->
         raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no {TEST_SPLIT}")
     path = folder / f"{digest.removeprefix('sha256:')}.parquet"
     store.download(uri + TEST_SPLIT, path, sha256=entry.sha256)
-    columns = [name for name in ("id", "messages", "desired") if name in pq.read_schema(path).names]
+    columns = [name for name in ("id", "messages", "desired", "text") if name in pq.read_schema(path).names]
     rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
     # For kto: an answer that was found bad is nothing to be measured by.
     rows = [row for row in rows if row.get("desired", True)]
@@ -67,7 +85,10 @@ def prepare(tokenizer: Any, rows: Sequence[dict[str, Any]], *, context: int, max
     Raises:
         InvalidInputError: a row does not end in an answer; the message names it.
     """
-    return [_prepare(tokenizer, row, context, max_new_tokens) for row in rows]
+    return [
+        _prepare_text(tokenizer, row, context) if "text" in row else _prepare(tokenizer, row, context, max_new_tokens)
+        for row in rows
+    ]
 
 
 def _prepare(tokenizer: Any, row: dict[str, Any], context: int, max_new_tokens: int) -> Row:
@@ -80,3 +101,15 @@ def _prepare(tokenizer: Any, row: dict[str, Any], context: int, max_new_tokens: 
         note = f"needs {needed} tokens with its answer, and the model has a context of {context}"
         return Row(id=row["id"], expected=expected, example=None, note=note)
     return Row(id=row["id"], expected=expected, example=example)
+
+
+def _prepare_text(tokenizer: Any, row: dict[str, Any], context: int) -> Row:
+    """Without an end token, which has no bytes, and which a text that was cut off would not have."""
+    (ids,) = document_ids(tokenizer, [row["text"]])
+    start = end_token_id(tokenizer)
+    if ids[0] == tokenizer.bos_token_id:  # of which there is nothing to predict
+        start, ids = ids[0], ids[1:]
+    if ids[-1:] == [end_token_id(tokenizer)]:  # which some tokenizers write themselves
+        ids = ids[:-1]
+    cut = windows([ids], start=start, length=min(context, WINDOW))
+    return Row(id=row["id"], expected=row["text"], example=None, windows=list(cut))

@@ -76,6 +76,17 @@ def score(
     return [scores[i] for i in range(len(examples))]
 
 
+@torch.inference_mode()
+def nats_of(model: Any, windows: Sequence[Sequence[int]]) -> float:
+    """Negative log-likelihood of a text, summed over its tokens: of each window all but the first one."""
+    sums = []
+    for window in windows:
+        ids = torch.tensor([window])
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, :-1].float()
+        sums.append(float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")))
+    return math.fsum(sums)
+
+
 def _score_batch(model: Any, batch: Sequence[Example], limits: Limits) -> list[Scored]:
     answers = [example.input_ids[example.prompt_length :] for example in batch]
     width = max(len(answer) for answer in answers)

@@ -15,7 +15,7 @@ from services.evaluator.job import cache
 from services.evaluator.job.metrics import RowScore, metrics
 from services.evaluator.job.progress import ProgressWriter
 from services.evaluator.job.rows import Row, choose, fetch_test_split, prepare
-from services.evaluator.job.scoring import Limits, score
+from services.evaluator.job.scoring import Limits, Scored, nats_of, score
 from services.evaluator.job.subjects import Subjects
 from shared.clock import Clock, monotonic
 from shared.errors import InvalidInputError
@@ -83,7 +83,7 @@ class Bench:
     @cached_property
     def subjects(self) -> Subjects:
         """The models, with the adapters attached and checked."""
-        probes = [row.example for row in self.rows["heldout"] if row.example is not None]
+        probes = [row.probe for row in self.rows["heldout"] if row.probe is not None]
         if not probes:
             raise InvalidInputError(
                 f"no test row of {self.job.dataset.dataset_id} fits the base model; the first one "
@@ -127,33 +127,47 @@ def _ask(model: Any, bench: Bench, rows: Sequence[Row], progress: ProgressWriter
     examples = {row.id: row.example for row in rows if row.example is not None}
     scored = dict(zip(examples, score(model, list(examples.values()), bench.limits, progress.advance), strict=True))
     return [
-        RowScore(
-            id=row.id, expected=row.expected, note=row.note,
-            predicted=decode_answer(bench.tokenizer, scored[row.id].generated) if row.id in scored else "",
-            nats=scored[row.id].nats if row.id in scored else 0.0,
-            tokens=scored[row.id].tokens if row.id in scored else 0,
-            surprisal=scored[row.id].surprisal if row.id in scored else 0.0,
-        )
-        for row in rows
+        _read(model, row, progress) if row.windows else _answered(bench, row, scored.get(row.id)) for row in rows
     ]
+
+
+def _answered(bench: Bench, row: Row, scored: Scored | None) -> RowScore:
+    if scored is None:
+        return RowScore(id=row.id, expected=row.expected, note=row.note, predicted="", nats=0.0, tokens=0)
+    return RowScore(
+        id=row.id, expected=row.expected, note=row.note, predicted=decode_answer(bench.tokenizer, scored.generated),
+        nats=scored.nats, tokens=scored.tokens, bytes=len(row.expected.encode()), surprisal=scored.surprisal,
+    )
+
+
+def _read(model: Any, row: Row, progress: ProgressWriter) -> RowScore:
+    """A text, which is only read. It is long, and in the dataset: the report need not repeat it."""
+    nats = nats_of(model, row.windows)
+    progress.advance(1)
+    tokens = sum(len(window) - 1 for window in row.windows)
+    return RowScore(id=row.id, expected="", predicted=None, nats=nats, tokens=tokens, bytes=len(row.expected.encode()))
 
 
 def _outputs(answered: Sequence[RowScore]) -> list[OutputCounts]:
     """What the answers look like. A model that is broken may have no finite surprisal: then there is none at all."""
-    surprisals = [row.surprisal for row in answered]
+    answers = [row.predicted for row in answered if row.predicted is not None]
+    surprisals = [row.surprisal for row in answered if row.predicted is not None]
     finite = all(math.isfinite(value) for value in surprisals)
-    return output_counts([row.predicted for row in answered], surprisals if finite else ())
+    return output_counts(answers, surprisals if finite else ())
 
 
 def _predictions(scores: Mapping[Target, Sequence[RowScore]]) -> list[dict[str, Any]]:
-    """One line a row: what was expected and what each subject said."""
+    """One line a row: what was expected and what each subject said; of a text, how well each predicts it."""
     lines: dict[tuple[Rows, str], dict[str, Any]] = {}
     for target, rows in scores.items():
         for row in rows:
             line = lines.setdefault(
                 (target.on, row.id), {"on": target.on, "id": row.id, "expected": row.expected, "predicted": {}}
             )
-            line["predicted"][target.subject] = row.predicted
+            if row.predicted is None:
+                line.setdefault("bits_per_byte", {})[target.subject] = metrics([row])["bits_per_byte"]
+            else:
+                line["predicted"][target.subject] = row.predicted
             if row.note:
                 line["note"] = row.note
     return list(lines.values())

@@ -11,6 +11,7 @@ from services.registry.checklist.shared import (
     not_run,
     passed,
 )
+from shared.events import Measurement
 
 _NO_EVALUATION = not_run("no evaluation of this run has ended")
 _FORGETTING = not_run("nothing tests general abilities: evaluations have the pipeline's own rows alone")
@@ -39,10 +40,11 @@ def _better(facts: Facts) -> Outcome:
     candidate, base = facts.measured("candidate"), facts.measured("base")
     if candidate is None or base is None:
         return _not_measured(facts)
-    pair = [item.metrics.get("exact_match") for item in (candidate, base)]
-    if pair[0] is None or pair[1] is None:
+    found = _compared(candidate, base)
+    if found is None:
         return not_run("exact_match was not measured of both")
-    return judged(pair[0] > pair[1], f"exact_match {pair[0]:.4g}, the bare base {pair[1]:.4g}")
+    name, mine, other, gain = found
+    return judged(gain > 0, f"{name} {mine:.4g}, the bare base {other:.4g}")
 
 
 def _regression(facts: Facts) -> Outcome:
@@ -51,14 +53,24 @@ def _regression(facts: Facts) -> Outcome:
         return _not_measured(facts)
     if new is None or old is None:
         return not_applicable("nothing was in production to compare with")
-    pair = [item.metrics.get("exact_match") for item in (new, old)]
     gates = [gate for gate in facts.evaluation.gates or [] if "production" in gate.gate]
     if gates:
         return judged(all(gate.passed for gate in gates), "; ".join(gate.reason for gate in gates))
-    if pair[0] is None or pair[1] is None:
+    found = _compared(new, old)
+    if found is None:
         return not_run("exact_match was not measured of both")
-    return judged(pair[0] >= pair[1], f"on production's own held-out rows: exact_match {pair[0]:.4g}, production "
-                  f"{pair[1]:.4g}; no gate asks for it")
+    name, mine, other, gain = found
+    return judged(gain >= 0, f"on production's own held-out rows: {name} {mine:.4g}, production {other:.4g}; no gate "
+                  "asks for it")
+
+
+def _compared(new: Measurement, old: Measurement) -> tuple[str, float, float, float] | None:
+    """The first metric that was measured of both, its two values, and by how much the new one is better."""
+    for name, sign in (("exact_match", 1), ("bits_per_byte", -1)):  # of texts there is no exact match
+        mine, other = new.metrics.get(name), old.metrics.get(name)
+        if mine is not None and other is not None:
+            return name, mine, other, sign * (mine - other)
+    return None
 
 
 def _gates(facts: Facts) -> Outcome:

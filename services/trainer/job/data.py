@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from services.trainer.job.documents import load_windows
 from services.trainer.job.masks import check_ends, count_ends
 from shared.errors import InvalidInputError
 from shared.prompts import Tokenizer, encode
@@ -15,8 +16,10 @@ from shared.recipe import Objective, TrainingRecipe
 
 Record: TypeAlias = dict[str, Any]
 
-# What a dataset version has beside its messages, where it was prepared for the objective.
-COLUMNS: dict[Objective, tuple[str, ...]] = {"sft": (), "dpo": ("rejected",), "kto": ("desired",)}
+# What a dataset version has beside its names, where it was prepared for the objective.
+COLUMNS: dict[Objective, tuple[str, ...]] = {
+    "sft": ("messages",), "dpo": ("messages", "rejected"), "kto": ("messages", "desired"), "pretrain": ("text",),
+}
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,16 @@ class Splits:
     """What is trained on and what is validated on.
 
     Attributes:
+        train, validation: rows; where texts are learned, windows of them.
         skipped: rows of both whose prompt alone fills `max_length`, so that no answer is left to learn.
-        ends: training rows whose answer's end token is trained; the others were cut before it.
+        ends: training rows whose answer's end token is trained; the others were cut before it. None where
+            texts are learned, which are not cut.
     """
 
     train: Dataset
     validation: Dataset
     skipped: int
-    ends: int
+    ends: int | None
 
 
 def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> Splits:
@@ -41,6 +46,12 @@ def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> S
         InvalidInputError: no row has an answer within `max_length` tokens, too few have its end, or the rows are of
             another objective.
     """
+    if recipe.objective == "pretrain":
+        texts, held = (
+            load_windows(_checked(folder / f"{name}.parquet", recipe.objective), tokenizer, recipe.max_length)
+            for name in ("train", "validation")
+        )
+        return Splits(texts, held, skipped=0, ends=None)
     train, validation = (read_rows(folder / f"{name}.parquet", recipe.objective) for name in ("train", "validation"))
     usable, checked = ([r for r in map(reader(recipe, tokenizer), rows) if r] for rows in (train, validation))
     if not usable or not checked:
@@ -56,16 +67,20 @@ def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> S
     return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped, ends.trained)
 
 
-def read_rows(file: Path, objective: Objective) -> list[Record]:
-    """A split's rows as data_ingest wrote them for an objective."""
-    wanted = COLUMNS[objective]
-    missing = [name for name in wanted if name not in pq.read_schema(file).names]
+def _checked(file: Path, objective: Objective) -> Path:
+    """The file, which has what the objective needs."""
+    missing = [name for name in COLUMNS[objective] if name not in pq.read_schema(file).names]
     if missing:
         raise InvalidInputError(
             f"the dataset has no {', '.join(missing)}: it was prepared before the pipeline had training.objective: "
             f"{objective}; publish it again, with the rows that docs/training.md shows"
         )
-    rows: list[Record] = pq.read_table(file, columns=["messages", *wanted]).to_pylist()
+    return file
+
+
+def read_rows(file: Path, objective: Objective) -> list[Record]:
+    """A split's rows as data_ingest wrote them for an objective."""
+    rows: list[Record] = pq.read_table(_checked(file, objective), columns=list(COLUMNS[objective])).to_pylist()
     return rows
 
 
@@ -94,7 +109,9 @@ def reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], R
         return {"prompt_ids": example.input_ids[: example.prompt_length],
                 "completion_ids": example.input_ids[example.prompt_length :], "label": row["desired"]}
 
-    return {"sft": supervised, "dpo": preferred, "kto": judged}[recipe.objective]
+    if recipe.objective == "dpo":
+        return preferred
+    return judged if recipe.objective == "kto" else supervised
 
 
 def _answer(text: str) -> Mapping[str, str]:

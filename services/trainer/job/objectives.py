@@ -16,7 +16,7 @@ from shared.recipe import TrainingRecipe
 
 
 class Supervised(KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
-    """Learns answers."""
+    """Learns answers, or whole texts: whatever has a label."""
 
 
 class Preferred(KeepsTrainable, DPOTrainer):  # type: ignore[misc]
@@ -42,7 +42,7 @@ def make_trainer(
     """
     given = arguments(recipe, output)
     match recipe.objective:
-        case "sft":
+        case "sft" | "pretrain":
             kind = Supervised
             config = SFTConfig(**given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
         case "dpo":

@@ -85,7 +85,7 @@ def run_job(
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
                     metrics={**_losses(trainer.state.log_history), **proved, "seconds": monotonic() - started,
                              "train_rows": len(splits.train), "skipped_rows": splits.skipped,
-                             "end_token_rows": splits.ends})
+                             **({} if splits.ends is None else {"end_token_rows": splits.ends})})
     store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")
     return True
 
@@ -114,7 +114,8 @@ def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:
         **facts(job.recipe),
         "run_id": job.run_id,
         "dataset_digest": job.dataset.artifact.digest,
-        "chat_template_sha256": template_sha256(tokenizer),
+        # A model that only learned texts may have none.
+        "chat_template_sha256": template_sha256(tokenizer) if tokenizer.chat_template else None,
     }
 
 

@@ -13,36 +13,24 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from services.cli.demo.data import make_rows
-from services.evaluator.job.subjects import Subjects
 from services.serving.adapter_files import InvalidAdapterError, read_adapter
 from services.serving.engine.batch import Batch
 from services.serving.engine.generation import Adapter, Generation
 from services.serving.engine.model import Model
 from services.serving.engine.sampling import Sampler, Sampling
 from services.serving.engine.text import TextStream
-from services.trainer.files import JobInput, Result
 from services.trainer.job.work import run_job
 from shared.errors import InvalidInputError, PermanentError
 from shared.events import DatasetRef
-from shared.prompts import Example
-from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore
-from tests.support.training import put_dataset, write_job
+from tests.support.trained import IDS, METHODS, Trained, logits
+from tests.support.training import put_dataset
 
 # PEFT calls models with the name that their cache had before transformers 5.20; a job's own log leaves such advice out.
 pytestmark = [
     pytest.mark.integration, pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning"),
 ]
 
-IDS = list(range(20, 50))
-# Two steps; large enough that two of them show.
-STEPS: dict[str, Any] = {"batch_size": 4, "learning_rate": 5e-2, "checkpoint_every_steps": 1, "max_length": 64,
-                         "validate_every_steps": 100, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
-METHODS: dict[str, dict[str, Any]] = {
-    "lora": {}, "rslora": {"method": "lora", "lora": {"rank": 4, "rs_lora": True}}, "dora": {}, "qlora": {}, "ia3": {},
-    "prefix": {"virtual_tokens": 4}, "prompt": {"virtual_tokens": 4}, "adapter": {"bottleneck": 8},
-    "full": {"learning_rate": 1e-3},
-}
 ADAPTERS = [name for name in METHODS if name != "full"]
 
 
@@ -54,35 +42,6 @@ def eight(store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory) -> Dat
     return put_dataset(store, folder, train=rows[:8], validation=rows[8:10], test=rows[10:])
 
 
-class Trained:
-    """Runs each job once, and keeps what it left."""
-
-    def __init__(self, store: ArtifactStore, dataset: DatasetRef, cache: Path, folder: Path) -> None:
-        self.store, self.dataset, self.cache, self.folder = store, dataset, cache, folder
-        self.results: dict[str, Result] = {}
-
-    def job(self, name: str, run: str, attempt: int = 1, **changes: Any) -> JobInput:
-        recipe = TrainingRecipe.model_validate({**STEPS, "method": name, **METHODS[name], **changes})
-        return write_job(self.store, self.dataset, recipe, run=run, attempt=attempt)
-
-    def run(self, job: JobInput) -> Result:
-        assert run_job(job, self.store, self.cache, threading.Event())
-        return Result.model_validate_json(self.store.get_bytes(f"{job.prefix}result.json"))
-
-    def result(self, name: str, **changes: Any) -> Result:
-        run = "-".join([name, *changes])
-        if run not in self.results:
-            self.results[run] = self.run(self.job(name, run, **changes))
-        return self.results[run]
-
-    def fetched(self, name: str, **changes: Any) -> Path:
-        result = self.result(name, **changes)
-        target = self.folder / "-".join([name, *changes])
-        if not target.exists():
-            self.store.get_dir(result.adapter, target)
-        return target
-
-
 @pytest.fixture(scope="session")
 def trained(
     store: ArtifactStore, eight: DatasetRef, cache: Path, tmp_path_factory: pytest.TempPathFactory
@@ -92,12 +51,7 @@ def trained(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_is_stopped_after_a_step_and_resumed_ends_with_the_same_bytes(trained: Trained, name: str) -> None:
-    stop = threading.Event()
-    stop.set()
-    assert not run_job(trained.job(name, f"stopped-{name}"), trained.store, trained.cache, stop)
-    assert trained.run(trained.job(name, f"stopped-{name}", attempt=2)).adapter.digest == (
-        trained.result(name).adapter.digest
-    )
+    assert trained.resumed(name, f"stopped-{name}").adapter.digest == trained.result(name).adapter.digest
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -180,17 +134,6 @@ def test_the_manifest_says_who_serves_it(trained: Trained, name: str, servers: l
     assert ("rank" in manifest.meta) == (name in ("lora", "qlora", "dora"))
 
 
-def logits(folder: Path, base: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """After the last of `IDS`, of the base and of what is in the folder, as the evaluator computes them."""
-    subjects = Subjects(base, [Example(input_ids=[*IDS, 2], prompt_length=len(IDS))])
-    subjects.attach("candidate", folder, name="it")
-    found = []
-    for subject in ("base", "candidate"):
-        with subjects.active(subject) as model, torch.inference_mode():
-            found.append(model(input_ids=torch.tensor([IDS]), logits_to_keep=1).logits[0, -1].clone())
-    return found[0], found[1]
-
-
 def first_tokens(model: Model, batch: Batch, keys: list[str | None]) -> list[list[int]]:
     """Four greedy tokens for each row."""
     drawn: list[list[int]] = [[] for _ in keys]
@@ -234,10 +177,7 @@ def test_preferences_train_every_method_that_keeps_the_tokens(
     run = f"{objective}-{name}"
     changes: dict[str, Any] = {"objective": objective, "learning_rate": 1e-2}
     jobs = Trained(trained.store, dataset, trained.cache, tmp_path)
-    stop = threading.Event()
-    stop.set()
-    assert not run_job(jobs.job(name, f"{run}-stopped", **changes), jobs.store, jobs.cache, stop)
-    resumed = jobs.run(jobs.job(name, f"{run}-stopped", attempt=2, **changes))
+    resumed = jobs.resumed(name, f"{run}-stopped", **changes)
     whole = jobs.run(jobs.job(name, run, **changes))
     assert resumed.adapter.digest == whole.adapter.digest
     # The first step's loss is that of a policy which is its own reference: ln 2 for dpo, one half for kto.

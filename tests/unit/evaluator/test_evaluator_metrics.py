@@ -1,4 +1,4 @@
-"""Exact match and perplexity against numbers worked out by hand."""
+"""Exact match, perplexity and bits per byte against numbers worked out by hand."""
 
 import math
 
@@ -7,8 +7,11 @@ import pytest
 from services.evaluator.job.metrics import RowScore, metrics
 
 
-def row(expected: str = "yes", predicted: str = "yes", nats: float = 0.0, tokens: int = 1, note: str = "") -> RowScore:
-    return RowScore(id="r", expected=expected, predicted=predicted, nats=nats, tokens=tokens, note=note)
+def row(
+    expected: str = "yes", predicted: str | None = "yes", *, nats: float = 0.0, tokens: int = 1, note: str = "",
+    size: int = 3,
+) -> RowScore:
+    return RowScore(id="r", expected=expected, predicted=predicted, nats=nats, tokens=tokens, note=note, bytes=size)
 
 
 def test_perplexity_weighs_tokens_and_not_rows() -> None:
@@ -27,8 +30,19 @@ def test_exact_match_ignores_white_space_around_the_answer_only() -> None:
 
 
 def test_a_row_that_was_not_asked_is_no_match_and_has_no_perplexity() -> None:
-    rows = [row("", "", tokens=0, note="too long"), row(nats=math.log(4), tokens=2)]
-    assert metrics(rows) == {"exact_match": 0.5, "perplexity": pytest.approx(2.0)}
+    rows = [row("", "", tokens=0, note="too long", size=0), row(nats=math.log(4), tokens=2, size=4)]
+    assert metrics(rows) == {
+        "exact_match": 0.5, "perplexity": pytest.approx(2.0), "bits_per_byte": pytest.approx(0.5)
+    }
+
+
+def test_bits_per_byte_weighs_bytes_and_has_no_exact_match_for_texts() -> None:
+    """12 bits over 6 bytes, however many tokens they were cut into."""
+    for cut in (1, 5):
+        found = metrics([row(predicted=None, nats=math.log(2**8), tokens=cut, size=2),
+                         row(predicted=None, nats=math.log(2**4), tokens=1, size=4)])
+        assert found["bits_per_byte"] == pytest.approx(2.0)
+        assert "exact_match" not in found
 
 
 def test_nothing_measured_is_nan_and_overflow_is_infinite() -> None:

@@ -19,8 +19,14 @@ class LetterTokenizer:
         text = "".join(f"<{message['role'][0]}{message['content']}>" for message in messages)
         return text + ("<a" if add_generation_prompt else "")
 
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) for letter in text]}
+    bos_token_id: int | None = None
+
+    def __call__(self, text: Any, **options: bool) -> dict[str, Any]:
+        if isinstance(text, str):
+            return {"input_ids": [ord(letter) for letter in text]}
+        assert options["split_special_tokens"]
+        first = [] if self.bos_token_id is None else [self.bos_token_id]
+        return {"input_ids": [[*first, *map(ord, item)] for item in text]}
 
 
 def row(identity: str, question: str = "q", answer: str = "yes") -> dict[str, Any]:
@@ -61,3 +67,14 @@ def test_a_row_without_an_answer_is_named() -> None:
     broken = {"id": "row-7", "messages": [{"role": "user", "content": "hello"}]}
     with pytest.raises(InvalidInputError, match="row row-7: the last message"):
         prepare(LetterTokenizer(), [broken], context=100, max_new_tokens=5)
+
+
+@pytest.mark.parametrize("first", [None, 7])
+def test_a_text_is_read_in_windows_that_predict_each_of_its_tokens_once(first: int | None) -> None:
+    tokenizer = LetterTokenizer()
+    tokenizer.bos_token_id = first
+    (made,) = prepare(tokenizer, [{"id": "t", "text": "a text"}], context=4, max_new_tokens=5)
+    start = first or ord(">")
+    assert made.windows == [[start, *map(ord, "a t")], [ord("t"), *map(ord, "ext")]]
+    assert made.probe is not None
+    assert (made.probe.input_ids, made.probe.prompt_length) == (made.windows[0], 3)

@@ -17,7 +17,7 @@ def problems(**recipe: Any) -> dict[str, str]:
 @pytest.mark.parametrize("recipe", [
     {}, {"method": "qlora", "doubleQuantization": False}, {"method": "dora", "lora": {"rank": 4}, "merge": True},
     {"method": "ia3", "merge": True}, {"method": "prefix", "virtualTokens": 3}, {"method": "prompt"},
-    {"method": "adapter", "bottleneck": 8}, {"method": "full"},
+    {"method": "adapter", "bottleneck": 8}, {"method": "full"}, {"objective": "pretrain", "method": "full"},
     # As the registry stores it, and `tuneloop pipelines get` shows it: with all defaults filled in.
     TrainingRecipe(method="ia3").model_dump(by_alias=True),
 ])
@@ -35,6 +35,8 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
     ({"beta": 0.2}, "beta", "train with dpo or kto"),
     ({"objective": "dpo", "method": "prompt"}, "objective", "another method than prefix and prompt"),
     ({"objective": "kto", "batchSize": 1}, "batchSize", "at least 2"),
+    ({"objective": "pretrain", "method": "prefix"}, "objective", "hold no texts; pretrain with lora"),
+    ({"objective": "pretrain", "beta": 0.2}, "beta", "objective: pretrain; remove it"),
     ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
 ])
 def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:
@@ -50,6 +52,19 @@ spec: {baseModel: tiny, training: {method: prompt, lora: {rank: 4}}}
 """
     with pytest.raises(InvalidInputError, match=r"spec.training.lora: has no effect with method: prompt"):
         parse_pipeline(text)
+
+
+def test_texts_need_gates_that_measure_texts() -> None:
+    text = """
+apiVersion: tuneloop.dev/v1
+kind: Pipeline
+metadata: {name: a}
+spec: {baseModel: tiny, training: {objective: pretrain}%s}
+"""
+    with pytest.raises(InvalidInputError, match=r"spec.evaluation.gates.0.metric: .*\[{metric: bits_per_byte, versus"):
+        parse_pipeline(text % "")
+    gates = ", evaluation: {gates: [{metric: bits_per_byte, versus: base, maxDelta: 0}, {metric: perplexity, max: 9}]}"
+    assert parse_pipeline(text % gates).spec.training.objective == "pretrain"
 
 
 @pytest.mark.parametrize(("recipe", "servers"), [

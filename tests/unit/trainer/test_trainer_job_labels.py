@@ -66,6 +66,41 @@ def test_the_trainer_trains_the_answers_and_their_end_tokens_alone(
         assert [i for i, label in zip(ids.tolist(), labels.tolist(), strict=True) if label != IGNORED_LABEL] == kept
 
 
+def test_every_token_of_every_text_is_trained_exactly_once(base: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    end = end_token_id(tokenizer)
+    texts = ["def f():\n\treturn 1\n", f"a page about {tokenizer.eos_token} and more", "x"]
+    for split in ("train", "validation"):
+        pq.write_table(pa.table({"text": texts}), tmp_path / f"{split}.parquet")
+    recipe = TrainingRecipe(objective="pretrain", batch_size=3, max_length=8)
+    splits = load_splits(tmp_path, tokenizer, recipe)
+    trainer = make_trainer(
+        recipe, AutoModelForCausalLM.from_pretrained(base), splits, tokenizer=tokenizer, output=tmp_path / "out",
+        peft_config=lora_config(recipe), callbacks=[],
+    )
+    batches = list(trainer.get_train_dataloader())
+    trained = sorted(int(label) for batch in batches for label in batch["labels"].flatten() if label != IGNORED_LABEL)
+    stream = [token for text in texts for token in [*tokenizer(text, split_special_tokens=True)["input_ids"], end]]
+    assert trained == sorted(stream)
+    assert stream.count(end) == len(texts), "what looks like an end token in a text is none"
+    for batch in batches:
+        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+            read = ids[mask == 1]
+            assert labels[0] == IGNORED_LABEL
+            assert labels[1 : len(read)].tolist() == read[1:].tolist()
+
+
+def test_a_dataset_of_another_kind_is_refused(base: Path, prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"the dataset has no text: .*training.objective: pretrain; publish it"):
+        load_splits(prepared, None, TrainingRecipe(objective="pretrain"))
+    for split in ("train", "validation"):
+        pq.write_table(pa.table({"text": ["a"]}), tmp_path / f"{split}.parquet")
+    with pytest.raises(InvalidInputError, match=r"the dataset has no messages: .*training.objective: sft; publish it"):
+        load_splits(tmp_path, None, TrainingRecipe())
+
+
 def test_rows_without_room_for_an_answer_are_skipped_and_counted(base: Path, prepared: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -103,3 +103,9 @@ def test_too_few_ends_are_refused_before_the_first_step(tmp_path: Path, tokenize
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="holds no tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_texts_have_no_mask_to_show(tmp_path: Path, tokenizer: Any) -> None:
+    request = Request(recipe=TrainingRecipe(objective="pretrain"), base_folder=tmp_path, rows_folder=tmp_path)
+    with pytest.raises(InvalidInputError, match="trains every token of each text"):
+        preview(request, tokenizer, [{"text": "a"}])

@@ -22,6 +22,7 @@ from services.serving.engine.text import TextStream
 from services.trainer.job.work import run_job
 from shared.errors import InvalidInputError, PermanentError
 from shared.events import DatasetRef
+from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore
 from tests.support.trained import IDS, METHODS, Trained, logits
 from tests.support.training import put_dataset

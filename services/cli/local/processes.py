@@ -39,7 +39,8 @@ class Component:
     env: Mapping[str, str]
     probe: str
     url: str = ""
-    ready_timeout: float = 90.0
+    # Ten that start at once on two busy cores, from a cold disk, have taken more than 90. One that dies is told at once.
+    ready_timeout: float = 240.0
 
 
 @dataclass

@@ -9,13 +9,17 @@ from shared.spec_part import SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
 Objective = Literal["sft", "dpo", "kto", "pretrain"]
+Packing = Literal["off", "bfd", "padding_free", "grouped"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 
 ModelServer = Literal["vllm", "small"]
 
 SERVED_BY_VLLM: frozenset[Method] = frozenset({"lora", "qlora"})
+SUPERVISED: frozenset[Objective] = frozenset({"sft", "pretrain"})
 LOW_RANK: frozenset[Method] = frozenset({"lora", "dora", "qlora"})
+# Virtual tokens stand before a whole sequence, and could not stand before each of several rows in it.
+VIRTUAL_TOKENS: frozenset[Method] = frozenset({"prefix", "prompt"})
 
 
 class LoraRecipe(SpecPart):
@@ -70,6 +74,11 @@ class TrainingRecipe(SpecPart):
     epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
     batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
     gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
+    packing: Literal["auto"] | Packing = Field(
+        default="auto",
+        description="how a batch's rows are laid out: bfd puts several in a sequence, padding_free all in one, grouped "
+        "pads batches of rows of like length, off pads any; auto: what is fastest and keeps rows apart",
+    )
     learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="cosine", description="how the learning rate falls after the warm-up"
@@ -90,6 +99,11 @@ class TrainingRecipe(SpecPart):
         if self.optimizer != "auto":
             return self.optimizer
         return "paged_adamw_8bit" if gpu and self.method == "qlora" else "adamw"
+
+    @property
+    def packs(self) -> bool:
+        """Whether several rows may share a sequence."""
+        return self.objective in SUPERVISED and self.method not in VIRTUAL_TOKENS
 
     @property
     def servers(self) -> tuple[ModelServer, ...]:

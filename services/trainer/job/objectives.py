@@ -12,21 +12,22 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrai
 from services.trainer.job.data import Splits
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.recipe import arguments
+from services.trainer.job.supervised import AnswerLoss, LaidOut
 from shared.recipe import TrainingRecipe
 
 
-class Supervised(KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
+class Supervised(LaidOut, AnswerLoss, KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
     """Learns answers, or whole texts: whatever has a label."""
 
 
-class Preferred(KeepsTrainable, DPOTrainer):  # type: ignore[misc]
+class Preferred(LaidOut, KeepsTrainable, DPOTrainer):  # type: ignore[misc]
     """Learns which of two answers is better (Rafailov et al., arXiv 2305.18290)."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
 
 
-class Judged(KeepsTrainable, KTOTrainer):  # type: ignore[misc]
+class Judged(LaidOut, KeepsTrainable, KTOTrainer):  # type: ignore[misc]
     """Learns from answers that were found good or bad (Ethayarajh et al., arXiv 2402.01306)."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -49,7 +50,9 @@ def make_trainer(
             kind, config = Preferred, DPOConfig(**given, beta=recipe.beta, max_length=None)
         case "kto":
             kind, config = Judged, KTOConfig(**given, beta=recipe.beta, max_length=None)
-    return kind(
+    trainer = kind(
         model=model, args=config, train_dataset=splits.train, eval_dataset=splits.validation,
         processing_class=tokenizer, peft_config=peft_config, callbacks=list(callbacks),
     )
+    trainer.lay_out(recipe)
+    return trainer

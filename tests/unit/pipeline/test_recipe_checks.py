@@ -26,6 +26,8 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("recipe", "key", "remedy"), [
+    ({"method": "prefix", "packing": "bfd"}, "packing", "rows of prefix cannot share a sequence; write auto"),
+    ({"objective": "kto", "packing": "padding_free"}, "packing", "rows of kto cannot share a sequence"),
     ({"method": "ia3", "lora": {"rank": 4}}, "lora", "train with dora or lora or qlora"),
     ({"method": "lora", "virtualTokens": 4}, "virtualTokens", "train with prefix or prompt"),
     ({"method": "full", "bottleneck": 4}, "bottleneck", "train with adapter"),

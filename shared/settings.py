@@ -37,6 +37,9 @@ class S3Settings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="region name, also where the endpoint ignores it")
     s3_access_key: str = Field(default="", description="access key id; empty uses the AWS default chain")
     s3_secret_key: SecretStr = Field(default=SecretStr(""), description="secret access key")
+    s3_ca_file: str = Field(
+        default="", description="PEM file of who signed the S3 service's certificate; empty trusts the public ones"
+    )
 
 
 class ClusterSettings(BaseSettings):

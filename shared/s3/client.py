@@ -1,5 +1,6 @@
 """The S3 client: addresses, timeouts and retries, and its many errors in our few words."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,8 +33,9 @@ def make_client(settings: S3Settings) -> "S3Client":
     """A thread-safe client for the S3 service of `settings`.
 
     Raises:
-        InvalidInputError: only one of the access key and the secret key is set.
+        InvalidInputError: only one of the access key and the secret key is set, or the authority is no PEM file.
     """
+    _check_authority(settings.s3_ca_file)
     secret = settings.s3_secret_key.get_secret_value()
     if bool(settings.s3_access_key) != bool(secret):
         missing = "TUNELOOP_S3_SECRET_KEY" if settings.s3_access_key else "TUNELOOP_S3_ACCESS_KEY"
@@ -55,9 +57,21 @@ def make_client(settings: S3Settings) -> "S3Client":
         region_name=settings.s3_region,
         aws_access_key_id=settings.s3_access_key or None,
         aws_secret_access_key=secret or None,
+        # None, and not True, leaves botocore's own AWS_CA_BUNDLE its say.
+        verify=settings.s3_ca_file or None,
         config=config,
     )
     return client
+
+
+def _check_authority(path: str) -> None:
+    """botocore would say at each call that some file is wrong, and not which."""
+    if not path:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise InvalidInputError(f"TUNELOOP_S3_CA_FILE={path}: {error}; it must be a PEM file") from error
 
 
 @contextmanager

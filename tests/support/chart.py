@@ -23,7 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "kafka": {"securityProtocol": "SASL_SSL",
               "tls": {"ca": {"existingSecret": "cluster-ca"}, "existingSecret": "kafka-user"},
               "sasl": {"username": "tuneloop", "existingSecret": "kafka-user"}},
-    "s3": {"existingSecret": ""},
+    "s3": {"existingSecret": "", "ca": {"existingSecret": "company-ca", "key": "tls.crt"}},
     "tracing": {"otlpEndpoint": "http://collector:4318"},
     "defaults": {
         "settings": {"reconcileIntervalSeconds": 2},

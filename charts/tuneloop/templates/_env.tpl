@@ -57,6 +57,7 @@
 {{- include "tuneloop.variable" (list "TUNELOOP_S3_ENDPOINT" .endpoint) }}
 {{- include "tuneloop.variable" (list "TUNELOOP_S3_BUCKET" .bucket) }}
 {{- include "tuneloop.variable" (list "TUNELOOP_S3_REGION" .region) }}
+{{- if .ca.existingSecret }}{{ include "tuneloop.variable" (list "TUNELOOP_S3_CA_FILE" "/etc/tuneloop/s3/ca.crt") }}{{ end }}
 {{- if .existingSecret }}
 {{- include "tuneloop.secretVariable" (list "TUNELOOP_S3_ACCESS_KEY" .existingSecret .accessKeyKey) }}
 {{- include "tuneloop.secretVariable" (list "TUNELOOP_S3_SECRET_KEY" .existingSecret .secretKeyKey) }}
@@ -90,6 +91,7 @@
 {{- include "tuneloop.variable" (list "TUNELOOP_JOB_KEEP_SECONDS" $jobs.keepSeconds) }}
 {{- if $jobs.hardware }}{{ include "tuneloop.variable" (list "TUNELOOP_JOB_HARDWARE" (toJson $jobs.hardware)) }}{{ end }}
 {{- if $jobs.env }}{{ include "tuneloop.variable" (list "TUNELOOP_JOB_ENV" (toJson $jobs.env)) }}{{ end }}
+{{- if $s3.ca.existingSecret }}{{ include "tuneloop.variable" (list "TUNELOOP_JOB_S3_CA" (printf "%s/%s" $s3.ca.existingSecret $s3.ca.key)) }}{{ end }}
 {{- if $s3.existingSecret }}
 {{- $credentials := dict "TUNELOOP_S3_ACCESS_KEY" (printf "%s/%s" $s3.existingSecret $s3.accessKeyKey) "TUNELOOP_S3_SECRET_KEY" (printf "%s/%s" $s3.existingSecret $s3.secretKeyKey) }}
 {{- include "tuneloop.variable" (list "TUNELOOP_JOB_SECRET_ENV" (toJson $credentials)) }}

@@ -117,6 +117,7 @@
 {{- define "tuneloop.servingMounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: cache, mountPath: /cache}
+{{- include "tuneloop.s3Mount" (index . 0) }}
 {{- with (index . 1).values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}

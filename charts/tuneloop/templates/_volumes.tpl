@@ -81,3 +81,19 @@
 - {name: kafka-tls, mountPath: /etc/tuneloop/kafka, readOnly: true}
 {{- end }}
 {{- end }}
+
+{{/* Who signed for S3, where that is no public authority; everybody who has tuneloop.s3Env has it. */}}
+{{- define "tuneloop.s3Volume" -}}
+{{- with .Values.s3.ca }}
+{{- if .existingSecret }}
+- name: s3-ca
+  secret: {secretName: {{ .existingSecret }}, items: [{key: {{ .key }}, path: ca.crt}], defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "tuneloop.s3Mount" -}}
+{{- if .Values.s3.ca.existingSecret }}
+- {name: s3-ca, mountPath: /etc/tuneloop/s3, readOnly: true}
+{{- end }}
+{{- end }}

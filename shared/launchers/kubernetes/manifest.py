@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from shared.errors import InvalidInputError
@@ -13,6 +14,7 @@ OWNER = "tuneloop.dev/owner"
 FAILED_BECAUSE = "tuneloop.dev/failed-because"
 CONTAINER = "job"
 CACHE, SCRATCH = "/cache", "/scratch"
+S3_CA = PurePosixPath("/etc/tuneloop/s3/ca.crt")
 RENDEZVOUS_PORT = 29500
 # The images make this user; a number, so that Kubernetes can see that it is not root.
 USER = 10001
@@ -139,6 +141,7 @@ def _container(
         "volumeMounts": [
             {"name": "cache", "mountPath": CACHE}, {"name": "scratch", "mountPath": SCRATCH},
             *([{"name": "shared-memory", "mountPath": "/dev/shm"}] if _is_parallel(spec) else []),  # noqa: S108
+            *([{"name": "s3-ca", "mountPath": str(S3_CA.parent), "readOnly": True}] if settings.job_s3_ca else []),
         ],
         # What a job that could not even start wrote is told with its end.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -151,6 +154,7 @@ def _environment(spec: JobSpec, settings: KubernetesSettings, environ: Mapping[s
         "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(max(1, int(threads))), "HOME": SCRATCH, "TMPDIR": SCRATCH,
         "TUNELOOP_CACHE_DIR": CACHE,
         **{name: environ[name] for name in INHERITED if name in environ},
+        **({f"{PREFIX}S3_CA_FILE": str(S3_CA)} if settings.job_s3_ca else {}),
         **({} if spec.gpu else {"NVIDIA_VISIBLE_DEVICES": "void"}),
         # torchrun passes SIGTERM on, and must leave its processes as much time as it has itself.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, settings.job_grace_seconds - 5)),
@@ -183,6 +187,10 @@ def _volumes(spec: JobSpec, settings: KubernetesSettings) -> list[dict[str, Any]
     if _is_parallel(spec):
         # Processes on one node exchange gradients through it, and the default of 64 MiB is too small for that.
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}})
+    if settings.job_s3_ca:
+        secret, _, key = settings.job_s3_ca.partition("/")
+        item = {"key": key, "path": S3_CA.name}
+        volumes.append({"name": "s3-ca", "secret": {"secretName": secret, "items": [item], "defaultMode": 0o440}})
     return volumes
 
 

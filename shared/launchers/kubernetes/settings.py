@@ -60,6 +60,10 @@ class KubernetesSettings(ClusterSettings):
         default_factory=dict,
         description='single variables from existing Secrets, as JSON: {"TUNELOOP_S3_ACCESS_KEY": "secret-name/key"}',
     )
+    job_s3_ca: str = Field(
+        default="", pattern=f"^$|{_SECRET_KEY.pattern}",
+        description="authority of the S3 service's certificate: an existing Secret and its key, as in secret-name/key",
+    )
     job_env: dict[str, str] = Field(
         default_factory=dict, description="more environment for jobs, as JSON; not for secrets"
     )

@@ -216,6 +216,22 @@ def test_kafka_is_reached_by_tls_and_a_login(module: str, enter: Any) -> None:
     assert {settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file} == there
 
 
+@pytest.mark.parametrize("module", [
+    "services.data_ingest", "services.trainer", "services.serving", "services.serving.vllm_server",
+])
+def test_s3_is_believed_by_an_authority_of_one_s_own(module: str, enter: Any) -> None:
+    container = process("everything", module)
+    settings = enter(container)()
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "s3-ca"]
+    (pod,) = [pod for pod in pods(variant("everything")) if container in pod.containers]
+    (volume,) = [volume for volume in pod.spec["volumes"] if volume["name"] == "s3-ca"]
+    (item,) = volume["secret"]["items"]
+    assert (volume["secret"]["secretName"], item["key"]) == ("company-ca", "tls.crt")
+    assert settings.s3_ca_file == f"{mount['mountPath']}/{item['path']}"
+    if module == "services.trainer":
+        assert settings.job_s3_ca == "company-ca/tls.crt"
+
+
 def test_who_uses_s3_in_the_code_has_it_in_the_chart() -> None:
     root = CHART.parents[1] / "services"
     for _, container in processes(variant("defaults")):

@@ -19,7 +19,7 @@ ENVIRON = {
 EVERYTHING: dict[str, Any] = {
     "job_owner": "prod", "job_queue": "gpus", "job_priority_class": "batch", "job_cache_claim": "models",
     "job_image_pull_secrets": "registry, other", "job_secrets": "tuneloop-s3", "job_env": {"NCCL_DEBUG": "WARN"},
-    "job_secret_env": {"TUNELOOP_S3_ACCESS_KEY": "minio/user"},
+    "job_secret_env": {"TUNELOOP_S3_ACCESS_KEY": "minio/user"}, "job_s3_ca": "company-ca/tls.crt",
     "job_hardware": {"a100": {"nodeSelector": {"gpu": "a100"}, "tolerations": [{"key": "gpu", "operator": "Exists"}],
                               "runtimeClass": "nvidia"}},
 }
@@ -65,6 +65,18 @@ def test_secrets_are_named_and_never_given() -> None:
     assert environment["TUNELOOP_S3_BUCKET"]["value"] == "artifacts"
     assert "TUNELOOP_DATABASE_URL" not in environment
     assert "PATH" not in environment
+
+
+def test_who_signed_for_s3_is_a_file_in_the_job() -> None:
+    manifest = job_manifest(spec(), settings(**EVERYTHING), ENVIRON)
+    (mount,) = [mount for mount in container_of(manifest)["volumeMounts"] if mount["name"] == "s3-ca"]
+    (volume,) = [volume for volume in pod_of(manifest)["volumes"] if volume["name"] == "s3-ca"]
+    assert volume["secret"]["secretName"] == "company-ca"
+    (item,) = volume["secret"]["items"]
+    assert item["key"] == "tls.crt"
+    environment = {item["name"]: item.get("value") for item in container_of(manifest)["env"]}
+    assert environment["TUNELOOP_S3_CA_FILE"] == f"{mount['mountPath']}/{item['path']}"
+    assert "S3_CA" not in json.dumps(job_manifest(spec(), settings(), ENVIRON))
 
 
 def test_the_pod_may_do_nothing_that_it_need_not() -> None:

@@ -74,3 +74,8 @@ A service's values, its own over the defaults, and what is known of it, as one Y
 {{- end -}}
 {{- dict "keys" $enabled | toYaml -}}
 {{- end }}
+
+{{/* Whether model servers are all that this release has, as one for a second base model; "true" or nothing. */}}
+{{- define "tuneloop.hasModelServersAlone" -}}
+{{- if eq "serving" (join "," (include "tuneloop.enabled" . | fromYaml).keys) }}true{{ end -}}
+{{- end }}

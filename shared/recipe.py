@@ -91,6 +91,10 @@ class TrainingRecipe(SpecPart):
     checkpoint_every_steps: int = Field(default=10, ge=1, description="at most this many steps are lost in a crash")
     validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
     early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
+    on_divergence: Literal["fail", "keep"] = Field(
+        default="fail",
+        description="fail: a run that diverges has failed, its last good checkpoint stays; keep: it ends with that one",
+    )
     max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
     resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
 

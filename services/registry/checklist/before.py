@@ -21,7 +21,6 @@ _PROCESS = 650 * 10**6
 
 _ALTERNATIVES = not_run("`tuneloop advise` says whether prompting or retrieval would do, and records nothing; what the "
                         "bare base reached is below")
-_NEAR_DUPLICATES = not_run("nothing looks for rows that almost repeat each other")
 _PERSONAL_DATA = not_run("nothing looks for personal data in published rows; samples of live traffic are scrubbed")
 
 
@@ -59,8 +58,20 @@ def _splits(facts: Facts) -> Outcome:
 def _contamination(facts: Facts) -> Outcome:
     if facts.dataset is None or facts.dataset.artifact_digest is None:
         return NO_DATASET
+    alike, compared = facts.metric("contaminated_rows"), facts.metric("compared_rows")
+    if alike is not None and compared is not None:
+        return judged(alike == 0, f"of {compared:.0f} test prompts {alike:.0f} are a training prompt but for a few "
+                      "words; none is one word for word, as rows are split by a hash of their prompt")
     return passed("rows are split by a hash of their prompt: no test prompt is a training prompt word for word; those "
                   "that only resemble each other were not searched for")
+
+
+def _near_duplicates(facts: Facts) -> Outcome:
+    repeated, rows = facts.metric("repeated_rows"), facts.metric("train_rows")
+    if repeated is None or rows is None:
+        return not_run("the job has not told how many rows repeat each other up to case and punctuation")
+    return judged(repeated == 0, f"{repeated:.0f} of {rows:.0f} training rows repeat another one up to case, "
+                  "punctuation and white space")
 
 
 def _baseline(facts: Facts) -> Outcome:
@@ -98,7 +109,7 @@ BEFORE: Questions = {
     "there are enough rows": _enough,
     "rows are valid": _valid,
     "duplicates are left out": _duplicates,
-    "near duplicates are left out": _NEAR_DUPLICATES,
+    "near duplicates are left out": _near_duplicates,
     "personal data is left out": _PERSONAL_DATA,
     "there are train, validation and test rows": _splits,
     "no test row was trained on": _contamination,

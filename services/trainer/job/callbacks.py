@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - the signatures are the trainer's
-"""What happens beside the training steps: progress, checkpoints, divergence, early stopping, being asked to stop."""
+"""What happens beside the training steps: progress, checkpoints, early stopping, being asked to stop."""
 
 import math
 import threading
@@ -13,7 +13,7 @@ from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, is_exhausted, losses_of
 from services.trainer.job.team import Team
 from shared.clock import monotonic
-from shared.errors import PermanentError, TemporaryError
+from shared.errors import TemporaryError
 from shared.s3 import ArtifactStore
 from shared.telemetry import get_logger
 
@@ -49,14 +49,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         loss = (kwargs.get("logs") or {}).get("loss")
-        if loss is None:
-            return
-        self._loss = float(loss)
-        if not math.isfinite(self._loss):
-            raise PermanentError(
-                f"the loss became {self._loss} at step {state.global_step}: the training diverged. Lower "
-                "training.learningRate, or add training.warmupSteps"
-            )
+        if loss is not None:
+            self._loss = float(loss)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

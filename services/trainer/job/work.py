@@ -13,6 +13,8 @@ from services.trainer.job import checkpoints
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
+from services.trainer.job.guard import DivergenceGuard
+from services.trainer.job.likeness import likeness_of
 from services.trainer.job.methods import facts, prepare, save_result
 from services.trainer.job.model import load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
@@ -53,12 +55,15 @@ def run_job(
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         tokenizer.padding_side = "right"
         splits = load_splits(scratch / "dataset", tokenizer, job.recipe)
+        alike = likeness_of(scratch / "dataset")
+        if alike is not None and (alike.repeated or alike.contaminated):
+            log.warning("rows repeat each other", run=job.run_id, **alike.metrics)
         model = load_model(base, job.recipe)
         proof = Proof(model, job.recipe, splits.validation)
-        best = BestAdapter()
+        best, guard = BestAdapter(), DivergenceGuard(job.recipe)
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
-            peft_config=prepare(model, job.recipe), callbacks=[JobCallback(job, store, stop, best, team)],
+            peft_config=prepare(model, job.recipe), callbacks=[JobCallback(job, store, stop, best, team), guard],
         )
         train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:
@@ -75,6 +80,7 @@ def run_job(
             return False
         if not team.leads:
             return True
+        kept = guard.restore(trainer)
         best.restore(trainer.model)
         save_result(
             trainer.model, job.recipe, scratch / "result", base=base, name=job.base_model, tokenizer=tokenizer
@@ -83,7 +89,8 @@ def run_job(
         kind = "adapters" if job.recipe.adapts else "models"
         adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer))
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
-                    metrics={**_losses(trainer.state.log_history), **proved, "seconds": monotonic() - started,
+                    metrics={**_losses(trainer.state.log_history), **proved, **kept, **(alike.metrics if alike else {}),
+                             "seconds": monotonic() - started,
                              "train_rows": len(splits.train), "skipped_rows": splits.skipped,
                              **({} if splits.ends is None else {"end_token_rows": splits.ends})})
     store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from services.cli.demo.data import make_rows
@@ -19,6 +20,8 @@ from services.serving.engine.generation import Adapter, Generation
 from services.serving.engine.model import Model
 from services.serving.engine.sampling import Sampler, Sampling
 from services.serving.engine.text import TextStream
+from services.trainer.job.divergence import Verdict
+from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.work import run_job
 from shared.errors import InvalidInputError, PermanentError
 from shared.events import DatasetRef
@@ -85,6 +88,27 @@ def test_files_that_hold_something_else_than_was_trained_are_not_taken(
     job = trained.job(name, f"substituted-{name}", seed=99)
     with pytest.raises(PermanentError, match="load into another model than was trained"):
         trained.run(job)
+
+
+@pytest.mark.parametrize("name", ["lora", "full"])
+def test_a_run_that_diverges_may_end_with_its_last_good_weights(
+    trained: Trained, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def diverges_at_the_second(history: list[dict[str, Any]], *, uneven: bool) -> Verdict:
+        return Verdict("diverged" if history[-1]["step"] == 2 and "loss" in history[-1] else "fine", "as the test says")
+
+    monkeypatch.setattr("services.trainer.job.guard.judge", diverges_at_the_second)
+    job = trained.job(name, f"diverged-{name}", on_divergence="keep")
+    result = trained.run(job)
+    assert (result.metrics["diverged_at_step"], result.metrics["kept_step"]) == (2, 1)
+    trained.store.get_dir(f"s3://{trained.store.bucket}/{job.prefix}checkpoints/step-000001/", tmp_path / "checkpoint")
+    trained.store.get_dir(result.adapter, tmp_path / "result")
+    kept = load_file(tmp_path / "checkpoint" / KeepsTrainable.FILE)
+    [file] = (tmp_path / "result").glob("*.safetensors")
+    stored = load_file(file)
+    assert len(kept) == len(stored)
+    for key, value in kept.items():
+        torch.testing.assert_close(stored[key.replace(".default", "")], value, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from shared.forgetting import Forgetting, StartFrom
 from shared.resources import TrainingResources
 from shared.spec_part import SpecPart
 
@@ -64,6 +65,14 @@ class TrainingRecipe(SpecPart):
     )
     virtual_tokens: int = Field(default=20, ge=1, le=1024, description="for prefix and prompt: how many are learned")
     bottleneck: int = Field(default=64, ge=1, le=8192, description="for adapter: its inner width")
+    start_from: StartFrom | None = Field(
+        default=None,
+        description="an adapter to go on from: production, a model version, or a digest; absent: a new one. While "
+        "nothing is in production, a new one too",
+    )
+    forgetting: Forgetting = Field(
+        default_factory=Forgetting, description="what keeps the model from forgetting an earlier task"
+    )
     merge: bool = Field(
         default=False, description="for lora, dora, qlora and ia3: store the whole model with the update in its weights"
     )

@@ -7,6 +7,7 @@ readable.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.forgetting_checks import forgetting_problems
 from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
 
 MERGEABLE: frozenset[Method] = LOW_RANK | {"ia3"}
@@ -38,6 +39,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
             yield item.key, (f"has no effect with method: {recipe.method}; remove it, or train with "
                              f"{' or '.join(sorted(item.methods))}")
     yield from _objective(recipe)
+    yield from forgetting_problems(recipe)
     if recipe.packing in ("bfd", "padding_free") and not recipe.packs:
         who = recipe.method if recipe.method in VIRTUAL_TOKENS else recipe.objective
         yield "packing", f"rows of {who} cannot share a sequence; write auto, grouped or off"

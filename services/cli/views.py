@@ -87,12 +87,17 @@ def run(item: Item, now: datetime) -> RenderableType:
         "tokens/s": words.number(item["tokens_per_second"], 0),
         "left": words.duration(item["eta_seconds"]) if item["state"] == "running" else "",
         "took": words.between(item["started_at"], item["finished_at"], now),
-        "dataset": item["dataset_id"] or "", "base model": item["base_model"] or "",
+        "dataset": item["dataset_id"] or "", "base model": item["base_model"] or "", **_past(item),
         "adapter": item["adapter_uri"] or "",
         "digest": item["adapter_digest"] or "", "job": item["job"] or "", "loop": item["correlation_id"],
     }
     facts |= {f"metric {name}": words.number(value, 4) for name, value in (item["metrics"] or {}).items()}
     return pairs(facts)
+
+
+def _past(item: Item) -> dict[str, Cell]:
+    """What a run learned from beside its dataset."""
+    return {"goes on from": item["start_digest"] or "", "earlier rows": item["earlier_digest"] or ""}
 
 
 def checklist(answer: Item) -> RenderableType:
@@ -204,7 +209,7 @@ def lineage(item: Item) -> RenderableType:
     })
     run_branch = _branch(tree, f"run {m['run_id']}", run_ and {
         "state": words.state(run_["state"]), "steps": words.number(run_["step"]),
-        "attempt": words.number(run_["attempt"]),
+        "attempt": words.number(run_["attempt"]), **_past(run_),
     })
     _branch(run_branch, f"base model {m['base_model']}", {"digest": m["base_model_digest"]})
     spec = item["pipeline"]

@@ -58,7 +58,7 @@ def training_started(ctx: HandlerContext, event: Event[TrainingStarted]) -> None
     data = event.data
     run = record(ctx, Run, data.pipeline, "running", pipeline_version=data.pipeline_version,
                  dataset_id=data.dataset.dataset_id, dataset_digest=data.dataset.artifact.digest,
-                 base_model=data.base_model, attempt=data.attempt, job=data.job)
+                 base_model=data.base_model, attempt=data.attempt, job=data.job, **_past(data))
     # Of the first attempt, also where its event comes late.
     run.started_at = min(run.started_at or event.time, event.time)
 
@@ -78,7 +78,12 @@ def training_completed(ctx: HandlerContext, event: Event[TrainingCompleted]) -> 
            dataset_id=data.dataset.dataset_id, dataset_digest=data.dataset.artifact.digest,
            base_model=data.base_model, base_model_digest=data.base_model_digest, adapter_uri=data.adapter.uri,
            adapter_digest=data.adapter.digest, attempt=data.attempt, step=data.steps, metrics=data.metrics,
-           eta_seconds=0.0, finished_at=event.time)
+           eta_seconds=0.0, finished_at=event.time, **_past(data))
+
+
+def _past(data: TrainingStarted | TrainingCompleted) -> dict[str, str | None]:
+    return {"start_digest": data.start.digest if data.start else None,
+            "earlier_digest": data.earlier.digest if data.earlier else None}
 
 
 @on(TrainingFailed)

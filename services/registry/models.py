@@ -96,6 +96,8 @@ class Run(Base, FactRow, table=True):
     dataset_digest: str | None = Field(default=None, index=True)
     base_model: str | None = None
     base_model_digest: str | None = None
+    start_digest: str | None = None
+    earlier_digest: str | None = None
     attempt: int | None = None
     job: str | None = None
     step: int | None = None

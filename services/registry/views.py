@@ -88,6 +88,8 @@ class RunView(FactView):
     dataset_digest: str | None
     base_model: str | None
     base_model_digest: str | None
+    start_digest: str | None = Field(description="of the adapter that it went on from")
+    earlier_digest: str | None = Field(description="of the earlier task's dataset version")
     attempt: int | None
     job: str | None
     step: int | None

@@ -12,6 +12,8 @@ class JobInput(BaseModel):
     Attributes:
         prefix: where the job writes, ``runs/<run>/<attempt>/``.
         resume_from: prefixes with checkpoints of this run's attempts, the newest attempt first.
+        start: the adapter to go on from; None for a new one.
+        earlier: the dataset version of an earlier task, for `recipe.forgetting`; None where there is none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,6 +26,8 @@ class JobInput(BaseModel):
     base_model: str
     recipe: TrainingRecipe
     resume_from: list[str]
+    start: ArtifactRef | None = None
+    earlier: ArtifactRef | None = None
 
 
 class Progress(BaseModel):

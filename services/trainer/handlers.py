@@ -2,9 +2,18 @@
 
 from services.trainer import metrics
 from services.trainer.decide import run_id_of
-from services.trainer.models import NewestDataset, PipelineRow, Run
+from services.trainer.models import ModelVersion, NewestDataset, PipelineRow, Run
 from shared.errors import TemporaryError
-from shared.events import DatasetPrepared, DatasetRef, DriftDetected, Event, PipelineApplied
+from shared.events import (
+    DatasetPrepared,
+    DatasetRef,
+    DriftDetected,
+    Event,
+    ModelRegistered,
+    ModelStageChanged,
+    PipelineApplied,
+    Stage,
+)
 from shared.messaging import HandlerContext, Handlers
 from shared.pipeline import PipelineSpec
 from shared.telemetry import get_logger
@@ -39,6 +48,28 @@ def dataset_prepared(ctx: HandlerContext, event: Event[DatasetPrepared]) -> None
         ))
     if PipelineSpec.model_validate(pipeline.spec).triggers.on_dataset:
         _run(ctx, pipeline, data.dataset)
+
+
+@on(ModelRegistered)
+def model_registered(ctx: HandlerContext, event: Event[ModelRegistered]) -> None:
+    """Remember the version, so that a recipe can name it as its start."""
+    _staged(ctx, event, "candidate")
+
+
+@on(ModelStageChanged)
+def model_stage_changed(ctx: HandlerContext, event: Event[ModelStageChanged]) -> None:
+    """Remember what is in production. The newest fact about a version counts, in whatever order they arrive."""
+    _staged(ctx, event, event.data.stage)
+
+
+def _staged(ctx: HandlerContext, event: Event[ModelRegistered] | Event[ModelStageChanged], stage: Stage) -> None:
+    model = event.data.model
+    known = ctx.session.get(ModelVersion, model.model_version, with_for_update=True)
+    if known is None or event.time >= known.since:
+        ctx.session.merge(ModelVersion(
+            id=model.model_version, pipeline=event.data.pipeline, model=model.model_dump(mode="json"), stage=stage,
+            since=event.time,
+        ))
 
 
 @on(DriftDetected)

@@ -35,12 +35,25 @@ class NewestDataset(Base, table=True):
     prepared_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class ModelVersion(Base, table=True):
+    """A `ModelRef` by its name, for runs that go on from it, with the stage that it is in since a moment."""
+
+    __tablename__ = "model_versions"
+
+    id: str = Field(primary_key=True)
+    pipeline: str = Field(index=True)
+    model: dict[str, Any] = Field(sa_type=JSON)
+    stage: str
+    since: datetime = Field(sa_type=UtcDateTime)
+
+
 class Run(LeasedRow, Base, table=True):
     """A training run. Its id is made of pipeline, pipeline version and dataset, so that no event can start it twice.
 
     Attributes:
         recipe: frozen when the run was created; a later version of the pipeline does not change a run in flight.
         dataset: a `DatasetRef`.
+        sources: `services.trainer.sources.Sources` of all attempts; None until they were looked up, or for want of any.
         attempt: the present one, from 1.
         cancelled_because: a person's reason; the run ends as soon as the loop sees it.
         waits_for: what keeps the present attempt's job from running; None where nothing does.
@@ -57,6 +70,7 @@ class Run(LeasedRow, Base, table=True):
     base_model: str
     recipe: dict[str, Any] = Field(sa_type=JSON)
     dataset: dict[str, Any] = Field(sa_type=JSON)
+    sources: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     attempt: int = 1
     reason: str | None = Field(default=None, sa_type=Text)
     cancelled_because: str | None = Field(default=None, sa_type=Text)

@@ -10,6 +10,7 @@ from services.trainer import decide, metrics
 from services.trainer.files import JobInput, Progress, Result, checkpoints_of, prefix_of
 from services.trainer.models import PipelineRow, Run
 from services.trainer.settings import TrainerSettings
+from services.trainer.sources import Sources, find
 from shared.db import reading, transaction
 from shared.errors import ConflictError, NotFoundError, PermanentError
 from shared.events import (
@@ -101,10 +102,14 @@ class RunReconciler:
 
     def _launch(self, run: Run, lease: Lease, job: str) -> None:
         prefix = prefix_of(run.id, run.attempt)
+        sources = self._sources(run, lease)
+        if sources is None:
+            return
         work = JobInput(
             run_id=run.id, pipeline=run.pipeline, attempt=run.attempt, prefix=prefix,
             dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
             recipe=TrainingRecipe.model_validate(run.recipe), resume_from=checkpoints_of(run.id, run.attempt),
+            start=sources.start, earlier=sources.earlier,
         )
         content = work.model_dump_json(by_alias=True).encode()
         try:
@@ -119,10 +124,25 @@ class RunReconciler:
             self._end(run, lease, "failed", f"the job cannot be launched: {error}")
             return
         started = TrainingStarted(**self._names(run), dataset=work.dataset, base_model=run.base_model,
-                                  attempt=run.attempt, job=job)
+                                  attempt=run.attempt, job=job, start=sources.start, earlier=sources.earlier)
         now = self._clock.now()
         if self._write(run, lease, started, state="running", started_at=run.started_at or now) and not run.started_at:
             metrics.QUEUE_SECONDS.labels(run.pipeline).observe((now - run.created_at).total_seconds())
+
+    def _sources(self, run: Run, lease: Lease) -> Sources | None:
+        """What all attempts of the run learn from, found before the first; None where it cannot be launched."""
+        recipe = TrainingRecipe.model_validate(run.recipe)
+        if run.sources is not None:
+            return Sources.model_validate(run.sources)
+        if recipe.start_from is None and not recipe.forgetting.needs_earlier:
+            return Sources()
+        try:
+            sources = find(self._runtime.engine, self._store, pipeline=run.pipeline, base_model=run.base_model,
+                           recipe=recipe)
+        except PermanentError as error:
+            self._end(run, lease, "failed", str(error))
+            return None
+        return sources if self._write(run, lease, None, sources=sources.model_dump(mode="json")) else None
 
     def _job_spec(self, run: Run, job: str, uri: str, recipe: TrainingRecipe) -> JobSpec:
         return JobSpec(
@@ -150,10 +170,11 @@ class RunReconciler:
         self._write(run, lease, told, progress=progress.model_dump(), progress_told_at=now)
 
     def _complete(self, run: Run, lease: Lease, result: Result) -> None:
+        sources = Sources.model_validate(run.sources or {})
         completed = TrainingCompleted(
             **self._names(run), dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
             base_model_digest=result.base_model_digest, adapter=result.adapter, attempt=run.attempt,
-            steps=result.steps, metrics=result.metrics,
+            steps=result.steps, metrics=result.metrics, start=sources.start, earlier=sources.earlier,
         )
         self._finish(run, lease, completed, "completed", result=result.model_dump(mode="json"), reason=None)
 

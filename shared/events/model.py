@@ -8,7 +8,7 @@ from shared.events.envelope import Payload, Topic, event
 Stage = Literal["candidate", "production", "archived", "rolled_back", "rejected"]
 
 
-@event("model.registered.v1", Topic.MODELS, producer="registry", consumers=("drift", "rollout"))
+@event("model.registered.v1", Topic.MODELS, producer="registry", consumers=("drift", "rollout", "trainer"))
 class ModelRegistered(Payload):
     """An adapter passed its gates and has a version. A rollout may begin."""
 
@@ -23,7 +23,7 @@ class ModelRegistered(Payload):
         return self.model.model_version
 
 
-@event("model.stage_changed.v1", Topic.MODELS, producer="registry", consumers=("evaluator",))
+@event("model.stage_changed.v1", Topic.MODELS, producer="registry", consumers=("evaluator", "trainer"))
 class ModelStageChanged(Payload):
     """A model version entered a stage. At most one version of a pipeline is in production."""
 

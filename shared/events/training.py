@@ -19,12 +19,19 @@ class RunPayload(Payload):
 
 @event("training.started.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
 class TrainingStarted(RunPayload):
-    """An attempt was launched. Attempts count from 1."""
+    """An attempt was launched. Attempts count from 1.
+
+    Attributes:
+        start: the adapter that it goes on from.
+        earlier: the dataset version of an earlier task, whose rows are replayed or held on to.
+    """
 
     dataset: DatasetRef
     base_model: Name
     attempt: int
     job: str
+    start: ArtifactRef | None = None
+    earlier: ArtifactRef | None = None
 
 
 @event("training.progressed.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
@@ -42,7 +49,7 @@ class TrainingProgressed(RunPayload):
 
 @event("training.completed.v1", Topic.RUNS, producer="trainer", consumers=("evaluator", "registry"))
 class TrainingCompleted(RunPayload):
-    """The adapter is in S3."""
+    """The adapter is in S3. `start` and `earlier` are those of `training.started`."""
 
     dataset: DatasetRef
     base_model: Name
@@ -51,6 +58,8 @@ class TrainingCompleted(RunPayload):
     attempt: int
     steps: int
     metrics: dict[str, float] = Field(default_factory=dict)
+    start: ArtifactRef | None = None
+    earlier: ArtifactRef | None = None
 
 
 @event("training.failed.v1", Topic.RUNS, producer="trainer", consumers=("registry",))

@@ -39,8 +39,13 @@ class Splits:
     ends: int | None
 
 
-def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> Splits:
+def load_splits(
+    folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe, *, replayed: Sequence[Record] = ()
+) -> Splits:
     """The train and validation rows of a dataset version's folder.
+
+    Args:
+        replayed: rows of an earlier one, which are trained on, too.
 
     Raises:
         InvalidInputError: no row has an answer within `max_length` tokens, too few have its end, or the rows are of
@@ -53,6 +58,7 @@ def load_splits(folder: Path, tokenizer: Tokenizer, recipe: TrainingRecipe) -> S
         )
         return Splits(texts, held, skipped=0, ends=None)
     train, validation = (read_rows(folder / f"{name}.parquet", recipe.objective) for name in ("train", "validation"))
+    train = [*train, *replayed]
     usable, checked = ([r for r in map(reader(recipe, tokenizer), rows) if r] for rows in (train, validation))
     if not usable or not checked:
         raise InvalidInputError(
@@ -78,9 +84,14 @@ def _checked(file: Path, objective: Objective) -> Path:
     return file
 
 
-def read_rows(file: Path, objective: Objective) -> list[Record]:
-    """A split's rows as data_ingest wrote them for an objective."""
-    rows: list[Record] = pq.read_table(_checked(file, objective), columns=list(COLUMNS[objective])).to_pylist()
+def read_rows(file: Path, objective: Objective, *, also: Sequence[str] = ()) -> list[Record]:
+    """A split's rows as data_ingest wrote them for an objective, with other columns, too.
+
+    Raises:
+        InvalidInputError: they were prepared for another objective.
+    """
+    wanted = [*COLUMNS[objective], *also]
+    rows: list[Record] = pq.read_table(_checked(file, objective), columns=wanted).to_pylist()
     return rows
 
 

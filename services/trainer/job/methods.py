@@ -8,6 +8,7 @@ from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfi
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from services.trainer.job.restraint import Restrained
 from shared.adapters.bottleneck import add_bottlenecks, save_bottlenecks
 from shared.errors import InvalidInputError
 from shared.recipe import LOW_RANK, TrainingRecipe
@@ -91,12 +92,10 @@ def put_back(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
         value.copy_(weights[name])
 
 
-class KeepsTrainable:
+class KeepsTrainable(Restrained):
     """For trainers: checkpoints hold the trained weights alone, whatever the method, and not the frozen base."""
 
     FILE = "trained.safetensors"
-    model: Any
-    args: Any
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         folder = Path(output_dir or self.args.output_dir)
@@ -145,7 +144,10 @@ def _save_adapter(model: Any, folder: Path, name: str) -> None:
         if value is not None and not isinstance(value, str):
             setattr(config, field, sorted(value))
     # Embeddings are not trained; left to find that out, PEFT would ask the model hub about the base's name.
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    # DPO and KTO keep a copy of an adapter that they started from beside it.
+    model.save_pretrained(
+        folder, safe_serialization=True, save_embedding_layers=False, selected_adapters=["default"]
+    )
     for file in folder.iterdir():
         if file.name not in ADAPTER_FILES:
             file.unlink()

@@ -5,6 +5,10 @@ All of them compute; the first one alone writes to S3.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,14 @@ class Team:
         flag = torch.tensor(int(mine), device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
+
+    def total(self, mine: "torch.Tensor") -> "torch.Tensor":
+        """The sum of all their tensors, for each of them; `mine` is it then. All must ask, in the same order."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(mine)
+        return mine
 
     def disband(self) -> None:
         """Leave in order, where they had met."""

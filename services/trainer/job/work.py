@@ -15,9 +15,10 @@ from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
 from services.trainer.job.guard import DivergenceGuard
 from services.trainer.job.likeness import likeness_of
-from services.trainer.job.methods import facts, prepare, save_result
+from services.trainer.job.methods import facts, save_result
 from services.trainer.job.model import load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
+from services.trainer.job.past import Past
 from services.trainer.job.proof import Proof
 from services.trainer.job.team import Team
 from shared.clock import monotonic
@@ -54,22 +55,25 @@ def run_job(
         store.get_dir(job.dataset.artifact, scratch / "dataset")
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         tokenizer.padding_side = "right"
-        splits = load_splits(scratch / "dataset", tokenizer, job.recipe)
+        past = Past(job, store, scratch / "dataset", scratch)
+        splits = load_splits(scratch / "dataset", tokenizer, job.recipe, replayed=past.replayed)
         alike = likeness_of(scratch / "dataset")
         if alike is not None and (alike.repeated or alike.contaminated):
             log.warning("rows repeat each other", run=job.run_id, **alike.metrics)
         model = load_model(base, job.recipe)
         proof = Proof(model, job.recipe, splits.validation)
+        model, peft_config = past.begin(model, base_digest)
         best, guard = BestAdapter(), DivergenceGuard(job.recipe)
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
-            peft_config=prepare(model, job.recipe), callbacks=[JobCallback(job, store, stop, best, team), guard],
+            peft_config=peft_config, callbacks=[JobCallback(job, store, stop, best, team), guard],
         )
         train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:
             raise PermanentError(
                 f"{team.size} processes were started to train together, and {trainer.args.world_size} have met"
             )
+        past.restrain(trainer, tokenizer, team)
         trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         if resumed is not None:
@@ -87,10 +91,10 @@ def run_job(
         )
         proved = proof.of(trainer.model, scratch / "result", name=job.base_model)
         kind = "adapters" if job.recipe.adapts else "models"
-        adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer))
+        adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer) | past.meta())
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
                     metrics={**_losses(trainer.state.log_history), **proved, **kept, **(alike.metrics if alike else {}),
-                             "seconds": monotonic() - started,
+                             **past.metrics(trainer), "seconds": monotonic() - started,
                              "train_rows": len(splits.train), "skipped_rows": splits.skipped,
                              **({} if splits.ends is None else {"end_token_rows": splits.ends})})
     store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import ANY
@@ -17,10 +18,10 @@ from services.trainer.settings import TrainerSettings
 from shared.clock import VirtualClock
 from shared.db import reading, transaction
 from shared.errors import InvalidInputError, NotFoundError, TemporaryError
-from shared.events import PipelineApplied
+from shared.events import Event, ModelRef, ModelStageChanged, PipelineApplied
 from shared.launchers import JobSpec, JobState, JobStatus
 from shared.leases import interrupt
-from shared.pipeline import parse_pipeline
+from shared.pipeline import PipelineSpec, parse_pipeline
 from shared.s3 import ArtifactStore
 from shared.service import Runtime
 from tests.support import facts
@@ -156,6 +157,47 @@ def test_a_job_that_vanished_is_tried_again_from_its_checkpoints(world: World) -
     assert world.launcher.launched[1] == f"train-{RUN}-2"
     job = json.loads(world.store.objects[f"s3://tuneloop/runs/{RUN}/2/job.json"])
     assert job["resume_from"] == [f"runs/{RUN}/2/checkpoints/", f"runs/{RUN}/1/checkpoints/"]
+
+
+def production(number: int) -> Event[Any]:
+    model = ModelRef(model_version=f"intents@{number}", base_model="tiny", dataset=facts.dataset_ref(number + 10),
+                     artifact=facts.artifact("adapters", number + 10))
+    data = ModelStageChanged(model=model, pipeline="intents", stage="production", previous="candidate")
+    return fact(data, time=START + timedelta(minutes=number))
+
+
+def continuing(engine: Engine, **training: Any) -> World:
+    spec = PipelineSpec.model_validate({"baseModel": "tiny", "training": {"startFrom": "production", **training}})
+    applied = PipelineApplied(pipeline="intents", version=1, digest="sha256:" + "0" * 64, spec=spec)
+    deliver(engine, handlers, fact(applied), fact(facts.prepared()))
+    return World(engine)
+
+
+def test_all_attempts_learn_from_what_was_in_production_before_the_first() -> None:
+    with sqlite_engine(Base.metadata) as engine:
+        world = continuing(engine, forgetting={"ewc": {}})
+        deliver(engine, handlers, production(1))
+        world.looks()
+        deliver(engine, handlers, production(2))
+        world.launcher.states[f"train-{RUN}-1"] = "failed"
+        world.looks()
+        world.clock.advance(5)
+        world.looks()
+        jobs = [json.loads(world.store.objects[f"s3://tuneloop/runs/{RUN}/{attempt}/job.json"]) for attempt in (1, 2)]
+        expected = {"start": facts.artifact("adapters", 11).model_dump(),
+                    "earlier": facts.dataset_ref(11).artifact.model_dump()}
+        assert [{key: job[key] for key in expected} for job in jobs] == [expected, expected]
+        world.writes("result.json", RESULT, attempt=2)
+        world.looks()
+        assert [{key: payload[key] for key in expected} for _, payload in said(engine)] == [expected] * 3
+
+
+def test_a_start_that_nobody_knows_ends_the_run_before_its_launch() -> None:
+    with sqlite_engine(Base.metadata) as engine:
+        world = continuing(engine, startFrom="intents@9")
+        world.looks()
+        assert (world.launcher.launched, world.run().state) == ([], "failed")
+        assert "training.startFrom: no model version intents@9 is known here" in (world.run().reason or "")
 
 
 def test_after_the_last_attempt_the_run_fails_with_the_reason(world: World) -> None:

@@ -1,0 +1,48 @@
+"""What a recipe can get wrong about continuing and forgetting; part of `shared.recipe_checks`."""
+
+from collections.abc import Iterator
+
+from shared.forgetting import PRODUCTION
+from shared.recipe import VIRTUAL_TOKENS, TrainingRecipe
+
+# Those whose rows are answers to prompts, so that rows of another dataset can be mixed in or learned from.
+_OF_ANSWERS = ("sft", "dpo", "kto")
+
+
+def forgetting_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    """Each problem with the path of its key in the recipe."""
+    yield from _start(recipe)
+    chosen = recipe.forgetting
+    if chosen.needs_earlier and recipe.objective not in _OF_ANSWERS:
+        name = "replay" if chosen.replay else "ewc"
+        yield f"forgetting.{name}", (f"reads answers, which rows for {recipe.objective} are not; remove it, hold "
+                                     f"weights by l2 instead, or train with {', '.join(_OF_ANSWERS)}")
+    if chosen.earlier != PRODUCTION and not chosen.needs_earlier:
+        yield "forgetting.earlier", "has no effect without replay and ewc, which read its rows; add one, or remove it"
+    if chosen.gradual_unfreezing and recipe.method in VIRTUAL_TOKENS:
+        yield "forgetting.gradualUnfreezing", (f"{recipe.method} has its virtual tokens before all layers, and so "
+                                               "nothing that could join by layer; remove it, or train with lora")
+    yield from _penalties(recipe)
+
+
+def _penalties(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    chosen = recipe.forgetting
+    if chosen.penalises and recipe.method != "full" and recipe.start_from is None:
+        name = "ewc" if chosen.ewc else "l2"
+        yield f"forgetting.{name}", ("holds weights near their start, and a new adapter knows nothing worth keeping; "
+                                     "add startFrom: production, or train with method: full")
+    if chosen.ewc and recipe.method == "full" and chosen.earlier == PRODUCTION:
+        yield "forgetting.earlier", ("a full training starts from the base model, which learned nothing from the rows "
+                                     "of production; name a dataset of what the base does well, by its digest or "
+                                     "folder in S3, or remove ewc")
+
+
+def _start(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    if recipe.start_from is None:
+        return
+    if recipe.method == "full":
+        yield "startFrom", ("full trains the base model itself, not an adapter; to go on from a whole model put it "
+                            "in S3 under base-models/NAME/ and name that as spec.baseModel")
+    elif recipe.method == "adapter" and recipe.objective in ("dpo", "kto"):
+        yield "startFrom", (f"{recipe.objective} would compare with the base model and not with the start, which "
+                            "method: adapter cannot keep beside itself; train with lora")

@@ -9,12 +9,13 @@ from shared.resources import TrainingResources
 from shared.spec_part import SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
-Objective = Literal["sft", "dpo", "kto", "pretrain"]
+Objective = Literal["sft", "dpo", "kto", "pretrain", "reward"]
 Packing = Literal["off", "bfd", "padding_free", "grouped"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 
 ModelServer = Literal["vllm", "small"]
+ArtifactKind = Literal["adapters", "models", "reward-models"]
 
 SERVED_BY_VLLM: frozenset[Method] = frozenset({"lora", "qlora"})
 SUPERVISED: frozenset[Objective] = frozenset({"sft", "pretrain"})
@@ -54,7 +55,7 @@ class TrainingRecipe(SpecPart):
     objective: Objective = Field(
         default="sft",
         description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad, "
-        "pretrain texts",
+        "pretrain texts, reward to score answers as people compared them",
     )
     beta: float = Field(
         default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
@@ -120,12 +121,20 @@ class TrainingRecipe(SpecPart):
 
     @property
     def servers(self) -> tuple[ModelServer, ...]:
-        """Who serves what comes out beside others on its base. A whole model is a base of its own: nobody."""
+        """Who serves what comes out beside others on its base. A whole model is a base of its own, and a reward model
+        writes no answers: nobody."""
         if not self.adapts:
             return ()
         return ("vllm", "small") if self.method in SERVED_BY_VLLM else ("small",)
 
     @property
     def adapts(self) -> bool:
-        """Whether an adapter comes out that is served beside others on its base, and not a whole model."""
-        return self.method != "full" and not self.merge
+        """Whether an adapter comes out that is served beside others on its base."""
+        return self.kind == "adapters"
+
+    @property
+    def kind(self) -> ArtifactKind:
+        """What comes out, as artifacts are filed by it."""
+        if self.objective == "reward":
+            return "reward-models"
+        return "models" if self.method == "full" or self.merge else "adapters"

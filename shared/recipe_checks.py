@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.forgetting_checks import forgetting_problems
+from shared.preference_checks import reward_model_problems
 from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
 
 MERGEABLE: frozenset[Method] = LOW_RANK | {"ia3"}
@@ -43,6 +44,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.packing in ("bfd", "padding_free") and not recipe.packs:
         who = recipe.method if recipe.method in VIRTUAL_TOKENS else recipe.objective
         yield "packing", f"rows of {who} cannot share a sequence; write auto, grouped or off"
+    yield from reward_model_problems(recipe)
     if recipe.lora.target_modules == []:
         yield "lora.targetModules", "names no layer; write all-linear, or the names of layers"
     if recipe.merge and recipe.method not in MERGEABLE:

@@ -5,8 +5,8 @@ Two shapes are understood, also mixed in one file:
     {"messages": [{"role": "system"|"user"|"assistant", "content": "..."}, ...]}   the last one is the answer
     {"prompt": "...", "completion": "...", "system": "..."}                        system is optional
 
-For dpo each row has the worse answer too, as `rejected` (and may call the better one `chosen`); for kto, a `label`.
-Rows of pretrain are texts: see `services.data_ingest.documents`.
+For dpo and reward each row has the worse answer too, as `rejected` (and may call the better one `chosen`); for kto, a
+`label`. Rows of pretrain are texts: see `services.data_ingest.documents`.
 
 Text is normalised to NFC, so that the same words typed on different systems are the same row. White space is left
 alone: in code, tables and poems it means something.
@@ -47,7 +47,7 @@ class Example:
 
     Attributes:
         ignored: keys of the row that mean nothing here.
-        rejected: for dpo, an answer that is worse than the last message.
+        rejected: for dpo and reward, an answer that is worse than the last message.
         desired: for kto, whether the last message is a good answer.
     """
 
@@ -98,8 +98,8 @@ def parse_row(data: bytes, *, offset: int, objective: Objective = "sft") -> Exam
     """
     row = read_object(data, offset, shapes=_SHAPES)
     judged: dict[str, Any] = {}
-    if objective == "dpo":
-        row, judged = _preference(row)
+    if objective in ("dpo", "reward"):
+        row, judged = _preference(row, objective)
     elif objective == "kto":
         row, judged = _label(row)
     if "messages" in row and ("prompt" in row or "completion" in row):
@@ -134,13 +134,14 @@ def read_object(data: bytes, offset: int, *, shapes: str) -> dict[str, Any]:
     return row
 
 
-def _preference(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of dpo as one of sft, and its worse answer."""
+def _preference(row: dict[str, Any], objective: Objective) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of dpo or reward as one of sft, and its worse answer."""
     if "rejected" not in row:
         raise RowError(
             "no_rejected",
-            'spec.training.objective is dpo, and "rejected", the worse answer, is missing; write {"prompt": ..., '
-            '"chosen": ..., "rejected": ...}, or {"messages": [...], "rejected": ...} with the better answer last'
+            f'spec.training.objective is {objective}, and "rejected", the worse answer, is missing; write '
+            '{"prompt": ..., "chosen": ..., "rejected": ...}, or {"messages": [...], "rejected": ...} with the better '
+            "answer last"
         )
     rejected = text_value(row, "rejected", "row")
     if not rejected.strip():

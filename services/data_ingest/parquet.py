@@ -18,6 +18,7 @@ _MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("co
 _CONTENT: dict[Objective, tuple[pa.Field, ...]] = {
     "sft": (_MESSAGES,),
     "dpo": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
+    "reward": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
     "kto": (_MESSAGES, pa.field("desired", pa.bool_(), nullable=False)),
     "pretrain": (pa.field("text", pa.string(), nullable=False),),
 }

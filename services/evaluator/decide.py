@@ -18,10 +18,11 @@ Measured = Mapping[Target, Mapping[str, float]]
 def plan(gates: Sequence[Gate], *, production: bool) -> list[Target]:
     """What to measure: candidate and base on the candidate's rows, and both versions on both rows with a production.
 
-    The base on production's rows is measured only where a gate asks for it.
+    The base on production's rows is measured only where a gate asks for it. Gates on pairwise accuracy are about a
+    reward model, which is compared with nothing in production.
     """
     targets = [Target("candidate", "heldout"), Target("base", "heldout")]
-    if production:
+    if production and not any(gate.metric == "pairwise_accuracy" for gate in gates):
         targets += [
             Target("production", "heldout"),
             Target("candidate", "production_heldout"),

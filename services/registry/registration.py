@@ -4,10 +4,11 @@ from sqlalchemy import text
 from sqlmodel import Session, select
 
 from services.registry import metrics
-from services.registry.models import ModelVersion, PipelineRow
+from services.registry.models import ModelVersion, PipelineRow, PipelineVersion
 from shared.errors import PermanentError
 from shared.events import EvaluationCompleted, Event, ModelRef, ModelRegistered
 from shared.messaging import HandlerContext
+from shared.pipeline import PipelineSpec
 
 # One statement takes the number and locks the counter until the commit; a rollback gives the number back.
 _NEXT = text(
@@ -18,6 +19,8 @@ _NEXT = text(
 
 def register_model(ctx: HandlerContext, event: Event[EvaluationCompleted]) -> None:
     """Give the evaluated adapter a version on its pipeline's route, once per evaluation, and tell everyone.
+
+    Of a reward model nobody is told: it is never rolled out, and stays a candidate.
 
     The route is the pipeline's present one: that is where its clients ask, whatever version the run belonged to.
 
@@ -45,10 +48,18 @@ def register_model(ctx: HandlerContext, event: Event[EvaluationCompleted]) -> No
     session.add(version)
     session.flush()
     metrics.STAGE_CHANGES.labels(version.pipeline, "candidate").inc()
+    if _only_scores(session, version):
+        return
     ctx.emit(ModelRegistered(
         model=model_ref(version), pipeline=version.pipeline, pipeline_version=version.pipeline_version,
         run_id=version.run_id, evaluation_id=version.evaluation_id, base_model_digest=version.base_model_digest,
     ))
+
+
+def _only_scores(session: Session, version: ModelVersion) -> bool:
+    """Whether it is a reward model: a version with its lineage, but nothing that a rollout could give to users."""
+    known = session.get(PipelineVersion, (version.pipeline, version.pipeline_version))
+    return known is not None and PipelineSpec.model_validate(known.spec).training.objective == "reward"
 
 
 def model_ref(row: ModelVersion) -> ModelRef:

@@ -65,6 +65,10 @@ def read_adapter(path: Path, *, max_rank: int, server: ModelServer = "vllm") -> 
         )
     config = _read_config(path / CONFIG)
     _refuse_unsafe_files(path)
+    if config.get("task_type") == "SEQ_CLS":
+        raise InvalidAdapterError(
+            f"{CONFIG}: it is a reward model (training.objective: reward), which writes no answers"
+        )
     kind = _kind(config, server)
     if kind in _OTHER_KINDS:
         return AdapterFiles(path, 0, _read_header(path / WEIGHTS), kind)

@@ -21,7 +21,8 @@ class Measurement(Value):
         subject: which model: the new ``candidate``, the bare ``base``, or what is in ``production``.
         on: which rows: the candidate's own held-out split, or the held-out split that production was evaluated on.
         rows: how many.
-        metrics: ``exact_match`` in [0, 1], not of texts; ``perplexity`` >= 1; ``bits_per_byte`` >= 0.
+        metrics: ``exact_match`` in [0, 1], not of texts; ``perplexity`` >= 1; ``bits_per_byte`` >= 0; of reward models
+            ``pairwise_accuracy`` in [0, 1].
         outputs: what the answers look like; live answers are compared with it.
     """
 

@@ -12,6 +12,7 @@ from shared.pipeline.evaluation import EvaluationRules
 from shared.pipeline.rollout import RolloutPolicy
 from shared.pipeline.triggers import Triggers
 from shared.policy_checks import policy_problems
+from shared.preference_checks import pair_gate_problems
 from shared.recipe import TrainingRecipe
 from shared.recipe_checks import gate_problems, recipe_problems
 from shared.spec_part import Slug, SpecPart
@@ -77,6 +78,10 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
     found = [f"spec.training.{path}: {problem}" for path, problem in recipe_problems(pipeline.spec.training)]
     metrics = [gate.metric for gate in pipeline.spec.evaluation.gates]
     found += [f"spec.evaluation.{path}: {problem}" for path, problem in gate_problems(pipeline.spec.training, metrics)]
+    found += [
+        f"spec.evaluation.{path}: {problem}"
+        for path, problem in pair_gate_problems(pipeline.spec.training, pipeline.spec.evaluation.gates)
+    ]
     found += [f"spec.rollout.{path}: {problem}" for path, problem in policy_problems(pipeline.spec.rollout)]
     if found:
         raise InvalidInputError(f"{source}: {'; '.join(found)}")

@@ -15,9 +15,10 @@ class Gate(SpecPart):
     A gate against production passes with a note while nothing is in production.
     """
 
-    metric: Literal["exact_match", "perplexity", "bits_per_byte"] = Field(
+    metric: Literal["exact_match", "perplexity", "bits_per_byte", "pairwise_accuracy"] = Field(
         description="exact_match is the share of answers that are right to the letter; perplexity, per token, and "
-        "bits_per_byte, which other tokenizers can be compared by, are lower for better"
+        "bits_per_byte, which other tokenizers can be compared by, are lower for better; pairwise_accuracy, of reward "
+        "models, is the share of pairs in which the better answer has the higher score"
     )
     on: Literal["heldout", "production_heldout"] = Field(
         default="heldout",

@@ -60,6 +60,9 @@ def _whole_model(pipeline: Pipeline) -> list[str]:
     """Model servers have adapters of one base; another whole model is another base."""
     if pipeline.spec.training.adapts:
         return []
+    if pipeline.spec.training.kind == "reward-models":
+        return ["what is trained is a reward model: it is evaluated and registered, and never rolled out; it scores "
+                "answers while other models are trained"]
     return ["what is trained is a whole model: it is evaluated and registered, and no model server takes it as an "
             "adapter, so that its rollouts end at once; docs/training.md says how it is served"]
 

@@ -44,12 +44,12 @@ class Row:
         return Example(input_ids=window, prompt_length=len(window) - 1)
 
 
-def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) -> list[dict[str, Any]]:
-    """The rows of a dataset's test split, checked against the dataset's digest; the other splits stay where they are.
+def fetch_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) -> Path:
+    """The file of a dataset's test split, checked against the dataset's digest; the other splits stay where they are.
 
     Raises:
         IntegrityError: what is in S3 is not what the digest promises.
-        InvalidInputError: the split is missing or empty.
+        InvalidInputError: the split is missing.
     """
     uri, digest = dataset.artifact.uri, dataset.artifact.digest
     manifest = store.manifest(uri)
@@ -62,12 +62,21 @@ def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) ->
         raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no {TEST_SPLIT}")
     path = folder / f"{digest.removeprefix('sha256:')}.parquet"
     store.download(uri + TEST_SPLIT, path, sha256=entry.sha256)
+    return path
+
+
+def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) -> list[dict[str, Any]]:
+    """The rows of a dataset's test split; raises what `fetch_split` does, and InvalidInputError where there are none.
+    """
+    path = fetch_split(store, dataset, folder)
     columns = [name for name in ("id", "messages", "desired", "text") if name in pq.read_schema(path).names]
     rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
     # For kto: an answer that was found bad is nothing to be measured by.
     rows = [row for row in rows if row.get("desired", True)]
     if not rows:
-        raise InvalidInputError(f"{uri}: the dataset {dataset.dataset_id} has no test rows to evaluate on")
+        raise InvalidInputError(
+            f"{dataset.artifact.uri}: the dataset {dataset.dataset_id} has no test rows to evaluate on"
+        )
     return rows
 
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from services.evaluator.contract import PREDICTIONS, RESULT, JobFile, Result, Rows, Subject, Target
 from services.evaluator.job import cache
 from services.evaluator.job.metrics import RowScore, metrics
+from services.evaluator.job.pairs import compare
 from services.evaluator.job.progress import ProgressWriter
 from services.evaluator.job.rows import Row, choose, fetch_test_split, prepare
 from services.evaluator.job.scoring import Limits, Scored, nats_of, score
@@ -22,6 +23,7 @@ from shared.errors import InvalidInputError
 from shared.events import ArtifactRef, DatasetRef, Measurement, OutputCounts
 from shared.profiles import output_counts
 from shared.prompts import decode_answer, end_token_id
+from shared.reward_models import KIND as REWARD_MODELS
 from shared.s3 import ArtifactStore
 from shared.telemetry import get_logger
 
@@ -36,14 +38,26 @@ def run_job(job: JobFile, store: ArtifactStore, cache_dir: Path, clock: Clock) -
         TemporaryError: S3 did not answer; another attempt may go better.
     """
     started = monotonic()
+    manifest = store.manifest(job.candidate.uri)
+    measure = compare if manifest is not None and manifest.kind == REWARD_MODELS else _answers
     with tempfile.TemporaryDirectory(prefix="tuneloop-evaluation-") as scratch:
-        bench = Bench(job, store, cache_dir, Path(scratch))
-        progress = ProgressWriter(
-            store, job.output, total=sum(len(bench.rows[target.on]) for target in job.targets), clock=clock
-        )
-        scores = {target: _scores(bench, target, progress) for target in job.targets}
-    predictions = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in _predictions(scores))
+        measurements, lines = measure(job, store, cache_dir, Path(scratch), clock)
+    predictions = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     store.put_bytes(job.output + PREDICTIONS, predictions.encode(), content_type="application/x-ndjson")
+    result = Result(measurements=measurements, seconds=monotonic() - started)
+    store.put_bytes(job.output + RESULT, result.model_dump_json().encode(), content_type="application/json")
+    log.info("evaluated", evaluation=job.evaluation_id, seconds=round(result.seconds, 1))
+
+
+def _answers(
+    job: JobFile, store: ArtifactStore, cache_dir: Path, scratch: Path, clock: Clock
+) -> tuple[list[Measurement], list[dict[str, Any]]]:
+    """The measurements of models that answer, and a line for each row."""
+    bench = Bench(job, store, cache_dir, scratch)
+    progress = ProgressWriter(
+        store, job.output, total=sum(len(bench.rows[target.on]) for target in job.targets), clock=clock
+    )
+    scores = {target: _scores(bench, target, progress) for target in job.targets}
     measurements = [
         Measurement(
             subject=target.subject, on=target.on, rows=len(rows), metrics=metrics(rows),
@@ -51,9 +65,7 @@ def run_job(job: JobFile, store: ArtifactStore, cache_dir: Path, clock: Clock) -
         )
         for target, rows in scores.items()
     ]
-    result = Result(measurements=measurements, seconds=monotonic() - started)
-    store.put_bytes(job.output + RESULT, result.model_dump_json().encode(), content_type="application/json")
-    log.info("evaluated", evaluation=job.evaluation_id, seconds=round(result.seconds, 1))
+    return measurements, _predictions(scores)
 
 
 class Bench:

@@ -19,6 +19,7 @@ Record: TypeAlias = dict[str, Any]
 # What a dataset version has beside its names, where it was prepared for the objective.
 COLUMNS: dict[Objective, tuple[str, ...]] = {
     "sft": ("messages",), "dpo": ("messages", "rejected"), "kto": ("messages", "desired"), "pretrain": ("text",),
+    "reward": ("messages", "rejected"),
 }
 
 
@@ -120,7 +121,7 @@ def reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], R
         return {"prompt_ids": example.input_ids[: example.prompt_length],
                 "completion_ids": example.input_ids[example.prompt_length :], "label": row["desired"]}
 
-    if recipe.objective == "dpo":
+    if recipe.objective in ("dpo", "reward"):
         return preferred
     return judged if recipe.objective == "kto" else supervised
 

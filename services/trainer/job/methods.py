@@ -29,7 +29,7 @@ def prepare(model: Any, recipe: TrainingRecipe) -> PeftConfig | None:
             check_target_modules(recipe, model)
             return lora_config(recipe)
         case "ia3":
-            return IA3Config(task_type="CAUSAL_LM")
+            return IA3Config(task_type=_task(recipe))
         case "prefix":
             return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=recipe.virtual_tokens)
         case "prompt":
@@ -39,11 +39,16 @@ def prepare(model: Any, recipe: TrainingRecipe) -> PeftConfig | None:
     return None
 
 
+def _task(recipe: TrainingRecipe) -> str:
+    """What PEFT calls it. For sequence classifiers it trains and saves the head, too."""
+    return "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM"
+
+
 def lora_config(recipe: TrainingRecipe) -> LoraConfig:
     """PEFT's configuration of a low-rank adapter."""
     lora = recipe.lora
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", task_type="CAUSAL_LM",
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", task_type=_task(recipe),
         target_modules=lora.target_modules, use_rslora=lora.rs_lora, use_dora=recipe.method == "dora",
     )
 

@@ -9,6 +9,7 @@ from peft import prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from shared.recipe import TrainingRecipe
+from shared.reward_models import HEAD, load_with_head
 
 
 def load_model(base: Path, recipe: TrainingRecipe) -> Any:
@@ -24,8 +25,10 @@ def load_model(base: Path, recipe: TrainingRecipe) -> Any:
         # Quantisation happens while the weights are loaded, so they must be told where to.
         device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
         options = {"quantization_config": _four_bits(recipe), "device_map": {"": device}}
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
+    model: Any = load_with_head(base, **options) if recipe.objective == "reward" else (
+        AutoModelForCausalLM.from_pretrained(
+            base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
+        )
     )
     model.config.use_cache = False
     if quantized:
@@ -49,5 +52,5 @@ def _four_bits(recipe: TrainingRecipe) -> BitsAndBytesConfig:
     computes = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=recipe.double_quantization,
-        bnb_4bit_compute_dtype=computes
+        bnb_4bit_compute_dtype=computes, llm_int8_skip_modules=[HEAD] if recipe.objective == "reward" else None,
     )

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from peft import PeftConfig
 from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from services.trainer.job.data import Splits
 from services.trainer.job.methods import KeepsTrainable
@@ -34,6 +35,16 @@ class Judged(LaidOut, KeepsTrainable, KTOTrainer):  # type: ignore[misc]
         return dataset
 
 
+class Compared(LaidOut, KeepsTrainable, RewardTrainer):  # type: ignore[misc]
+    """Learns to score answers, from pairs of which one is better (Ouyang et al., arXiv 2203.02155, section 3.5)."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Each answer after its prompt."""
+        return Dataset.from_list([
+            {name: [*row["prompt_ids"], *row[name]] for name in ("chosen_ids", "rejected_ids")} for row in dataset
+        ])
+
+
 def make_trainer(
     recipe: TrainingRecipe, model: Any, splits: Splits, *, tokenizer: Any, output: Path,
     peft_config: PeftConfig | None, callbacks: Sequence[TrainerCallback],
@@ -50,6 +61,8 @@ def make_trainer(
             kind, config = Preferred, DPOConfig(**given, beta=recipe.beta, max_length=None)
         case "kto":
             kind, config = Judged, KTOConfig(**given, beta=recipe.beta, max_length=None)
+        case "reward":
+            kind, config = Compared, RewardConfig(**given, max_length=None)
     trainer = kind(
         model=model, args=config, train_dataset=splits.train, eval_dataset=splits.validation,
         processing_class=tokenizer, peft_config=peft_config, callbacks=list(callbacks),

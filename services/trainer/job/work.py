@@ -18,6 +18,7 @@ from services.trainer.job.likeness import likeness_of
 from services.trainer.job.methods import facts, save_result
 from services.trainer.job.model import load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
+from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
 from services.trainer.job.proof import Proof
 from services.trainer.job.team import Team
@@ -86,15 +87,18 @@ def run_job(
             return True
         kept = guard.restore(trainer)
         best.restore(trainer.model)
+        measured = measure(job.recipe, trainer, tokenizer)
         save_result(
             trainer.model, job.recipe, scratch / "result", base=base, name=job.base_model, tokenizer=tokenizer
         )
         proved = proof.of(trainer.model, scratch / "result", name=job.base_model)
-        kind = "adapters" if job.recipe.adapts else "models"
-        adapter = store.put_dir(kind, scratch / "result", meta=_meta(job, base_digest, tokenizer) | past.meta())
+        adapter = store.put_dir(
+            job.recipe.kind, scratch / "result", meta=_meta(job, base_digest, tokenizer) | past.meta()
+        )
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
-                    metrics={**_losses(trainer.state.log_history), **proved, **kept, **(alike.metrics if alike else {}),
-                             **past.metrics(trainer), "seconds": monotonic() - started,
+                    metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept,
+                             **(alike.metrics if alike else {}), **past.metrics(trainer),
+                             "seconds": monotonic() - started,
                              "train_rows": len(splits.train), "skipped_rows": splits.skipped,
                              **({} if splits.ends is None else {"end_token_rows": splits.ends})})
     store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from services.registry.handlers import handlers
-from services.registry.models import Base, Dataset, Evaluation, ModelVersion, Rollout, Run
+from services.registry.models import Base, Dataset, Evaluation, ModelVersion, PipelineVersion, Rollout, Run
 from shared.clock import SystemClock, VirtualClock
 from shared.db import reading, transaction
 from shared.events import DatasetPublished, Payload, payload_types
@@ -116,6 +116,15 @@ def test_an_evaluation_makes_one_version_however_often_it_is_told(engine: Engine
     deliver(engine, handlers, fact(facts.evaluated(), sequence=1), fact(facts.evaluated(), sequence=2))
     assert stages(engine) == {"intents@1": "candidate"}
     assert [type_ for type_, _ in said(engine)].count("model.registered.v1") == 1
+
+
+def test_a_reward_model_gets_a_version_and_no_rollout(engine: Engine) -> None:
+    with transaction(engine) as session:
+        version = session.get_one(PipelineVersion, ("intents", 1))
+        version.spec = {**version.spec, "training": {"objective": "reward"}}
+    deliver(engine, handlers, fact(facts.evaluated()))
+    assert stages(engine) == {"intents@1": "candidate"}
+    assert "model.registered.v1" not in [type_ for type_, _ in said(engine)]
 
 
 def test_an_evaluation_of_an_unknown_pipeline_waits_for_a_person(engine: Engine) -> None:

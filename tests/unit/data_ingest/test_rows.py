@@ -147,6 +147,7 @@ def test_a_label_is_part_of_the_row() -> None:
 
 @pytest.mark.parametrize(("row", "objective", "code", "words"), [
     ({"prompt": "a", "completion": "b"}, "dpo", "no_rejected", '"chosen": ..., "rejected"'),
+    ({"prompt": "a", "completion": "b"}, "reward", "no_rejected", "objective is reward"),
     ({"prompt": "a", "chosen": "b", "rejected": "b"}, "dpo", "same_answers", "nothing is learned"),
     ({"prompt": "a", "chosen": "b", "rejected": " "}, "dpo", "empty_answer", "rejected"),
     ({"prompt": "a", "chosen": "b", "rejected": 3}, "dpo", "not_text", "rejected"),

@@ -105,6 +105,8 @@ def test_what_is_measured_without_and_with_a_production() -> None:
     assert len(plan([gate], production=True)) == 5
     by_base = Gate(metric="exact_match", on="production_heldout", versus="base", min_delta=0)
     assert Target("base", "production_heldout") in plan([by_base], production=True)
+    pairs = Gate(metric="pairwise_accuracy", min=0.6)
+    assert plan([pairs], production=True) == [Target("candidate", "heldout"), Target("base", "heldout")]
 
 
 finite = st.floats(0, 1e6, allow_nan=False)

@@ -18,6 +18,7 @@ def problems(**recipe: Any) -> dict[str, str]:
     {}, {"method": "qlora", "doubleQuantization": False}, {"method": "dora", "lora": {"rank": 4}, "merge": True},
     {"method": "ia3", "merge": True}, {"method": "prefix", "virtualTokens": 3}, {"method": "prompt"},
     {"method": "adapter", "bottleneck": 8}, {"method": "full"}, {"objective": "pretrain", "method": "full"},
+    {"objective": "reward", "method": "ia3"},
     # As the registry stores it, and `tuneloop pipelines get` shows it: with all defaults filled in.
     TrainingRecipe(method="ia3").model_dump(by_alias=True),
 ])
@@ -39,6 +40,9 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
     ({"objective": "kto", "batchSize": 1}, "batchSize", "at least 2"),
     ({"objective": "pretrain", "method": "prefix"}, "objective", "hold no texts; pretrain with lora"),
     ({"objective": "pretrain", "beta": 0.2}, "beta", "objective: pretrain; remove it"),
+    ({"objective": "reward", "method": "adapter"}, "method", "train with dora, full, ia3, lora, qlora"),
+    ({"objective": "reward", "merge": True}, "merge", "remove it"),
+    ({"objective": "reward", "beta": 0.2}, "beta", "train with dpo or kto"),
     ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
 ])
 def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:
@@ -69,10 +73,27 @@ spec: {baseModel: tiny, training: {objective: pretrain}%s}
     assert parse_pipeline(text % gates).spec.training.objective == "pretrain"
 
 
+@pytest.mark.parametrize(("objective", "gate", "remedy"), [
+    ("sft", "metric: pairwise_accuracy, min: 0.6", "take exact_match or perplexity"),
+    ("reward", "metric: exact_match, min: 0.6", "pairwise_accuracy, min: 0.6"),
+    ("reward", "metric: pairwise_accuracy, minDelta: 0, versus: production", "never in production"),
+])
+def test_gates_are_about_what_the_result_can_do(objective: str, gate: str, remedy: str) -> None:
+    text = f"""
+apiVersion: tuneloop.dev/v1
+kind: Pipeline
+metadata: {{name: a}}
+spec: {{baseModel: tiny, training: {{objective: {objective}}}, evaluation: {{gates: [{{{gate}}}]}}}}
+"""
+    with pytest.raises(InvalidInputError, match=f"spec.evaluation.gates.0: .*{remedy}"):
+        parse_pipeline(text)
+
+
 @pytest.mark.parametrize(("recipe", "servers"), [
     ({}, {"vllm", "small"}), ({"method": "qlora"}, {"vllm", "small"}), ({"method": "dora"}, {"small"}),
     ({"method": "prefix"}, {"small"}), ({"method": "adapter"}, {"small"}),
     # A whole model is nobody's adapter; a warning says so, and the pipeline may still train and evaluate it.
+    ({"method": "ia3", "objective": "reward"}, {"vllm", "small"}),
     ({"method": "ia3", "merge": True}, {"vllm", "small"}), ({"method": "full"}, {"vllm", "small"}),
 ])
 def test_a_method_is_refused_where_its_adapters_could_not_be_served(recipe: dict[str, Any], servers: set[str]) -> None:

@@ -37,7 +37,8 @@ SERIES = frozenset({
 
 # Units (users, sessions, or requests that name none) by what they met, each at most once under a route's present salt
 # with whichever version it was: `event` is "new" at first sight, or the name of a guardrail's metric where a unit met
-# its first, fourth or sixteenth bad event of that kind (`times`), for durations longer than `le` seconds.
+# its first, fourth or sixteenth bad event of that kind (`times`), for durations longer than `le` seconds. Each gateway
+# counts by itself. What the rollout in flight is judged by is counted, and told of in `units.met` events.
 UNIT_EVENTS = f"{PREFIX}unit_events_total"
 UNIT_TIMES = (1, 4, 16)
 EVENT_NEW, EVENT_ERRORS = "new", "errors"

@@ -30,7 +30,7 @@ from services.rollout.evidence import harm_threshold, safe_threshold
 from services.rollout.guardrails import bounds_of
 from services.rollout.observation import Command, Loading, Observation
 from services.rollout.samples import NoData
-from services.rollout.state import FULL_WEIGHT
+from services.rollout.state import FULL_WEIGHT, UnitState
 from services.rollout.unit_counts import UnitReadings, cell, cell_of, counted
 from shared.gateway_metrics import EVENT_NEW, UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy
@@ -75,9 +75,9 @@ class Rollout:
         self.looks: list[int] = np.flatnonzero(counters.data[run]).tolist()
         self._with_data = frozenset(self.looks)
         self._guardrail = guardrail
-        self._unit_cells = [cell(EVENT_NEW, "", 1), *(cell_of(guardrail, times) for times in UNIT_TIMES)]
+        self._unit_cells = [cell_of(guardrail, times) for times in UNIT_TIMES]
         self._requests = counters.requests[run].tolist()
-        self._units = np.concatenate([counters.new[run][..., None], counters.units[run]], axis=-1).tolist()
+        self._new, self._met = counters.new[run].tolist(), counters.units[run].tolist()
         self._seen = counters.seen[run].tolist()
 
     def at(self, look: int, command: Command | None = None) -> Observation:
@@ -85,14 +85,15 @@ class Rollout:
         readings: tuple[Reading, ...] | NoData = _GAP
         units: UnitReadings | NoData = _GAP
         if look in self._with_data:
-            seen = dict(zip(_VERSIONS, self._seen[look], strict=True))
-            readings, units = self._readings(self._requests[look]), self._unit_readings(self._units[look], seen)
+            readings = self._readings(self._requests[look])
+            units = self._unit_readings(self._new[look], self._met[look], self._seen[look])
         return self._observation(readings, units, command)
 
     def before(self) -> Observation:
         """Before the first request: all counters are there and at zero."""
-        zeros = [[0] * len(self._unit_cells)] * len(_VERSIONS)
-        return self._observation(self._readings([(0, 0), (0, 0)]), self._unit_readings(zeros, {}), None)
+        new = [[0, 0]] * len(self._new[0])
+        units = self._unit_readings(new, [[0] * len(self._unit_cells)] * len(_VERSIONS), [0, 0])
+        return self._observation(self._readings([(0, 0), (0, 0)]), units, None)
 
     def _observation(
         self, readings: tuple[Reading, ...] | NoData, units: UnitReadings | NoData, command: Command | None
@@ -107,12 +108,19 @@ class Rollout:
             for name, value, bad in (("error", errors, 1), ("ok", total - errors, 0))
         )
 
-    def _unit_readings(self, units: Sequence[Sequence[int]], seen: dict[str, int]) -> UnitReadings:
-        return UnitReadings(tuple(
-            Reading(target="gateway", version=version, cell=name, value=value, bad=0, total=1)
-            for version, values in zip(_VERSIONS, units, strict=True)
-            for name, value in zip(self._unit_cells, values, strict=True)
-        ), seen)
+    def _unit_readings(
+        self, new: Sequence[Sequence[int]], met: Sequence[Sequence[int]], seen: Sequence[int]
+    ) -> UnitReadings:
+        return UnitReadings(
+            tuple(
+                Reading(target=f"gateway-{number}", version=version, cell=cell(EVENT_NEW, "", 1), value=value, bad=0,
+                        total=1)
+                for number, values in enumerate(new) for version, value in zip(_VERSIONS, values, strict=True)
+            ),
+            dict(zip(_VERSIONS, seen, strict=True)),
+            {(version, name): units for version, values in zip(_VERSIONS, met, strict=True)
+             for name, units in zip(self._unit_cells, values, strict=True)},
+        )
 
 
 # --- One rollout, by the reducer ------------------------------------------------------------------
@@ -148,7 +156,6 @@ class Read:
         stable, candidate: ``[..., 2]`` bad and all requests.
         units: ``[..., 2, times]`` units by version that met their so-manieth bad event.
         served: ``[..., 2]`` distinct units that each version has served.
-        lives: counters that each count a unit once.
         data: looks with data.
     """
 
@@ -156,7 +163,6 @@ class Read:
     candidate: Floats
     units: Floats
     served: Floats
-    lives: Floats
     data: Bools
 
 
@@ -192,7 +198,7 @@ def evidence(read: Read, traffic: Traffic, policy: RolloutPolicy) -> Evidence:
     else:
         odds = np.broadcast_to(share / (1.0 - share), read.data.shape)
         units = harm_unit_steps(read.units[:, :, 0], read.units[:, :, 1], odds)
-        harm = log_unit_harm(np.cumsum(units, axis=1), read.lives)
+        harm = log_unit_harm(np.cumsum(units, axis=1))
         bad_units = np.cumsum(read.units[..., 0], axis=1)
         served = np.maximum.accumulate(np.maximum(read.served, bad_units), axis=1)
         discount = clumping(stable, candidate, bad_units, served)
@@ -216,10 +222,9 @@ def read_all(counters: Counters, policy: RolloutPolicy) -> Read:
 
     Counters that only grow, and are there at each look, are subtracted here; all others by the controller's own code.
     """
-    if counters.data.all() and (np.diff(counters.new.sum(axis=-1), axis=1) >= 0).all():
+    if counters.data.all() and (np.diff(counters.new, axis=1) >= 0).all():
         requests, units = (np.diff(of, axis=1, prepend=0).astype(float) for of in (counters.requests, counters.units))
-        once = np.ones(counters.data.shape)
-        return Read(requests[:, :, 0], requests[:, :, 1], units, counters.seen.astype(float), once, counters.data)
+        return Read(requests[:, :, 0], requests[:, :, 1], units, counters.seen.astype(float), counters.data)
     return _read_by_look(counters, policy)
 
 
@@ -227,24 +232,23 @@ def _read_by_look(counters: Counters, policy: RolloutPolicy) -> Read:
     [guardrail] = policy.guardrails
     runs = len(counters.data)
     requests, units = np.zeros((runs, LOOKS, 2, 2)), np.zeros((runs, LOOKS, 2, len(UNIT_TIMES)))
-    served, lives = np.zeros((runs, LOOKS, 2)), np.ones((runs, LOOKS))
+    served = np.zeros((runs, LOOKS, 2))
     for run in range(runs):
         for look, counts, met in _looks(Rollout(counters, run, guardrail), guardrail):
             requests[run, look] = [(counts[version].bad, counts[version].total) for version in _VERSIONS]
             units[run, look] = met.stable, met.candidate
             served[run, look:] = met.stable_seen, met.candidate_seen
-            lives[run, look:] = met.lives
-    return Read(requests[:, :, 0], requests[:, :, 1], units, served, lives, counters.data)
+    return Read(requests[:, :, 0], requests[:, :, 1], units, served, counters.data)
 
 
 def _looks(rollout: Rollout, guardrail: Guardrail) -> Iterator[tuple[int, dict[str, Counts], UnitLook]]:
     """Looks with data, as the controller reads them: increments of requests, and what the units met."""
     last, _ = increments({}, _counters(rollout.before(), guardrail))
-    last_units, grown = counted({}, 0, _unit_counters(rollout.before()))
+    units, _ = counted(UnitState(), _unit_counters(rollout.before()))
     for look in rollout.looks:
         seen = rollout.at(look)
         last, counts = increments(last, _counters(seen, guardrail))
-        last_units, grown = counted(last_units, grown.lives - len(last_units), _unit_counters(seen))
+        units, grown = counted(units, _unit_counters(seen))
         yield look, counts, grown.look(guardrail, STABLE, CANDIDATE)
 
 

@@ -31,8 +31,9 @@ class Traffic:
             0: each request is bad or not, independently.
         gaps: the chance that a look has no data.
         outage: so many looks in a row without data, at a random time.
-        restarts: the chance, per look, that the gateway restarts: counters begin at zero, what was counted since the
-            last scrape is lost, and so is whom it had seen.
+        gateways: so many share the requests; whoever asks twice may meet two of them.
+        restarts: the chance, per look, that the gateways restart: counters begin at zero, what was counted since the
+            last scrape is lost, and so is whom they had seen. Whom they told of is known.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Traffic:
     gaps: float = 0.0
     outage: int = 0
     restarts: float = 0.0
+    gateways: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ TRAFFIC: tuple[Traffic, ...] = (
             restarts=1 / 40),
     Traffic("all", "all of it at once", 20 + 80 * _DAYS, 1 + 2 * _DAYS, _RAMP, users=600, severity=0.5, gaps=0.2,
             outage=10, restarts=1 / 40),
+    replace(_PLAIN, name="gateways", title="600 users, each of whom meets three gateways; bad events cling to "
+            "users", users=600, severity=0.5, gateways=3),
 )
 IID = _PLAIN.name
 

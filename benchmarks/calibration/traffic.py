@@ -22,9 +22,10 @@ class Counters:
     Attributes:
         requests: ``[runs, LOOKS, 3, 2]``: bad and all requests of stable, the candidate, and a control arm: those of
             stable's that another hash gave a second name, as many as the candidate gets (or as are left).
-        units: ``[runs, LOOKS, 2, times]``: units by version that met their so-manieth bad event, as `UNIT_TIMES`.
-        new: ``[runs, LOOKS, 2]``: units at first sight, by version.
-        seen: ``[runs, LOOKS, 2]``: distinct units that the version has served.
+        units: ``[runs, LOOKS, 2, times]``: distinct units by version that met their so-manieth bad event at a gateway,
+            as `UNIT_TIMES`; the controller's own count, which no restart of a gateway takes back.
+        new: ``[runs, LOOKS, gateways, 2]``: units at first sight, by version.
+        seen: ``[runs, LOOKS, 2]``: distinct units that the version has served, summed over gateways.
         data: ``[runs, LOOKS]``: whether the scrape succeeded.
     """
 
@@ -42,6 +43,7 @@ class _Requests:
     run: Ints
     look: Ints
     life: Ints
+    gateway: Ints
     user: Ints
     candidate: Bools
     control: Bools
@@ -54,17 +56,20 @@ def counters(traffic: Traffic, hypothesis: Hypothesis, runs: int, random: np.ran
     requests = _drawn(traffic, hypothesis, restarted, random)
     cell = requests.run * LOOKS + requests.look
 
+    def per_look(where: Bools) -> Ints:
+        return np.bincount(cell[where], minlength=runs * LOOKS).reshape(runs, LOOKS)
+
     def at(where: Bools) -> Ints:
-        counted = np.bincount(cell[where], minlength=runs * LOOKS).reshape(runs, LOOKS)
-        return _since_restart(counted, restarted)
+        return _since_restart(per_look(where), restarted)
 
     arms = (~requests.candidate, requests.candidate, requests.control)
-    times, new, first = _units(requests, traffic.users)
+    met, new, first = _units(requests, traffic)
+    doors = [requests.gateway == gateway for gateway in range(traffic.gateways)]
     return Counters(
         requests=np.stack([np.stack([at(arm & requests.bad), at(arm)], axis=-1) for arm in arms], axis=2),
-        units=np.stack([np.stack([at(arm & (times == time)) for time in UNIT_TIMES], axis=-1) for arm in arms[:2]],
+        units=np.stack([np.stack([per_look(arm & each).cumsum(axis=1) for each in met], axis=-1) for arm in arms[:2]],
                        axis=2),
-        new=np.stack([at(arm & new) for arm in arms[:2]], axis=-1),
+        new=np.stack([np.stack([at(arm & new & door) for arm in arms[:2]], axis=-1) for door in doors], axis=2),
         seen=np.stack([at(arm & first) for arm in arms[:2]], axis=-1),
         data=_scraped(traffic, runs, random),
     )
@@ -87,9 +92,10 @@ def _drawn(traffic: Traffic, hypothesis: Hypothesis, restarted: Bools, random: n
         bad = (trait < rate / traffic.severity) & (random.random(len(run)) < traffic.severity)
     else:
         bad = random.random(len(run)) < rate
+    gateway = random.integers(traffic.gateways, size=len(run)) if traffic.gateways > 1 else np.zeros_like(run)
     life = np.cumsum(restarted, axis=1, dtype=np.int64).ravel()[cell]
     control: Bools = bucket >= np.maximum(1.0 - weight, weight)
-    return _Requests(run, look, life, user, candidate, control, bad)
+    return _Requests(run, look, life, gateway, user, candidate, control, bad)
 
 
 def _users(traffic: Traffic, run: Ints, random: np.random.Generator) -> tuple[Ints, Floats, Floats]:
@@ -103,22 +109,33 @@ def _users(traffic: Traffic, run: Ints, random: np.random.Generator) -> tuple[In
     return user, random.random(size)[user], random.random(size)[user]
 
 
-def _units(requests: _Requests, users: int) -> tuple[Ints, Bools, Bools]:
-    """Per request: its unit's so-manieth bad event (0: not bad), whether the unit is new, and new to this version.
+def _units(requests: _Requests, traffic: Traffic) -> tuple[list[Bools], Bools, Bools]:
+    """Per request: whether it is its unit's first that was the so-manieth bad one at some gateway, for each of
+    `UNIT_TIMES`; whether the unit is new to its gateway; and new there to this version.
 
-    A gateway forgets when it restarts, so a unit of another life is another unit.
+    A gateway forgets when it restarts, so a unit of another life is another unit to it, and to the other gateways. Who
+    was told of is known by its name.
     """
-    if users == 0:
-        everything = np.ones(len(requests.bad), dtype=np.bool_)
-        return requests.bad.astype(np.int64), everything, everything
+    if traffic.users == 0:
+        everything, nothing = np.ones(len(requests.bad), dtype=np.bool_), np.zeros(len(requests.bad), dtype=np.bool_)
+        return [requests.bad, *(nothing for _ in UNIT_TIMES[1:])], everything, everything
     lives = int(requests.life.max(initial=0)) + 1
-    unit = requests.user * lives + requests.life
+    unit = (requests.user * lives + requests.life) * traffic.gateways + requests.gateway
     times = np.zeros(len(unit), dtype=np.int64)
     bad = np.flatnonzero(requests.bad)
     order = bad[np.argsort(unit[bad], kind="stable")]
     starts = np.flatnonzero(np.r_[True, np.diff(unit[order]) != 0]) if len(order) else order
     times[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)])) + 1
-    return times, _firsts(unit), _firsts(2 * unit + requests.candidate)
+    met = [_firsts_of(requests.user, times == time) for time in UNIT_TIMES]
+    return met, _firsts(unit), _firsts(2 * unit + requests.candidate)
+
+
+def _firsts_of(key: Ints, where: Bools) -> Bools:
+    """Where a key stands for the first time, of those places alone."""
+    places = np.flatnonzero(where)
+    first = np.zeros(len(key), dtype=np.bool_)
+    first[places[_firsts(key[places])]] = True
+    return first
 
 
 def _firsts(key: Ints) -> Bools:

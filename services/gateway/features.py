@@ -1,8 +1,8 @@
-"""Keys, samples, feedback and shadows: what hangs on the data path's two seams, wired in one place.
+"""Keys, samples, feedback, units and shadows: what hangs on the data path's seams, wired in one place.
 
 `admission` looks at a request's headers, `wants`, `answered` and `finished` see what became of it. Threads: one follows
-the file of keys, one publishes samples, one feedback, so that a flood of samples never delays a person's word; one
-compares answers with the format that was asked for.
+the file of keys, one publishes samples, one feedback, one what units met, so that a flood of samples never delays
+a person's word or a rollback; one compares answers with the format that was asked for.
 """
 
 import asyncio
@@ -25,14 +25,16 @@ from services.gateway.sender import EventSender
 from services.gateway.settings import GatewaySettings
 from services.gateway.shadow import Shadow
 from services.gateway.timers import Timers
+from services.gateway.unit_teller import UnitTeller
 from shared.api_keys import KeyRing
 from shared.messaging.broker import KafkaSink
 from shared.messaging.security import KafkaSecurity
 
 # A feedback is small, and whoever sends it waits; so few of them wait at once.
 _FEEDBACK_QUEUE_BYTES = 8_388_608
-# Nobody waits for a sample.
-_SAMPLES_LINGER = 0.25
+# Nobody waits for a sample. What units met is looked at every few seconds; it waits in the teller, not in the sender.
+_SAMPLES_LINGER, _UNITS_LINGER = 0.25, 1.0
+_UNITS_QUEUE_BYTES = 8_388_608
 
 
 class Features:
@@ -55,6 +57,8 @@ class Features:
         self.admission = admission or self._admission(settings, metrics)
         self._samples = _sender("samples", settings, settings.capture_queue_bytes, _SAMPLES_LINGER)
         self._judgements = _sender("feedback", settings, _FEEDBACK_QUEUE_BYTES)
+        self._units = _sender("units", settings, _UNITS_QUEUE_BYTES, _UNITS_LINGER)
+        metrics.unit_events.tell(UnitTeller(self._units, metrics.registry, settings.max_units).tell)
         self._answers = Answers(settings.feedback_memory)
         self._capture = Capture(
             self._samples, CaptureMetrics(metrics.registry), plan, answer_bytes=settings.capture_answer_bytes
@@ -72,7 +76,7 @@ class Features:
     def start(self) -> None:
         """Begin the threads. On the event loop."""
         self._loop = asyncio.get_running_loop()
-        for sender in (self._samples, self._judgements):
+        for sender in self._senders:
             sender.start()
         self._checker.start()
         if self._key_file is not None:
@@ -87,12 +91,15 @@ class Features:
         deadline = time.monotonic() + timeout
         if self._key_file is not None:
             self._key_file.stop(timeout)
-        senders = (self._judgements, self._samples)
-        for sender in senders:
+        for sender in self._senders:
             sender.finish()
         self._checker.stop(max(0.0, deadline - time.monotonic()))
-        for sender in senders:
+        for sender in self._senders:
             sender.join(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def _senders(self) -> tuple[EventSender, ...]:
+        return self._judgements, self._units, self._samples
 
     # The observer of exchanges.
 

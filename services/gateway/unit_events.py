@@ -3,22 +3,28 @@
 A user for whom every request fails is one user and not a hundred failures. So a unit counts once, with the version that
 it met its first bad event with, whichever versions it has had before; and again at its fourth and sixteenth,
 which tell versions apart where nearly every unit has soon met one. All is forgotten with the route's salt.
+
+Other gateways may have met the same unit. So each that counts here is told of by its fingerprint (unit_teller.py), to
+whoever counts for all gateways. What counts is what the rollout in flight is judged by: the route's `counted`.
 """
 
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from services.gateway.plan import Plan
-from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_ERRORS, EVENT_NEW, SLO_BOUNDS, UNIT_EVENTS, UNIT_TIMES
+from services.gateway.unit_teller import Met
+from shared.events import RouteUpdated
+from shared.gateway_metrics import EVENT_ERRORS, EVENT_NEW, UNIT_EVENTS, UNIT_TIMES
 
 # Event, `le`, and `times`, as the series' labels have them.
 Cell = tuple[str, str, str]
 _MOST = UNIT_TIMES[-1]
-_BOUNDS: dict[str, Sequence[float]] = {event: SLO_BOUNDS.get(event, ()) for event in COUNTED_BY_UNIT}
+Tell = Callable[[str, str, Met, int], None]
 _TIMES = {times: str(times) for times in UNIT_TIMES}
 
 
@@ -56,6 +62,20 @@ class UnitTimes:
         return reached
 
 
+@dataclass
+class _Route:
+    """What is known of a route's units under its salt: by event, its rising bounds, and who exceeded them.
+
+    Attributes:
+        since: when the salt was new, on the clock of `UnitEvents`.
+    """
+
+    spec: RouteUpdated
+    since: float
+    bounds: dict[str, tuple[float, ...]]
+    units: dict[str, UnitTimes]
+
+
 class UnitEvents(Collector):
     """The units of all routes, and their counts as one counter. On one thread, but for `collect`.
 
@@ -67,21 +87,25 @@ class UnitEvents(Collector):
     def __init__(self, registry: CollectorRegistry, limit: int, now: Callable[[], float] = time.perf_counter) -> None:
         self._limit = limit
         self._now = now
-        self._salts: dict[str, tuple[str, float]] = {}
-        self._units: dict[str, dict[str, UnitTimes]] = {}
+        self._tell: Tell | None = None
+        self._routes: dict[str, _Route] = {}
         self._counts: dict[tuple[str, str], dict[Cell, int]] = {}
         registry.register(self)
+
+    def tell(self, whom: Tell) -> None:
+        """Tell `whom` of each unit that counts: the route, its salt, what the unit met, and its fingerprint."""
+        self._tell = whom
 
     def use(self, plan: Plan) -> None:
         """Serve these routes from now on; a new salt begins anew. Counters of versions stay: they only go up."""
         for name, route in plan.routes.items():
-            if self._salts.get(name, ("", 0.0))[0] != route.spec.salt:
-                self._salts[name] = route.spec.salt, self._now()
-                self._units[name] = {event: UnitTimes(bounds, self._limit) for event, bounds in _BOUNDS.items()}
+            known = self._routes.get(name)
+            if known is None or (known.spec.salt, known.spec.counted) != (route.spec.salt, route.spec.counted):
+                self._routes[name] = self._begun(route.spec)
             for target in route.targets.values():
                 self._counts.setdefault((name, target.label), {(EVENT_NEW, "", "1"): 0})
-        for gone in self._salts.keys() - plan.routes.keys():
-            del self._salts[gone], self._units[gone]
+        for gone in self._routes.keys() - plan.routes.keys():
+            del self._routes[gone]
 
     def remove(self, route: str, label: str) -> None:
         """Forget the counts of a version."""
@@ -97,13 +121,11 @@ class UnitEvents(Collector):
         Args:
             begun: when; a request that began under another salt is left out, because it has another fingerprint.
         """
-        for _, times in self._met(route, EVENT_ERRORS, unit, 0.0, begun):
-            self._count(route, label, (EVENT_ERRORS, "", _TIMES[times]))
+        self._met(route, label, unit, begun, event=EVENT_ERRORS, value=0.0)
 
     def slow(self, route: str, label: str, unit: int, begun: float, *, event: str, seconds: float) -> None:
         """A unit was kept waiting so long, by one of the events that have bounds."""
-        for index, times in self._met(route, event, unit, seconds, begun):
-            self._count(route, label, (event, f"{_BOUNDS[event][index]:g}", _TIMES[times]))
+        self._met(route, label, unit, begun, event=event, value=seconds)
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """What is exposed. A cell that nothing was counted in is not there, but for those of new units."""
@@ -116,9 +138,24 @@ class UnitEvents(Collector):
                 family.add_metric([*key, *cell], count)
         yield family
 
-    def _met(self, route: str, event: str, unit: int, value: float, begun: float) -> list[tuple[int, int]]:
-        known = self._units.get(route)
-        return [] if known is None or begun < self._salts[route][1] else known[event].met(unit, value)
+    def _begun(self, spec: RouteUpdated) -> _Route:
+        bounds: dict[str, set[float]] = {}
+        for counted in spec.counted:
+            bounds.setdefault(counted.event, set()).update(() if counted.seconds is None else (counted.seconds,))
+        rising = {event: tuple(sorted(each)) for event, each in bounds.items()}
+        units = {event: UnitTimes(each, self._limit) for event, each in rising.items()}
+        return _Route(spec, self._now(), rising, units)
+
+    def _met(self, route: str, label: str, unit: int, begun: float, *, event: str, value: float) -> None:
+        known = self._routes.get(route)
+        if known is None or begun < known.since or event not in known.units:
+            return
+        bounds = known.bounds[event]
+        for index, times in known.units[event].met(unit, value):
+            seconds = bounds[index] if bounds else None
+            self._count(route, label, (event, "" if seconds is None else f"{seconds:g}", _TIMES[times]))
+            if self._tell is not None:
+                self._tell(route, known.spec.salt, Met(label, event, seconds, times), unit)
 
     def _count(self, route: str, label: str, cell: Cell) -> None:
         cells = self._counts.get((route, label))

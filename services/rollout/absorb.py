@@ -113,7 +113,7 @@ def _compared(
 def _units(
     state: RolloutState, seen: Observation, now: datetime, policy: RolloutPolicy
 ) -> tuple[UnitState, UnitCounts | NoData | None]:
-    """The counters to remember, and what grew; the split is tested by it once a new weight has settled everywhere."""
+    """What to remember, and what grew; the split is tested by it once a new weight has settled everywhere."""
     before = state.units
     if before.weight != state.weight:
         before = before.model_copy(update={"weight": state.weight, "since": now})
@@ -121,15 +121,14 @@ def _units(
         return before, seen.units
     if not seen.units.counters:
         return before, NoData("empty", "the gateways do not count what units meet")
-    values, counts = counted(before.counters, before.restarts, seen.units)
-    split = before.split
+    after, counts = counted(before, seen.units)
     settled = before.since is not None and now - before.since >= 2 * policy.interval
     if state.phase == "progressing" and state.weight > 0 and settled and before.counters:
         weights = _weights(state, seen)
-        split = split.updated({version: counts.new(version) for version in weights}, weights, counts.lives)
-    return before.model_copy(update={
-        "counters": values, "restarts": counts.lives - len(values) if values else 0, "split": split,
-    }), counts
+        new = {version: counts.new.get(version, 0) for version in weights}
+        split = before.split.updated(new, weights, counts.lives)
+        after = after.model_copy(update={"split": split})
+    return after, counts
 
 
 def _weights(state: RolloutState, seen: Observation) -> dict[str, float]:

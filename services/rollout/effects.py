@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from services.rollout import routes
+from services.rollout import met_units, routes
 from services.rollout.evidence import summary
 from services.rollout.hook_state import Ask
 from services.rollout.models import CommandRow, Decision, Rollout, Route, Withdrawal
@@ -79,6 +79,8 @@ class Effects:
     def _change_route(self, route: Route, effect: TakeRoute | Shift | MakeStable | LeaveRoute) -> None:
         if route.stable and isinstance(effect, MakeStable):
             self.previous = ModelRef.model_validate(route.stable).model_version
+        if not isinstance(effect, Shift) and route.rollout_id in (None, self.rollout.id):
+            met_units.forget(self.session, route.id)
         match effect:
             case TakeRoute():
                 routes.take(route, self.rollout, effect, self.now, self._emit)

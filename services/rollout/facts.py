@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from services.rollout.hook_state import HookAnswer
+from services.rollout.met_units import Met, counts_of
 from services.rollout.models import AdapterOnReplica, CommandRow, Replica, Rollout, Route, WebhookCall
 from services.rollout.observation import Command, Loading, Verb
 from services.rollout.state import ACTIVE
@@ -24,7 +25,11 @@ from shared.served_names import BASE, control_of
 
 @dataclass(frozen=True)
 class Known:
-    """All of it about one rollout, as the reducer sees it: `services.rollout.observation.Observation`."""
+    """All of it about one rollout, as the reducer sees it: `services.rollout.observation.Observation`.
+
+    Attributes:
+        met: distinct units by version and by what they met; None where the gateways were not asked to tell.
+    """
 
     stable: str
     control: str | None
@@ -34,6 +39,7 @@ class Known:
     successor: str | None
     command: Command | None
     answers: Mapping[str, HookAnswer]
+    met: Met | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Facts:
         adapters: by model version.
         commands: the oldest that is not answered yet, by rollout.
         answers: of webhooks to the newest questions, by rollout and webhook's name.
+        met: by route, distinct units by version and by what they met.
     """
 
     routes: Mapping[str, Route]
@@ -55,6 +62,7 @@ class Facts:
     adapters: Mapping[str, Sequence[AdapterOnReplica]]
     commands: Mapping[str, CommandRow]
     answers: Mapping[str, Mapping[str, HookAnswer]]
+    met: Mapping[str, Met]
 
     def about(self, rollout: Rollout) -> Known:
         """What bears on one of them.
@@ -67,7 +75,8 @@ class Facts:
             raise TemporaryError(f"{rollout.id}: the route {rollout.route} is not in the database")
         stable = ModelRef.model_validate(route.stable) if route.stable else None
         name = stable.model_version if stable else BASE
-        control = control_of(name) if route.rollout_id == rollout.id and route.control is not None else None
+        mine = route.rollout_id == rollout.id
+        control = control_of(name) if mine and route.control is not None else None
         candidate = ModelRef.model_validate(rollout.model)
         served = {candidate.model_version: candidate.artifact.digest}
         if control and stable:
@@ -79,6 +88,7 @@ class Facts:
             misfit=_misfit(route, rollout),
             successor=newer.model_version if newer else None,
             command=_command(self.commands.get(rollout.id)), answers=self.answers.get(rollout.id, {}),
+            met=None if mine and route.counted is None else self.met.get(route.id, {}) if mine else {},
         )
 
     def _loading(self, served: Mapping[str, str], base_model: str) -> Loading:
@@ -101,7 +111,7 @@ class Facts:
 
 
 def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
-    """Read all that bears on some rollouts; six queries, however many there are."""
+    """Read all that bears on some rollouts; seven queries, however many there are."""
     rows = list(rollouts)
     routes = {row.route for row in rows}
     by_route, replicas, adapters = defaultdict(list), defaultdict(list), defaultdict(list)
@@ -124,7 +134,10 @@ def learn(session: Session, rollouts: Iterable[Rollout]) -> Facts:
     ):
         commands.setdefault(command.rollout_id, command)
     found = session.exec(select(Route).where(col(Route.id).in_(routes)))
-    return Facts({route.id: route for route in found}, by_route, replicas, adapters, commands, _answers(session, rows))
+    return Facts(
+        {route.id: route for route in found}, by_route, replicas, adapters, commands, _answers(session, rows),
+        counts_of(session, routes),
+    )
 
 
 def _answers(session: Session, rows: Sequence[Rollout]) -> Mapping[str, Mapping[str, HookAnswer]]:

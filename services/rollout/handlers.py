@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from services.rollout import routes
+from services.rollout import met_units, routes
 from services.rollout.decide import new_state
 from services.rollout.models import AdapterOnReplica, Pipeline, Replica, Rollout, Route
 from services.rollout.state import ACTIVE
@@ -20,6 +20,7 @@ from shared.events import (
     ReplicaAlive,
     ReplicaReady,
     RouteCapture,
+    UnitsMet,
 )
 from shared.leases import interrupt
 from shared.messaging import HandlerContext, Handlers
@@ -149,6 +150,11 @@ def adapter_unloaded(ctx: HandlerContext, event: Event[AdapterUnloaded]) -> None
     _note(ctx.session, event.time, AdapterOnReplica(
         replica=data.replica, model_version=data.model_version, digest=data.digest, state="unloaded", at=event.time,
     ))
+
+
+@on(UnitsMet)
+def units_met(ctx: HandlerContext, event: Event[UnitsMet]) -> None:
+    met_units.count(ctx.session, event.data)
 
 
 def _note(session: Session, at: datetime, fact: AdapterOnReplica) -> None:

@@ -40,6 +40,8 @@ class Route(Base, table=True):
         shadow: the share of the others' requests that are copied to it (and to the control), in basis points.
         control: the control's share in basis points; None where there is none.
         capture: RouteCapture of the pipeline's newest version; None for none.
+        counted: CountedEvents of the rollout that has the route; None while none has, or where that took it before
+            gateways could tell of units.
     """
 
     __tablename__ = "routes"
@@ -57,6 +59,7 @@ class Route(Base, table=True):
     shadow: int = 0
     control: int | None = None
     capture: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    counted: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -90,6 +93,32 @@ class Rollout(LeasedRow, Base, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime, index=True)
     updated_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class MetUnit(Base, table=True):
+    """A unit that some gateway said to have met something, under the present salt of a route that has a rollout.
+
+    Attributes:
+        cell: what and how often, as `unit_counts.cell`.
+        unit: its fingerprint, in hex.
+    """
+
+    __tablename__ = "met_units"
+
+    route: str = Field(primary_key=True)
+    cell: str = Field(primary_key=True)
+    unit: str = Field(primary_key=True)
+
+
+class MetCount(Base, table=True):
+    """How many of them there are, by the version that each met it with first, as far as was heard."""
+
+    __tablename__ = "met_counts"
+
+    route: str = Field(primary_key=True)
+    version: str = Field(primary_key=True)
+    cell: str = Field(primary_key=True)
+    units: int
 
 
 class Withdrawal(LeasedRow, Base, table=True):

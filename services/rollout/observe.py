@@ -17,9 +17,9 @@ from services.rollout.queries import Query, queries_of
 from services.rollout.readings import readings_of
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import RolloutState
-from services.rollout.unit_counts import UnitReadings, selector_of
+from services.rollout.unit_counts import UnitReadings
 from services.rollout.unit_counts import readings_of as readings_of_units
-from shared.gateway_metrics import DURATION, UNITS
+from shared.gateway_metrics import DURATION, EVENT_NEW, UNIT_EVENTS, UNITS
 from shared.pipeline import Counted, RolloutPolicy
 
 
@@ -44,7 +44,7 @@ def observe(
     readings = {} if urgent else _readings(samples, rollout, policy, known, now, copies=state.shadow > 0)
     answered = any(not isinstance(found, NoData) or found.others for found in readings.values())
     exposed = answered and state.exposed_from is not None
-    units = _units(samples, rollout.route, policy, now) if answered else None
+    units = _units(samples, rollout.route, known, now) if answered else None
     users = units.seen.get(rollout.model_version) if isinstance(units, UnitReadings) else None
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
@@ -97,12 +97,14 @@ def _latencies(samples: Samples, route: str, now: datetime) -> tuple[Reading, ..
     return () if isinstance(found, NoData) else latency_readings(found)
 
 
-def _units(samples: Samples, route: str, policy: RolloutPolicy, now: datetime) -> UnitReadings | NoData:
-    """Units by version, summed over gateways (a unit that met two of them counts twice), and what they met."""
+def _units(samples: Samples, route: str, known: Known, now: datetime) -> UnitReadings | NoData:
+    """Units by version, summed over gateways (a unit that met two of them counts twice), and what they met (once)."""
+    if known.met is None:
+        return NoData("not_told", "the rollout began before gateways could tell of units: abort it, and retry")
     seen = samples.newest(f'{UNITS}{{route="{route}"}}', now)
     if isinstance(seen, NoData):
         return seen
-    counters = samples.newest(selector_of(policy, route), now)
+    counters = samples.newest(f'{UNIT_EVENTS}{{route="{route}",event="{EVENT_NEW}"}}', now)
     if isinstance(counters, NoData) and counters.kind != "empty":
         return counters
-    return readings_of_units(() if isinstance(counters, NoData) else counters, seen)
+    return readings_of_units(() if isinstance(counters, NoData) else counters, seen, known.met)

@@ -12,9 +12,11 @@ from sqlmodel import Session
 
 from services.rollout.models import Rollout, Route
 from services.rollout.state import FULL_WEIGHT
+from services.rollout.unit_counts import counted_events
 from services.rollout.wanted import Shift, TakeRoute
 from shared.errors import TemporaryError
-from shared.events import ModelRef, RouteCapture, RouteTarget, RouteUpdated
+from shared.events import CountedEvent, ModelRef, RouteCapture, RouteTarget, RouteUpdated
+from shared.pipeline import RolloutPolicy
 from shared.served_names import control_of
 
 Emit = Callable[[RouteUpdated], object]
@@ -47,6 +49,8 @@ def take(row: Route, rollout: Rollout, effect: TakeRoute, now: datetime, emit: E
         raise TemporaryError(f"the route {row.id} is held by {row.rollout_id}")
     row.rollout_id, row.candidate, row.weight, row.shadow, row.salt = rollout.id, rollout.model, 0, 0, new_salt()
     row.control = 0 if effect.control else None
+    wanted = counted_events(RolloutPolicy.model_validate(rollout.policy))
+    row.counted = [event.model_dump(mode="json") for event in wanted]
     if row.stable is None:
         row.base_model_digest = rollout.base_model_digest
     publish(row, now, emit)
@@ -78,6 +82,7 @@ def leave(row: Route, rollout: Rollout, now: datetime, emit: Emit) -> None:
 
 def _free(row: Route) -> None:
     row.candidate, row.weight, row.shadow, row.control, row.rollout_id = None, 0, 0, None, None
+    row.counted = None
 
 
 def publish(row: Route, now: datetime, emit: Emit) -> None:
@@ -88,6 +93,7 @@ def publish(row: Route, now: datetime, emit: Emit) -> None:
         route=row.id, revision=row.revision, salt=row.salt, base_model=row.base_model,
         base_model_digest=row.base_model_digest, targets=targets_of(row), updated_at=now,
         capture=RouteCapture.model_validate(row.capture) if row.capture else None,
+        counted=[CountedEvent.model_validate(event) for event in row.counted or ()],
     ))
 
 

@@ -84,6 +84,7 @@ class UnitState(_Stored):
     Attributes:
         counters: the last raw value of each counter series, by target and series; none before the first were seen.
         restarts: of gateways, which forget whom they have counted.
+        met: the last counts of units by what they met, by version and cell.
         split: the test of the split.
         weight: the candidate's weight at the last look.
         since: the look at which that was first so; units that came before it has settled say nothing of the split.
@@ -91,6 +92,7 @@ class UnitState(_Stored):
 
     counters: dict[str, dict[str, float]] = {}
     restarts: int = 0
+    met: dict[str, dict[str, int]] = {}
     split: SampleRatio = SampleRatio()
     weight: int = 0
     since: datetime | None = None

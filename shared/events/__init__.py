@@ -24,10 +24,11 @@ from shared.events.evaluation import (
     Measurement,
     OutputCounts,
 )
-from shared.events.inference import FeedbackReceived, InferenceSampled, SampledMessage
+from shared.events.inference import FeedbackReceived, InferenceSampled, MetUnits, SampledMessage, UnitsMet
 from shared.events.model import ModelRegistered, ModelStageChanged, Stage
 from shared.events.pipeline import PipelineApplied
 from shared.events.rollout import (
+    CountedEvent,
     Phase,
     ReplicaForgotten,
     RolloutProgressed,
@@ -52,6 +53,7 @@ __all__ = [
     "AdapterUnloaded",
     "ArtifactRef",
     "BucketShare",
+    "CountedEvent",
     "DatasetPrepared",
     "DatasetPublished",
     "DatasetRef",
@@ -69,6 +71,7 @@ __all__ = [
     "InferenceSampled",
     "MalformedEventError",
     "Measurement",
+    "MetUnits",
     "ModelRef",
     "ModelRegistered",
     "ModelStageChanged",
@@ -94,6 +97,7 @@ __all__ = [
     "TrainingFailed",
     "TrainingProgressed",
     "TrainingStarted",
+    "UnitsMet",
     "UnknownEventTypeError",
     "decode",
     "encode",

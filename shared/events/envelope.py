@@ -36,6 +36,7 @@ class Topic(StrEnum):
     ADAPTERS = "tuneloop.adapters"
     SAMPLES = "tuneloop.samples"
     FEEDBACK = "tuneloop.feedback"
+    UNITS = "tuneloop.units"
     DRIFT = "tuneloop.drift"
 
     @property

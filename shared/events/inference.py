@@ -1,4 +1,4 @@
-"""Facts about single requests: samples of what was asked and answered, and what people thought of answers."""
+"""Facts about requests: samples of what was asked and answered, what people thought of answers, and what units met."""
 
 from typing import Literal
 
@@ -77,3 +77,38 @@ class FeedbackReceived(Payload):
 
     def subject(self) -> str:
         return self.request_id
+
+
+class MetUnits(Value):
+    """Units that met the same with the same version.
+
+    Attributes:
+        model_version: as metrics call it: ``base`` for the bare base model, and the control by its own name.
+        event: what they met, as in `CountedEvent`.
+        seconds: the bound that they waited longer than, of an event that has bounds.
+        times: it was their so-manieth at this gateway.
+        units: fingerprints of users or sessions under the route's salt, in hex.
+    """
+
+    model_version: str
+    event: str
+    seconds: float | None = None
+    times: int = Field(ge=1)
+    units: list[str]
+
+
+@event("units.met.v1", Topic.UNITS, producer="gateway", consumers=("rollout",))
+class UnitsMet(Payload):
+    """What units met at one gateway, each once for it. Several gateways may have met the same unit: whoever counts
+    takes the first that it hears of. Said at least once while the gateway lives.
+
+    Attributes:
+        salt: of the split that the fingerprints belong to.
+    """
+
+    route: Name
+    salt: str
+    met: list[MetUnits]
+
+    def subject(self) -> str:
+        return self.route

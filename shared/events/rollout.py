@@ -112,6 +112,18 @@ class RouteTarget(Value):
     shadow_share: float = Field(default=0.0, ge=0, le=1)
 
 
+class CountedEvent(Value):
+    """Something that gateways shall tell of whenever a unit meets it for the first time.
+
+    Attributes:
+        event: a guardrail's metric.
+        seconds: of durations, the guardrail's bound.
+    """
+
+    event: str
+    seconds: float | None = None
+
+
 @event("route.updated.v1", Topic.ROUTES, producer="rollout", consumers=("gateway", "serving"))
 class RouteUpdated(Payload):
     """The whole, new truth about a route. The highest `revision` wins; weights add up to 10000.
@@ -119,6 +131,7 @@ class RouteUpdated(Payload):
     Attributes:
         salt: of the split's hash; changes with each rollout, so that nobody is always the guinea pig.
         capture: which requests are sampled; None for none.
+        counted: what the rollout in flight counts units by.
     """
 
     route: Name
@@ -129,6 +142,7 @@ class RouteUpdated(Payload):
     targets: list[RouteTarget]
     updated_at: datetime
     capture: RouteCapture | None = None
+    counted: list[CountedEvent] = Field(default_factory=list)
 
     def subject(self) -> str:
         return self.route

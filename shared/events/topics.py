@@ -52,6 +52,8 @@ POLICIES: Mapping[Topic, TopicPolicy] = {
     # What people wrote is kept no longer than it takes to be collected.
     Topic.SAMPLES: TopicPolicy(6, 3 * DAY),
     Topic.FEEDBACK: TopicPolicy(6, 7 * DAY),
+    # Of rollouts in flight; whoever counts has counted within moments.
+    Topic.UNITS: TopicPolicy(3, 3 * DAY),
 }
 
 

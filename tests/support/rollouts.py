@@ -48,7 +48,9 @@ class World:
         self.successor: str | None = None
         self.users: int | None = None
         self.counts_units = True
+        self.gateways = ["gw"]
         self.new_units = {STABLE: 0, CANDIDATE: 0, CONTROL: 0}
+        self.met: dict[tuple[str, str], int] = {}
         self.webhooks: dict[str, bool] = {}  # what each answers to every question; one that is not here never does
         self.effects: list[Effect] = []
         self._commands = 0
@@ -67,6 +69,7 @@ class World:
             for version, total, wrong in served:
                 before = self.counters.get((name, "gw", version), (0, 0))
                 self.counters[name, "gw", version] = before[0] + wrong * hit, before[1] + total
+                self.met[name, version] = self.met.get((name, version), 0) + wrong * hit
 
     def restart_gateway(self) -> None:
         self.counters = dict.fromkeys(self.counters, (0, 0))
@@ -102,19 +105,17 @@ class World:
         }
 
     def _units(self) -> UnitReadings:
-        """Each request a unit of its own; units at first sight as `new_units` says."""
+        """Each request a unit of its own; units at first sight as `new_units` says, at each gateway."""
+        counters = tuple(
+            Reading(target=target, version=version, cell=cell(EVENT_NEW, "", 1), value=new, bad=0, total=1)
+            for target in self.gateways for version, new in self.new_units.items()
+        )
         seen: dict[str, int] = {}
-        counters = [
-            Reading(target="gw", version=version, cell=cell(EVENT_NEW, "", 1), value=new, bad=0, total=1)
-            for version, new in self.new_units.items()
-        ]
-        for guardrail in self.policy.guardrails:
-            for (name, target, version), (bad, total) in self.counters.items():
-                if name == guardrail.called:
-                    seen[version] = max(seen.get(version, 0), total)
-                    counters.append(Reading(target=target, version=version, cell=cell_of(guardrail, 1), value=bad,
-                                            bad=0, total=1))
-        return UnitReadings(tuple(counters), seen)
+        for (_, _, version), (_, total) in self.counters.items():
+            seen[version] = max(seen.get(version, 0), total)
+        cells = {guardrail.called: cell_of(guardrail, 1) for guardrail in self.policy.guardrails}
+        met = {(version, cells[name]): units for (name, version), units in self.met.items()}
+        return UnitReadings(counters, seen, met)
 
     def _readings(self, name: str) -> tuple[Reading, ...]:
         return tuple(

@@ -93,16 +93,13 @@ def log_harm(logs: Floats) -> Floats:
     return log_mixture(logs, _HARM_PRIOR)
 
 
-def log_unit_harm(logs: Floats, lives: npt.ArrayLike = 1.0) -> Floats:
+def log_unit_harm(logs: Floats) -> Floats:
     """Log e-value for harm by units: the greatest of the countings, each times its share.
 
     Args:
         logs: accumulated `harm_unit_steps`, ``[..., times, grid]``.
-        lives: how many counters there are that each count a unit once, ``[...]``. Several may count the same unit, so
-            the evidence is discounted (their geometric mean, as if each had counted the same).
     """
-    by_times = log_harm(logs / np.asarray(lives, dtype=np.float64)[..., None, None])
-    most: Floats = (by_times + _UNIT_SHARES).max(axis=-1)
+    most: Floats = (log_harm(logs) + _UNIT_SHARES).max(axis=-1)
     return most
 
 
@@ -135,13 +132,13 @@ def clumping(stable: npt.ArrayLike, candidate: npt.ArrayLike, bad_units: npt.Arr
 
 
 class UnitLook(BaseModel):
-    """One look at the units, which the gateways count. A unit is a user, a session, or a request that names none.
+    """One look at the units: users, sessions, or requests that name none. Each counts once, whichever gateways it met.
 
     Attributes:
         stable, candidate: for each of `UNIT_TIMES`, units that met their so-manieth bad event in this look with that
             version, whichever versions they met the others with.
-        stable_seen, candidate_seen: distinct units that the version has served since the split was drawn.
-        lives: counters that each count a unit once: gateways, and restarts of gateways, which forget.
+        stable_seen, candidate_seen: distinct units that the version has served since the split was drawn, summed over
+            gateways.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -150,7 +147,6 @@ class UnitLook(BaseModel):
     candidate: tuple[int, ...]
     stable_seen: int
     candidate_seen: int
-    lives: int = 1
 
 
 class Evidence(BaseModel):
@@ -162,7 +158,6 @@ class Evidence(BaseModel):
         candidate: the same of the candidate.
         stable_units: units with a bad event, over units served.
         candidate_units: the same of the candidate.
-        lives: see `UnitLook`.
         harm: accumulated logs per alternative of the harm test by requests.
         interval: of the one by shares within looks.
         unit: of the one by units, for each of `UNIT_TIMES`.
@@ -177,7 +172,6 @@ class Evidence(BaseModel):
     candidate: Counts = Counts()
     stable_units: Counts = Counts()
     candidate_units: Counts = Counts()
-    lives: int = 1
     harm: tuple[float, ...] = _NO_HARM
     interval: tuple[float, ...] = _NO_HARM
     unit: tuple[tuple[float, ...], ...] = (_NO_HARM,) * len(UNIT_TIMES)
@@ -192,7 +186,7 @@ class Evidence(BaseModel):
         Args:
             odds: the candidate's intended share of the traffic over that of who it is compared with; 0 where it is not
                 known, and then nothing is counted by unit or interval.
-            units: what the gateways counted of units, if they do.
+            units: what was counted of units, if it was.
         """
         s, c, past = (stable.bad, stable.total), (candidate.bad, candidate.total), (self.stable.bad, self.stable.total)
         ratio, rate = safe_steps(s, c, past, bounds)
@@ -212,7 +206,6 @@ class Evidence(BaseModel):
             "unit": tuple(_added(logs, step) for logs, step in zip(self.unit, steps, strict=True)),
             "stable_units": _of_units(self.stable_units, units.stable[0], units.stable_seen),
             "candidate_units": _of_units(self.candidate_units, units.candidate[0], units.candidate_seen),
-            "lives": max(self.lives, units.lives),
         }
 
     @property
@@ -229,7 +222,7 @@ class Evidence(BaseModel):
     def e_harm(self) -> float:
         """Evidence that the candidate's bad rate is above stable's; about 1 at the start."""
         if self.counted_by == "unit":
-            return e_value(float(log_unit_harm(np.array(self.unit), self.lives)))
+            return e_value(float(log_unit_harm(np.array(self.unit))))
         return e_value(float(log_harm(np.array(self.harm if self.counted_by == "request" else self.interval))))
 
     @property

@@ -17,8 +17,9 @@ from services.rollout.guardrails import counted_in
 from services.rollout.observation import Loading, Observation
 from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, RolloutState
-from services.rollout.unit_counts import UnitReadings, cell_of
+from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from services.rollout.wanted import Record
+from shared.gateway_metrics import EVENT_NEW
 from shared.pipeline import Guardrail, RolloutPolicy
 
 _STRIDE = 0.05
@@ -88,11 +89,13 @@ class _World:
 
     def _units(self) -> UnitReadings:
         """Each request is a unit of its own."""
-        return UnitReadings(tuple(
-            Reading(target="gateway", version=version, cell=cell_of(guardrail, 1), bad=0, total=1,
-                    value=self.bad.get((guardrail.called, version), 0))
+        # None is ever new: the split is as it is meant, and is not tested.
+        new = (Reading(target="gateway", version=version, cell=cell(EVENT_NEW, "", 1), bad=0, total=1, value=0)
+               for version in self.total)
+        return UnitReadings(tuple(new), self.total, {
+            (version, cell_of(guardrail, 1)): self.bad.get((guardrail.called, version), 0)
             for guardrail in self.guardrails for version in self.total
-        ), self.total)
+        })
 
     def _readings(self, name: str) -> list[Reading]:
         readings = []

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.split import fingerprint, pick, position
+from shared.events import CountedEvent
 from tests.support.gateway_process import running_gateway, running_model_server, write_table
 from tests.support.routes import BASE_MODEL, canary, loaded, ready
 
@@ -20,7 +21,10 @@ def version(unit: str) -> str:
 
 def test_metrics_are_exact(tmp_path: Path) -> None:
     with running_model_server(BASE_MODEL, "r@1") as url:
-        write_table(tmp_path, canary("r", None, "r@1", 4_000, revision=9), ready("one", url), loaded("one", url, "r@1"))
+        counted = canary("r", None, "r@1", 4_000, revision=9).model_copy(
+            update={"counted": [CountedEvent(event="errors")]}
+        )
+        write_table(tmp_path, counted, ready("one", url), loaded("one", url, "r@1"))
         with running_gateway(tmp_path, MAX_UNITS="1000") as gateway:
             for unit in UNITS:
                 headers = {"x-tuneloop-unit": unit}

@@ -6,14 +6,22 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.table import RouteTable, apply
 from services.gateway.unit_events import UnitEvents, UnitTimes
+from services.gateway.unit_teller import Met
+from shared.events import CountedEvent
 from tests.support.routes import canary, fact, loaded, ready
 
 A = "http://127.0.0.1:1"
 
 
+COUNTED = [
+    CountedEvent(event="errors"), CountedEvent(event="time_to_first_token", seconds=0.05),
+    CountedEvent(event="latency", seconds=0.5), CountedEvent(event="latency", seconds=0.25),
+]
+
+
 def plan(salt: str = "salt") -> Plan:
     table = RouteTable()
-    route = canary("r", None, "r@1", 1_000).model_copy(update={"salt": salt})
+    route = canary("r", None, "r@1", 1_000).model_copy(update={"salt": salt, "counted": COUNTED})
     for item in (route, ready("r0", A), loaded("r0", A, "r@1")):
         table = apply(table, fact(item))
     return compile_plan(table)
@@ -26,6 +34,8 @@ class Counted:
         self.registry = CollectorRegistry()
         self.now = 100.0
         self.events = UnitEvents(self.registry, limit, now=lambda: self.now)
+        self.told: list[tuple[str, str, Met, int]] = []
+        self.events.tell(lambda *told: self.told.append(told))
         self.events.use(plan())
 
     def fail(self, unit: int, *, version: str = "base", begun: float = 200.0) -> None:
@@ -61,13 +71,20 @@ def test_it_counts_with_the_version_that_it_was_and_once_for_the_whole_route() -
 def test_waiting_counts_for_every_bound_that_it_exceeds() -> None:
     counted = Counted()
     counted.wait(1, 0.3)
-    counted.wait(1, 0.7)
-    counted.wait(1, 0.05, event="time_to_first_token")
     assert counted.value("latency", le="0.25") == 1
+    assert counted.value("latency", le="0.5") is None
+    counted.wait(1, 0.7)
     assert counted.value("latency", le="0.5") == 1
-    assert counted.value("latency", le="1") is None
-    assert counted.value("time_to_first_token", le="0.025") == 1
+    counted.wait(1, 0.05, event="time_to_first_token")
     assert counted.value("time_to_first_token", le="0.05") is None, "as long as the bound is not over it"
+    assert counted.told == [("r", "salt", Met("base", "latency", seconds, 1), 1) for seconds in (0.25, 0.5)]
+
+
+def test_what_no_rollout_is_judged_by_is_not_counted() -> None:
+    counted = Counted()
+    counted.wait(1, 9.0, event="inter_token")
+    assert counted.value("inter_token", le="1") is None
+    assert counted.told == []
 
 
 def test_a_new_salt_begins_anew_and_what_began_before_it_is_left_out() -> None:

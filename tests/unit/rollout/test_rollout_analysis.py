@@ -182,8 +182,8 @@ def test_without_any_bad_event_only_the_tolerable_rate_moves() -> None:
 NONE = (0,) * len(UNIT_TIMES)
 
 
-def by_units(stable: tuple[int, ...], candidate: tuple[int, ...], lives: int = 1) -> Evidence:
-    look = UnitLook(stable=stable, candidate=candidate, stable_seen=900, candidate_seen=100, lives=lives)
+def by_units(stable: tuple[int, ...], candidate: tuple[int, ...]) -> Evidence:
+    look = UnitLook(stable=stable, candidate=candidate, stable_seen=900, candidate_seen=100)
     return Evidence(counted_by="unit").updated(Counts(total=900), Counts(total=100), BOUNDS, odds=1 / 9, units=look)
 
 
@@ -193,11 +193,6 @@ def test_harm_by_unit_is_the_greatest_of_the_countings_each_with_its_share() -> 
         met = tuple(4 if i == index else 0 for i in range(len(UNIT_TIMES)))
         expected = share * np.exp(np.logaddexp.reduce(split_steps(0, 4, 1 / 9, ratios, 1.0) + prior))
         assert by_units(NONE, met).e_harm == pytest.approx(expected)
-
-
-def test_several_counters_of_the_same_units_count_as_one() -> None:
-    once, twice = by_units((2, 0, 0), (5, 0, 0)), by_units((4, 0, 0), (10, 0, 0), lives=2)
-    assert twice.e_harm < once.e_harm * 1.5
 
 
 def test_what_was_not_counted_by_unit_is_not_judged_by_it() -> None:

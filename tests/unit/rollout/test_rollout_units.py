@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from services.rollout.analysis import Bounds, Counts, Evidence, UnitLook
 from services.rollout.decide import step
 from services.rollout.samples import NoData, Sample
-from services.rollout.unit_counts import UnitReadings, can_count, readings_of, selector_of
+from services.rollout.unit_counts import UnitReadings, can_count, counted_events, readings_of
 from services.rollout.wanted import Record
-from shared.gateway_metrics import EVENT_NEW, UNIT_EVENTS
+from shared.events import CountedEvent
+from shared.gateway_metrics import EVENT_NEW
 from shared.pipeline import Guardrail, RolloutPolicy
 from tests.support.rollouts import CANDIDATE, OUTAGE, STABLE, World, policy
 
@@ -20,16 +22,12 @@ def world_of(**guardrail: object) -> World:
 
 
 def from_one_user(world: World, requests: int) -> None:
-    """Bad requests of the candidate, all of one user: its counter of units grows by one."""
+    """Bad requests of the candidate, all of one user: its units grow by one."""
     world.serve(4 * requests, requests, bad=requests)
     seen = world.observation()
     assert isinstance(seen.units, UnitReadings)
-    counters = tuple(
-        reading.model_copy(update={"value": 1} if (reading.version, reading.cell) == (CANDIDATE, "errors x1") else {})
-        for reading in seen.units.counters
-    )
     world.clock.advance(5)
-    units = UnitReadings(counters, {STABLE: 80, CANDIDATE: 20})
+    units = UnitReadings(seen.units.counters, {STABLE: 80, CANDIDATE: 20}, {(CANDIDATE, "errors x1"): 1})
     world.state, world.effects = step(world.state, replace(seen, units=units), world.now, world.policy)
 
 
@@ -92,18 +90,22 @@ def test_old_gateways_without_counts_are_no_fault() -> None:
     assert state.blind == {}
 
 
-def test_a_restarted_gateway_counts_units_again_and_is_discounted() -> None:
+@pytest.mark.parametrize("gateways", [["gw"], ["gw", "gw-2", "gw-3"]])
+def test_several_gateways_and_their_restarts_take_nothing_from_the_evidence(gateways: list[str]) -> None:
     world = world_of()
-    world.serve(80, 20, bad_stable=4, bad=4)
+    world.gateways = gateways
+    world.serve(80, 20, bad_stable=1, bad=4)
     world.look()
-    once = world.state.guardrails["errors"].evidence
     world.restart_gateway()
-    world.serve(80, 20, bad_stable=3, bad=3)
+    world.serve(80, 20, bad_stable=1, bad=3)
     world.look()
-    twice = world.state.guardrails["errors"].evidence
-    assert (once.lives, twice.lives) == (1, 2)
-    assert twice.candidate_units.bad == 7
-    assert twice.e_harm < once.e_harm * 1.3
+    evidence = world.state.guardrails["errors"].evidence
+    assert (evidence.stable_units.bad, evidence.candidate_units.bad) == (2, 7)
+    expected = Evidence(counted_by="unit").updated(
+        Counts(), Counts(), Bounds(margin=2, tolerable=0.05), odds=0.25,
+        units=UnitLook(stable=(2, 0, 0), candidate=(7, 0, 0), stable_seen=0, candidate_seen=0),
+    )
+    assert evidence.e_harm == pytest.approx(expected.e_harm)
 
 
 # --- The split --------------------------------------------------------------------------------------------------------
@@ -150,29 +152,28 @@ def sample(value: float, **labels: str) -> Sample:
     return Sample(labels={**known, **labels}, value=value, at=0.0)
 
 
-def test_the_selector_asks_for_what_the_policy_needs() -> None:
+def test_gateways_are_asked_to_tell_of_what_the_policy_needs() -> None:
     rules = RolloutPolicy.model_validate({"guardrails": [
         {"metric": "errors"}, {"metric": "latency", "sloSeconds": 2.5}, {"metric": "refusals"},
         {"metric": "time_to_first_token", "sloSeconds": 0.5, "countBy": "request"},
     ]})
-    assert selector_of(rules, "m") == f'{UNIT_EVENTS}{{route="m",event=~"errors|latency|new",le=~"|2.5"}}'
+    assert counted_events(rules) == [CountedEvent(event="errors"), CountedEvent(event="latency", seconds=2.5)]
     assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, False, False]
 
 
-def test_samples_become_counters_by_version_and_event() -> None:
-    found = readings_of([sample(3, event=EVENT_NEW, times="1"), sample(2, event="latency", le="2.5", times="4")],
-                        [sample(7), sample(5)])
+def test_samples_become_counters_by_version() -> None:
+    found = readings_of([sample(3, event=EVENT_NEW, times="1")], [sample(7), sample(5)], {(CANDIDATE, "errors x1"): 2})
     assert isinstance(found, UnitReadings)
-    assert [(reading.cell, reading.value) for reading in found.counters] == [("new x1", 3), ("latency>2.5 x4", 2)]
-    assert found.seen == {CANDIDATE: 12}
+    assert [(reading.cell, reading.value) for reading in found.counters] == [("new x1", 3)]
+    assert (found.seen, found.met) == ({CANDIDATE: 12}, {(CANDIDATE, "errors x1"): 2})
 
 
 @pytest.mark.parametrize(("bad", "kind"), [
     (sample(float("nan"), event=EVENT_NEW, times="1"), "invalid"), (sample(-1, event=EVENT_NEW, times="1"), "invalid"),
-    (sample(1, times="1"), "malformed"), (sample(1, event=EVENT_NEW, times="often"), "malformed"),
+    (Sample({"job": "gw", "instance": "a"}, 1.0, 0.0), "malformed"),
 ])
 def test_what_is_no_count_is_no_data(bad: Sample, kind: str) -> None:
-    found = readings_of([bad], [])
+    found = readings_of([bad], [], {})
     assert isinstance(found, NoData)
     assert found.kind == kind
 

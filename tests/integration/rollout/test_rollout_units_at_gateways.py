@@ -1,0 +1,81 @@
+"""A user who meets several gateways, and one that restarts, is one user to the controller."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from services.rollout.handlers import handlers
+from services.rollout.met_units import counts_of, forget
+from services.rollout.models import Route
+from shared.db import reading, transaction
+from shared.events import CountedEvent, MetUnits, Topic, UnitsMet
+from shared.messaging.topics import create_topics
+from tests.support.broker import start_tansu
+from tests.support.delivery import START, deliver, fact
+from tests.support.gateway_process import GatewayProcess, running_gateway, running_model_server
+from tests.support.routes import BASE_MODEL, canary, loaded, ready
+from tests.support.topics import events_on, publish
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.integration
+
+ERRORS = CountedEvent(event="errors")
+USER = "ada@example.com"
+
+
+def fail_twice(gateway: GatewayProcess) -> set[str]:
+    """The versions that the user met there, once the controller has been told of it."""
+    eventually(lambda: gateway.metric("route_replicas", route="r", model_version="r@1", role="candidate") == 1)
+    answers = [gateway.chat("r", "status 500", headers={"x-tuneloop-unit": USER}) for _ in range(2)]
+    eventually(lambda: gateway.metric("units_told_total") == 1, what="the user to be told of")
+    return {answer.headers["x-tuneloop-model-version"] for answer in answers}
+
+
+def counts(engine: Engine) -> dict[tuple[str, str], int]:
+    with reading(engine) as session:
+        return dict(counts_of(session, ["r"]).get("r", {}))
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_one_user_at_two_gateways_and_at_one_that_restarted_is_one(engine: Engine, tmp_path: Path) -> None:
+    with transaction(engine) as session:
+        session.add(Route(id="r", pipeline="r", base_model=BASE_MODEL, salt="salt", rollout_id="r-r1", updated_at=START,
+                          counted=[ERRORS.model_dump(mode="json")]))
+    route = canary("r", None, "r@1", 5_000).model_copy(update={"counted": [ERRORS]})
+    with start_tansu() as kafka, running_model_server(BASE_MODEL, "r@1") as url:
+        create_topics(kafka)
+        publish(kafka, route, ready("gpu", url), loaded("gpu", url, "r@1"))
+        with running_gateway(tmp_path / "two", KAFKA_BOOTSTRAP=kafka) as two:
+            versions = fail_twice(two)
+            # This one stops and starts again, and does not remember whom it has met.
+            for _ in range(2):
+                with running_gateway(tmp_path / "one", KAFKA_BOOTSTRAP=kafka) as one:
+                    versions |= fail_twice(one)
+        events = events_on(kafka, Topic.UNITS)
+    assert len(events) == 3
+    assert USER not in "".join(event.data.model_dump_json() for event in events)
+    deliver(engine, handlers, *events)
+    [version] = versions
+    assert counts(engine) == {(version, "errors x1"): 1}
+
+
+def test_counts_are_of_the_present_split_only_and_go_with_it(engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.add(Route(id="r", pipeline="r", base_model=BASE_MODEL, salt="salt", rollout_id="r-r1", updated_at=START,
+                          counted=[]))
+
+    def told(salt: str, version: str, *units: str) -> UnitsMet:
+        met = MetUnits(model_version=version, event="latency", seconds=2.5, times=1, units=list(units))
+        return UnitsMet(route="r", salt=salt, met=[met])
+
+    deliver(engine, handlers, fact(told("salt", "r@1", "a", "b", "a")), fact(told("old", "r@1", "c")),
+            fact(told("salt", "base", "b", "d")))
+    assert counts(engine) == {("r@1", "latency>2.5 x1"): 2, ("base", "latency>2.5 x1"): 1}
+    with transaction(engine) as session:
+        forget(session, "r")
+        route = session.get(Route, "r")
+        assert route is not None
+        route.counted = None
+    deliver(engine, handlers, fact(told("salt", "r@1", "e")))
+    assert counts(engine) == {}

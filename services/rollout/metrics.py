@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -68,24 +69,30 @@ def publish(row: Rollout, state: RolloutState, policy: RolloutPolicy, now: datet
     """
     if state.started_at is None:
         return
-    WEIGHT.labels(row.route).set(state.weight)
+    _gauge(WEIGHT, row.route).set(state.weight)
     for outcome in TERMINAL:
         ended = DURATION.labels(row.route, outcome)
         if outcome == state.phase:
             ended.observe((now - state.started_at).total_seconds())
     for phase in get_args(Phase):
-        PHASE.labels(row.route, phase).set(int(phase == state.phase))
+        _gauge(PHASE, row.route, phase).set(int(phase == state.phase))
     for name, guardrail in state.guardrails.items():
-        E_VALUE.labels(row.route, name, "harm").set(guardrail.evidence.e_harm)
-        E_VALUE.labels(row.route, name, "safe").set(guardrail.evidence.e_safe)
-        THRESHOLD.labels(row.route, name, "harm").set(harm_threshold(policy))
-        THRESHOLD.labels(row.route, name, "safe").set(safe_threshold(policy))
+        _gauge(E_VALUE, row.route, name, "harm").set(guardrail.evidence.e_harm)
+        _gauge(E_VALUE, row.route, name, "safe").set(guardrail.evidence.e_safe)
+        _gauge(THRESHOLD, row.route, name, "harm").set(harm_threshold(policy))
+        _gauge(THRESHOLD, row.route, name, "safe").set(safe_threshold(policy))
     if policy.ab_test is not None and state.ab_test is not None:
         for bound, value in _bounds(effect(state.ab_test, policy.ab_test, policy.alpha)):
-            AB_EFFECT.labels(row.route, bound).set(value)
+            _gauge(AB_EFFECT, row.route, bound).set(value)
     for objective in policy.objectives:
         for bound, value in _bounds(effect(state.objectives[objective.called], objective, policy.alpha)):
-            OBJECTIVE_EFFECT.labels(row.route, objective.called, bound).set(value)
+            _gauge(OBJECTIVE_EFFECT, row.route, objective.called, bound).set(value)
+
+
+@lru_cache(maxsize=16_384)
+def _gauge(of: Gauge, *labels: str) -> Gauge:
+    """One series, found once and not at every look."""
+    return of.labels(*labels)
 
 
 def _bounds(found: Interval) -> Sequence[tuple[str, float]]:

@@ -112,5 +112,6 @@ class _FaultError(Exception):
 
 def _newest(series: Any) -> Sample:
     at, value = series["values"][-1]
-    labels = {str(name): str(label) for name, label in series["metric"].items() if name != "__name__"}
+    labels = dict(zip(series["metric"], map(str, series["metric"].values()), strict=True))
+    labels.pop("__name__", None)
     return Sample(labels=labels, value=float(value), at=float(at))

@@ -4,7 +4,8 @@ The functions take arrays, whole histories of many rollouts if need be; `Evidenc
 """
 
 import math
-from typing import Literal, Self
+from functools import lru_cache
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -211,24 +212,47 @@ class Evidence(BaseModel):
     @property
     def clumping(self) -> float:
         """The discount for bad requests that come in clumps; 1 where units are not counted."""
-        if self.counted_by != "unit":
-            return 1.0
-        return float(clumping(
-            (self.stable.bad, self.stable.total), (self.candidate.bad, self.candidate.total),
-            (self.stable_units.bad, self.candidate_units.bad), (self.stable_units.total, self.candidate_units.total),
-        ))
+        return _e_values(self).clumping
 
     @property
     def e_harm(self) -> float:
         """Evidence that the candidate's bad rate is above stable's; about 1 at the start."""
-        if self.counted_by == "unit":
-            return e_value(float(log_unit_harm(np.array(self.unit))))
-        return e_value(float(log_harm(np.array(self.harm if self.counted_by == "request" else self.interval))))
+        return _e_values(self).harm
 
     @property
     def e_safe(self) -> float:
         """Evidence that the candidate's bad rate is below the margin or below the tolerable rate; 1 at the start."""
-        return e_value(float(log_safe(np.array(self.ratio), np.array(self.rate), self.clumping)))
+        return _e_values(self).safe
+
+
+class _EValues(NamedTuple):
+    """What `Evidence` comes to."""
+
+    clumping: float
+    harm: float
+    safe: float
+
+
+# A look asks for the same values many times: to judge them, to say them, to store them and to show them.
+@lru_cache(maxsize=256)
+def _e_values(evidence: Evidence) -> _EValues:
+    discount = _clumping_of(evidence) if evidence.counted_by == "unit" else 1.0
+    return _EValues(discount, e_value(_log_harm_of(evidence)),
+                    e_value(float(log_safe(np.array(evidence.ratio), np.array(evidence.rate), discount))))
+
+
+def _clumping_of(evidence: Evidence) -> float:
+    return float(clumping(
+        (evidence.stable.bad, evidence.stable.total), (evidence.candidate.bad, evidence.candidate.total),
+        (evidence.stable_units.bad, evidence.candidate_units.bad),
+        (evidence.stable_units.total, evidence.candidate_units.total),
+    ))
+
+
+def _log_harm_of(evidence: Evidence) -> float:
+    if evidence.counted_by == "unit":
+        return float(log_unit_harm(np.array(evidence.unit)))
+    return float(log_harm(np.array(evidence.harm if evidence.counted_by == "request" else evidence.interval)))
 
 
 def _of_units(before: Counts, bad: int, seen: int) -> Counts:

@@ -94,6 +94,17 @@ def test_a_row_that_reaches_a_final_state_is_left_alone(engine: Engine, clock: V
     assert (get(engine).state, get(engine).note) == ("done", "finished")
 
 
+def test_a_row_that_the_session_has_read_shows_what_was_applied_to_it(engine: Engine, clock: VirtualClock) -> None:
+    add(engine, "a")
+    with transaction(engine) as session:
+        row = session.get_one(Job, "a")
+        row.note = "not written yet"
+        assert apply(session, Job, Lease("a", "me", 0), state="done")
+        assert not apply(session, Job, Lease("a", "me", 7), state="lost")
+    assert (row.state, row.note, row.generation) == ("done", "not written yet", 1)
+    assert (get(engine).state, get(engine).note) == ("done", "not written yet")
+
+
 def test_a_look_may_choose_the_time_of_the_next(engine: Engine, clock: VirtualClock) -> None:
     at_once = [True, True, False]
 

@@ -38,6 +38,16 @@ class LoraRecipe(SpecPart):
     )
 
 
+class MultiTask(SpecPart):
+    """Several tasks in one model; each row says which it is, as `task`."""
+
+    temperature: float = Field(
+        default=2.0, ge=1,
+        description="a task of n rows gets a share of n^(1/temperature): 1 as they are, higher for more equal tasks; "
+        "2 was the best for T5 (arXiv 1910.10683)",
+    )
+
+
 class EarlyStopping(SpecPart):
     """Stop when the validation loss has not improved for `patience` validations."""
 
@@ -59,6 +69,9 @@ class TrainingRecipe(SpecPart):
     )
     beta: float = Field(
         default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
+    )
+    multi_task: MultiTask | None = Field(
+        default=None, description="absent: rows are of one task; else each has its `task`, and shares are balanced"
     )
     lora: LoraRecipe = Field(default_factory=LoraRecipe, description="for lora, dora and qlora: the update's shape")
     double_quantization: bool = Field(

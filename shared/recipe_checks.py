@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.forgetting_checks import forgetting_problems
+from shared.objective_checks import objective_problems
 from shared.preference_checks import reward_model_problems
 from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
 
@@ -40,6 +41,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
             yield item.key, (f"has no effect with method: {recipe.method}; remove it, or train with "
                              f"{' or '.join(sorted(item.methods))}")
     yield from _objective(recipe)
+    yield from objective_problems(recipe)
     yield from forgetting_problems(recipe)
     if recipe.packing in ("bfd", "padding_free") and not recipe.packs:
         who = recipe.method if recipe.method in VIRTUAL_TOKENS else recipe.objective
@@ -57,9 +59,6 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
 def _objective(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.objective not in PREFERENCES and recipe.beta != 0.1:
         yield "beta", f"has no effect with objective: {recipe.objective}; remove it, or train with dpo or kto"
-    if recipe.objective == "pretrain" and recipe.method in ("prefix", "prompt"):
-        yield "objective", ("virtual tokens steer what a model knows and hold no texts; pretrain with lora, adapter or "
-                            "full")
     if recipe.objective in PREFERENCES and recipe.method in ("prefix", "prompt"):
         yield "objective", (f"{recipe.objective} compares answers token by token, which virtual tokens shift; train "
                             "with another method than prefix and prompt")
@@ -78,13 +77,15 @@ def serving_problems(recipe: TrainingRecipe, server: ModelServer) -> Iterator[tu
         yield "method", f"vLLM cannot serve {recipe.method}, only lora and qlora; {', or '.join(remedies)}"
 
 
-def gate_problems(recipe: TrainingRecipe, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:
+def gate_problems(recipe: TrainingRecipe, gates: Sequence[tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
     """Gates that nothing could pass, because what they ask for is not measured of such rows.
 
     Args:
-        metrics: of the pipeline's gates, in their order.
+        gates: metric and task of each of the pipeline's gates, in their order.
     """
-    for place, metric in enumerate(metrics):
+    for place, (metric, task) in enumerate(gates):
+        if task is not None and recipe.multi_task is None:
+            yield f"gates.{place}.task", "rows have no tasks; remove it, or give training.multiTask"
         if recipe.objective == "pretrain" and metric == "exact_match":
             yield f"gates.{place}.metric", (
                 "texts are no answers that could match; with objective: pretrain write "

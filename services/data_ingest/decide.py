@@ -1,9 +1,10 @@
 """Whether a dataset can be used. Pure: values in, reasons out."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from services.data_ingest.report import Report
-from services.data_ingest.split import SPLITS
+from services.data_ingest.report import MAX_TASKS, Report
+from services.data_ingest.split import SPLITS, Split
 
 _MAX_REASONS = 20
 FORMATS = ("jsonl",)
@@ -70,6 +71,20 @@ def reasons_to_reject(report: Report) -> list[str]:
             f"or text, with shares of {rules.validation_share:g} for validation and {rules.test_share:g} for test: "
             "publish more different prompts or texts, or raise the shares in spec.dataset"
         ]
+    return _unusable_tasks(report.tasks)
+
+
+def _unusable_tasks(tasks: Mapping[str, Mapping[Split, int]]) -> list[str]:
+    """Why tasks, where rows have any, cannot be trained together."""
+    if len(tasks) == 1:
+        return [f"all rows are of the task {next(iter(tasks))}; give others too, or remove spec.training.multiTask"]
+    if len(tasks) > MAX_TASKS:
+        some = ", ".join(list(tasks)[:3])
+        return [f"there are more than {MAX_TASKS} different tasks, such as {some}; a task is a kind of rows, and not "
+                "the name of one"]
+    bare = [task for task, rows in tasks.items() if not rows["train"]]
+    if bare:
+        return [f"no row to train on has the task {' or '.join(bare)}: the few that do are held out; publish more"]
     return []
 
 

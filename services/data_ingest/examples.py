@@ -6,7 +6,8 @@ Two shapes are understood, also mixed in one file:
     {"prompt": "...", "completion": "...", "system": "..."}                        system is optional
 
 For dpo and reward each row has the worse answer too, as `rejected` (and may call the better one `chosen`); for kto, a
-`label`. Rows of pretrain are texts: see `services.data_ingest.documents`.
+`label`. Where the pipeline trains several tasks, each row has a `task`. Rows of pretrain are texts, see
+`services.data_ingest.documents`.
 
 Text is normalised to NFC, so that the same words typed on different systems are the same row. White space is left
 alone: in code, tables and poems it means something.
@@ -14,6 +15,7 @@ alone: in code, tables and poems it means something.
 
 import hashlib
 import json
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,7 @@ from shared.recipe import Objective
 Message: TypeAlias = tuple[str, str]
 
 ROLES = ("system", "user", "assistant")
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # 128 bits: among 10^10 rows the chance of one false duplicate is below 10^-18.
 _DIGEST_BYTES = 16
 _SHAPES = 'write {"messages": [...]} or {"prompt": ..., "completion": ...}'
@@ -49,12 +52,14 @@ class Example:
         ignored: keys of the row that mean nothing here.
         rejected: for dpo and reward, an answer that is worse than the last message.
         desired: for kto, whether the last message is a good answer.
+        task: what it is an example of, where the pipeline trains several tasks.
     """
 
     messages: tuple[Message, ...]
     ignored: tuple[str, ...] = ()
     rejected: str | None = None
     desired: bool | None = None
+    task: str | None = None
 
     @cached_property
     def prompt_key(self) -> bytes:
@@ -86,12 +91,13 @@ class Example:
         return _digest(tuple(message for message in self.messages[:-1] if message[0] != "system")).hex()
 
 
-def parse_row(data: bytes, *, offset: int, objective: Objective = "sft") -> Example:
+def parse_row(data: bytes, *, offset: int, objective: Objective = "sft", by_task: bool = False) -> Example:
     """The example in one line of a file.
 
     Args:
         offset: of the line in the file, for messages.
         objective: of the pipeline, which decides what a row must have beside its conversation.
+        by_task: whether it must have a task, too.
 
     Raises:
         RowError: with what is wrong, where, and what to do.
@@ -102,6 +108,8 @@ def parse_row(data: bytes, *, offset: int, objective: Objective = "sft") -> Exam
         row, judged = _preference(row, objective)
     elif objective == "kto":
         row, judged = _label(row)
+    if by_task:
+        judged["task"], row = _task(row), {key: value for key, value in row.items() if key != "task"}
     if "messages" in row and ("prompt" in row or "completion" in row):
         raise RowError("ambiguous", 'it has both "messages" and "prompt" or "completion"; keep one of them')
     if "messages" in row:
@@ -160,6 +168,17 @@ def _label(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             + _kind(label),
         )
     return {key: value for key, value in row.items() if key != "label"}, {"desired": label}
+
+
+def _task(row: dict[str, Any]) -> str:
+    if row.get("task") is None:
+        raise RowError("no_task", 'the pipeline has spec.training.multiTask, and "task" is missing; say what kind of '
+                       'row it is, such as "task": "intents"')
+    task = text_value(row, "task", "row")
+    if not _TASK.fullmatch(task):
+        raise RowError("bad_task", f"row.task is {_short(json.dumps(task))}; write letters, digits, dots, dashes and "
+                       "underscores, at most 64, because metrics are named after it")
+    return task
 
 
 def _decode(data: bytes, offset: int) -> str:

@@ -14,6 +14,7 @@ from shared.recipe import Objective
 
 _NAMES = (pa.field("id", pa.string(), nullable=False), pa.field("group", pa.string(), nullable=False))
 _MESSAGES = pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False)
+_TASK = pa.field("task", pa.string(), nullable=False)
 # By the pipeline's objective; each column is an attribute of an example.
 _CONTENT: dict[Objective, tuple[pa.Field, ...]] = {
     "sft": (_MESSAGES,),
@@ -31,12 +32,12 @@ GROUP_CHARACTERS = 16_000_000
 class SplitWriters:
     """One Parquet file a split: ``<folder>/<split>.parquet``. A file without rows is written too."""
 
-    def __init__(self, folder: Path, objective: Objective = "sft") -> None:
+    def __init__(self, folder: Path, objective: Objective = "sft", *, by_task: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._stack = ExitStack()
+        schema = pa.schema([*_NAMES, *_CONTENT[objective], *([_TASK] if by_task else [])])
         self._writers = {
-            split: self._stack.enter_context(_SplitWriter(folder / f"{split}.parquet", objective))
-            for split in SPLITS
+            split: self._stack.enter_context(_SplitWriter(folder / f"{split}.parquet", schema)) for split in SPLITS
         }
 
     def write(self, split: Split, example: Example) -> None:
@@ -51,8 +52,8 @@ class SplitWriters:
 
 
 class _SplitWriter:
-    def __init__(self, path: Path, objective: Objective) -> None:
-        self._schema = pa.schema([*_NAMES, *_CONTENT[objective]])
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", version="2.6")
         self._rows: list[tuple[Any, ...]] = []
         self._characters = 0

@@ -1,6 +1,7 @@
 """From a file of rows to a folder with a dataset version: one pass, bounded memory, no network.
 
-    train.parquet, validation.parquet, test.parquet   columns id, group, messages; for texts id, group, text
+    train.parquet, validation.parquet, test.parquet   columns id, group, messages; for texts id, group, text;
+                                                      where the pipeline trains several tasks also task
     report.json                                       see `services.data_ingest.report`
     profile.json                                      see `shared.profiles`, for live traffic; there is none of texts
 """
@@ -37,7 +38,7 @@ class Prepared:
 
 
 def prepare(
-    source: Path, scratch: Path, rules: DatasetRules, *, objective: Objective = "sft",
+    source: Path, scratch: Path, rules: DatasetRules, *, objective: Objective = "sft", by_task: bool = False,
     on_line: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """Validate, normalise, deduplicate and split the rows of a file.
@@ -45,6 +46,7 @@ def prepare(
     Args:
         source: the JSON lines file.
         objective: of the pipeline's training, which decides what a row must have.
+        by_task: whether each row must say its task.
         scratch: an empty folder for the result and for temporary files.
         on_line: called before each line; what it raises ends the preparation.
     """
@@ -54,9 +56,10 @@ def prepare(
     if what is not None:
         return Prepared(folder, [f"the file cannot be read as JSON lines: {what}"], None)
     profile = ProfileBuilder()
-    with SplitWriters(folder, objective) as writers:
+    with SplitWriters(folder, objective, by_task=by_task) as writers:
         report = _write_splits(
-            source, writers, scratch / "seen.db", rules, reader_of(objective), profile=profile, on_line=on_line
+            source, writers, scratch / "seen.db", rules, reader_of(objective, by_task=by_task), profile=profile,
+            on_line=on_line,
         )
     (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     built = profile.build()
@@ -110,5 +113,5 @@ def _take(
         return None
     split = split_of(example.group, rules)
     writers.write(split, example)
-    tally.keep(split, example.messages)
+    tally.keep(split, example.messages, example.task)
     return example

@@ -14,6 +14,10 @@ class Reader(Protocol):
     def __call__(self, data: bytes, *, offset: int) -> Example: ...
 
 
-def reader_of(objective: Objective) -> Reader:
-    """What reads the rows of an objective; it raises `RowError` for one that cannot be used."""
-    return parse_document if objective == "pretrain" else partial(parse_row, objective=objective)
+def reader_of(objective: Objective, *, by_task: bool = False) -> Reader:
+    """What reads the rows of an objective; it raises `RowError` for one that cannot be used.
+
+    Args:
+        by_task: whether each row must say its task.
+    """
+    return parse_document if objective == "pretrain" else partial(parse_row, objective=objective, by_task=by_task)

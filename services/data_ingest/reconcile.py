@@ -117,7 +117,8 @@ class Reconciler:
                 self._reject(row, lease, [f"{error}; publish the dataset again"], None)
                 return
             done = prepare(
-                source, scratch, spec.dataset, objective=spec.training.objective, on_line=self._check_stopped
+                source, scratch, spec.dataset, objective=spec.training.objective,
+                by_task=spec.training.multi_task is not None, on_line=self._check_stopped,
             )
             if done.reasons or done.report is None:
                 self._reject(row, lease, done.reasons, done.report)

@@ -14,6 +14,7 @@ from shared.pipeline import DatasetRules
 
 MAX_EXAMPLES = 5
 MAX_IGNORED_KEYS = 50
+MAX_TASKS = 100
 
 
 class Problem(BaseModel):
@@ -31,6 +32,7 @@ class Report(BaseModel):
         rejected: bad rows by reason; `problems` has the first examples of each.
         duplicates: rows whose prompt and answer were there before.
         conflicting_prompts: prompts that have more than one answer; all of their rows are kept.
+        tasks: kept rows of each task by split, of the first `MAX_TASKS` tasks and one more.
         ignored_keys: keys of rows that mean nothing here, with the number of rows that have them.
     """
 
@@ -44,6 +46,7 @@ class Report(BaseModel):
     duplicates: int = 0
     conflicting_prompts: int = 0
     rows: dict[Split, int] = Field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    tasks: dict[str, dict[Split, int]] = Field(default_factory=dict)
     ignored_keys: dict[str, int] = Field(default_factory=dict)
     prompt_characters: LengthProfile | None = None
     answer_characters: LengthProfile | None = None
@@ -70,6 +73,7 @@ class Tally:
         self.blank = 0
         self.duplicates = 0
         self.rows: Counter[Split] = Counter()
+        self._tasks: dict[str, Counter[Split]] = {}
         self._rejected: Counter[str] = Counter()
         self._problems: dict[str, list[Problem]] = {}
         self._ignored: Counter[str] = Counter()
@@ -82,9 +86,11 @@ class Tally:
         if len(examples) < MAX_EXAMPLES:
             examples.append(Problem(row=row, message=message))
 
-    def keep(self, split: Split, messages: tuple[tuple[str, str], ...]) -> None:
+    def keep(self, split: Split, messages: tuple[tuple[str, str], ...], task: str | None = None) -> None:
         """Count a good row."""
         self.rows[split] += 1
+        if task is not None and (task in self._tasks or len(self._tasks) <= MAX_TASKS):
+            self._tasks.setdefault(task, Counter())[split] += 1
         if len(messages) > 1:  # a text has no prompt
             self._prompts.add(sum(len(content) for _, content in messages[:-1]))
         self._answers.add(len(messages[-1][1]))
@@ -102,6 +108,7 @@ class Tally:
             blank=self.blank, rejected=dict(sorted(self._rejected.items())),
             problems=dict(sorted(self._problems.items())), duplicates=self.duplicates,
             conflicting_prompts=conflicting, rows={split: self.rows[split] for split in SPLITS},
+            tasks={task: {split: count[split] for split in SPLITS} for task, count in sorted(self._tasks.items())},
             ignored_keys=dict(sorted(self._ignored.items())),
             prompt_characters=self._prompts.profile(), answer_characters=self._answers.profile(),
         )

@@ -101,7 +101,7 @@ def _bound(gate: Gate) -> _Bound:
 def describe(gate: Gate) -> str:
     """The gate as a formula, such as ``exact_match on heldout: candidate - base >= 0.1``."""
     left = f"candidate - {gate.versus}" if gate.versus else "candidate"
-    return f"{gate.metric} on {gate.on}: {left} {_bound(gate)}"
+    return f"{gate.measured} on {gate.on}: {left} {_bound(gate)}"
 
 
 def _judge(gate: Gate, measured: Measured, production: str | None) -> GateResult:
@@ -133,8 +133,8 @@ def _judge(gate: Gate, measured: Measured, production: str | None) -> GateResult
 
 def _metric(gate: Gate, measured: Measured, subject: Any) -> tuple[float | None, str]:
     """The finite value of the gate's metric for a subject; or None and why there is none."""
-    what = f"{gate.metric} of {subject} on {gate.on}"
-    value = measured.get(Target(subject, gate.on), {}).get(gate.metric)
+    what = f"{gate.measured} of {subject} on {gate.on}"
+    value = measured.get(Target(subject, gate.on), {}).get(gate.measured)
     if value is None:
         return None, f"{what} was not measured"
     if not math.isfinite(value):

@@ -76,8 +76,8 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> Pipeline:
         )
         raise InvalidInputError(f"{source}: {problems}") from error
     found = [f"spec.training.{path}: {problem}" for path, problem in recipe_problems(pipeline.spec.training)]
-    metrics = [gate.metric for gate in pipeline.spec.evaluation.gates]
-    found += [f"spec.evaluation.{path}: {problem}" for path, problem in gate_problems(pipeline.spec.training, metrics)]
+    gates = [(gate.metric, gate.task) for gate in pipeline.spec.evaluation.gates]
+    found += [f"spec.evaluation.{path}: {problem}" for path, problem in gate_problems(pipeline.spec.training, gates)]
     found += [
         f"spec.evaluation.{path}: {problem}"
         for path, problem in pair_gate_problems(pipeline.spec.training, pipeline.spec.evaluation.gates)

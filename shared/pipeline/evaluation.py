@@ -20,6 +20,9 @@ class Gate(SpecPart):
         "bits_per_byte, which other tokenizers can be compared by, are lower for better; pairwise_accuracy, of reward "
         "models, is the share of pairs in which the better answer has the higher score"
     )
+    task: str | None = Field(
+        default=None, description="with training.multiTask: only this task's rows; absent: all rows"
+    )
     on: Literal["heldout", "production_heldout"] = Field(
         default="heldout",
         description="the held-out rows of the candidate's own dataset, or of the one that production was trained on",
@@ -43,6 +46,11 @@ class Gate(SpecPart):
         if absolute and self.versus is not None:
             raise ValueError("min and max are absolute bounds: remove versus, or use minDelta or maxDelta")
         return self
+
+    @property
+    def measured(self) -> str:
+        """The metric's name among those of a measurement."""
+        return self.metric if self.task is None else f"{self.metric}/{self.task}"
 
 
 class EvaluationRules(SpecPart):

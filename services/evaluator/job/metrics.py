@@ -16,6 +16,7 @@ class RowScore(BaseModel):
         nats: negative log-likelihood of the expected answer and its end token, or of a text, summed over `tokens`.
         bytes: of that answer or text, in UTF-8.
         surprisal: mean negative log-probability of the greedy answer's tokens, in nats.
+        task: of the row, where rows have tasks.
         note: why the model was not asked; such a row is no match, and counts for no perplexity.
     """
 
@@ -28,6 +29,7 @@ class RowScore(BaseModel):
     tokens: int
     bytes: int = 0
     surprisal: float = 0.0
+    task: str | None = None
     note: str = ""
 
     @property
@@ -37,6 +39,16 @@ class RowScore(BaseModel):
 
 
 def metrics(rows: Sequence[RowScore]) -> dict[str, float]:
+    """The metrics of all rows; and where rows have tasks those of each task, as ``METRIC/TASK``."""
+    tasks = sorted({row.task for row in rows if row.task is not None})
+    each = {
+        f"{name}/{task}": value
+        for task in tasks for name, value in _metrics([row for row in rows if row.task == task]).items()
+    }
+    return _metrics(rows) | each
+
+
+def _metrics(rows: Sequence[RowScore]) -> dict[str, float]:
     """``exact_match``, the share of matching rows, ``perplexity`` and ``bits_per_byte``.
 
     Perplexity is exp of the mean negative log-likelihood per token, over all answer tokens of all rows: a long answer

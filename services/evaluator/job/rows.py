@@ -26,6 +26,7 @@ class Row:
     Attributes:
         expected: the right answer; of a text, all of it.
         example: None where it does not fit the model, and `note` says why; and for a text.
+        task: of the row, where rows have tasks.
         windows: a text's tokens, see `shared.documents.windows`; no other row has any.
     """
 
@@ -33,6 +34,7 @@ class Row:
     expected: str
     example: Example | None
     note: str = ""
+    task: str | None = None
     windows: Sequence[Sequence[int]] = ()
 
     @property
@@ -69,7 +71,7 @@ def fetch_test_split(store: ArtifactStore, dataset: DatasetRef, folder: Path) ->
     """The rows of a dataset's test split; raises what `fetch_split` does, and InvalidInputError where there are none.
     """
     path = fetch_split(store, dataset, folder)
-    columns = [name for name in ("id", "messages", "desired", "text") if name in pq.read_schema(path).names]
+    columns = [name for name in ("id", "messages", "desired", "text", "task") if name in pq.read_schema(path).names]
     rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
     # For kto: an answer that was found bad is nothing to be measured by.
     rows = [row for row in rows if row.get("desired", True)]
@@ -108,8 +110,8 @@ def _prepare(tokenizer: Any, row: dict[str, Any], context: int, max_new_tokens: 
     needed = max(len(example.input_ids), example.prompt_length + max_new_tokens)
     if needed > context:
         note = f"needs {needed} tokens with its answer, and the model has a context of {context}"
-        return Row(id=row["id"], expected=expected, example=None, note=note)
-    return Row(id=row["id"], expected=expected, example=example)
+        return Row(id=row["id"], expected=expected, example=None, note=note, task=row.get("task"))
+    return Row(id=row["id"], expected=expected, example=example, task=row.get("task"))
 
 
 def _prepare_text(tokenizer: Any, row: dict[str, Any], context: int) -> Row:

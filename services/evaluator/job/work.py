@@ -145,9 +145,11 @@ def _ask(model: Any, bench: Bench, rows: Sequence[Row], progress: ProgressWriter
 
 def _answered(bench: Bench, row: Row, scored: Scored | None) -> RowScore:
     if scored is None:
-        return RowScore(id=row.id, expected=row.expected, note=row.note, predicted="", nats=0.0, tokens=0)
+        return RowScore(
+            id=row.id, expected=row.expected, task=row.task, note=row.note, predicted="", nats=0.0, tokens=0
+        )
     return RowScore(
-        id=row.id, expected=row.expected, note=row.note, predicted=decode_answer(bench.tokenizer, scored.generated),
+        id=row.id, expected=row.expected, task=row.task, predicted=decode_answer(bench.tokenizer, scored.generated),
         nats=scored.nats, tokens=scored.tokens, bytes=len(row.expected.encode()), surprisal=scored.surprisal,
     )
 

@@ -1,7 +1,7 @@
 """A dataset version as token rows of the objective, with the loss on answers alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from services.trainer.job.documents import load_windows
 from services.trainer.job.masks import check_ends, count_ends
+from services.trainer.job.mixture import epoch_rows
 from shared.errors import InvalidInputError
 from shared.prompts import Tokenizer, encode
 from shared.recipe import Objective, TrainingRecipe
@@ -29,6 +30,7 @@ class Splits:
 
     Attributes:
         train, validation: rows; where texts are learned, windows of them.
+        tasks: the validation rows of each task, where rows have tasks.
         skipped: rows of both whose prompt alone fills `max_length`, so that no answer is left to learn.
         ends: training rows whose answer's end token is trained; the others were cut before it. None where
             texts are learned, which are not cut.
@@ -38,6 +40,7 @@ class Splits:
     validation: Dataset
     skipped: int
     ends: int | None
+    tasks: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 def load_splits(
@@ -58,7 +61,10 @@ def load_splits(
             for name in ("train", "validation")
         )
         return Splits(texts, held, skipped=0, ends=None)
-    train, validation = (read_rows(folder / f"{name}.parquet", recipe.objective) for name in ("train", "validation"))
+    also = () if recipe.multi_task is None else ("task",)
+    train, validation = (
+        read_rows(folder / f"{name}.parquet", recipe.objective, also=also) for name in ("train", "validation")
+    )
     train = [*train, *replayed]
     usable, checked = ([r for r in map(reader(recipe, tokenizer), rows) if r] for rows in (train, validation))
     if not usable or not checked:
@@ -66,21 +72,31 @@ def load_splits(
             f"no {'train' if not usable else 'validation'} row has its answer within {recipe.max_length} tokens; "
             "raise training.maxLength, or shorten the prompts"
         )
+    skipped = len(train) + len(validation) - len(usable) - len(checked)
+    tasks: dict[str, Dataset] = {}
+    if recipe.multi_task is not None:
+        chosen = epoch_rows([record["task"] for record in usable], recipe.multi_task.temperature, recipe.seed)
+        usable = [usable[index] for index in chosen]
+        tasks = {
+            name: Dataset.from_list([record for record in checked if record["task"] == name])
+            for name in sorted({record["task"] for record in checked})
+        }
     ends = count_ends(usable, tokenizer)
     check_ends(ends, recipe.max_length)
-    skipped = len(train) + len(validation) - len(usable) - len(checked)
     if recipe.objective == "kto":
         usable, checked = (_mismatched(records, recipe.batch_size) for records in (usable, checked))
-    return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped, ends.trained)
+    return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped, ends.trained, tasks)
 
 
-def _checked(file: Path, objective: Objective) -> Path:
+def _checked(file: Path, objective: Objective, *, also: Sequence[str] = ()) -> Path:
     """The file, which has what the objective needs."""
-    missing = [name for name in COLUMNS[objective] if name not in pq.read_schema(file).names]
+    there = pq.read_schema(file).names
+    missing = [name for name in (*COLUMNS[objective], *also) if name not in there]
     if missing:
+        key = "multiTask" if missing == ["task"] else f"objective: {objective}"
         raise InvalidInputError(
-            f"the dataset has no {', '.join(missing)}: it was prepared before the pipeline had training.objective: "
-            f"{objective}; publish it again, with the rows that docs/training.md shows"
+            f"the dataset has no {', '.join(missing)}: it was prepared before the pipeline had training.{key}; "
+            "publish it again, with the rows that docs/training.md shows"
         )
     return file
 
@@ -89,10 +105,10 @@ def read_rows(file: Path, objective: Objective, *, also: Sequence[str] = ()) -> 
     """A split's rows as data_ingest wrote them for an objective, with other columns, too.
 
     Raises:
-        InvalidInputError: they were prepared for another objective.
+        InvalidInputError: they were prepared for another objective, or without tasks.
     """
     wanted = [*COLUMNS[objective], *also]
-    rows: list[Record] = pq.read_table(_checked(file, objective), columns=wanted).to_pylist()
+    rows: list[Record] = pq.read_table(_checked(file, objective, also=also), columns=wanted).to_pylist()
     return rows
 
 
@@ -101,7 +117,8 @@ def reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], R
 
     def supervised(row: Record) -> Record | None:
         example = encode(tokenizer, row["messages"], max_length=recipe.max_length)
-        return {"input_ids": example.input_ids, "labels": example.labels} if example.trained_tokens else None
+        task = {"task": row["task"]} if "task" in row else {}
+        return {"input_ids": example.input_ids, "labels": example.labels, **task} if example.trained_tokens else None
 
     def preferred(row: Record) -> Record | None:
         chosen, rejected = (

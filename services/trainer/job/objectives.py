@@ -12,12 +12,13 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, Rewa
 
 from services.trainer.job.data import Splits
 from services.trainer.job.methods import KeepsTrainable
+from services.trainer.job.per_task import ValidatesTasks
 from services.trainer.job.recipe import arguments
 from services.trainer.job.supervised import AnswerLoss, LaidOut
 from shared.recipe import TrainingRecipe
 
 
-class Supervised(LaidOut, AnswerLoss, KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # TRL is not typed
+class Supervised(LaidOut, ValidatesTasks, AnswerLoss, KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # no types
     """Learns answers, or whole texts: whatever has a label."""
 
 
@@ -68,4 +69,6 @@ def make_trainer(
         processing_class=tokenizer, peft_config=peft_config, callbacks=list(callbacks),
     )
     trainer.lay_out(recipe)
+    if splits.tasks:
+        trainer.validate_by(splits.tasks)
     return trainer

@@ -20,6 +20,7 @@ from services.trainer.job.model import load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
 from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
+from services.trainer.job.per_task import task_losses
 from services.trainer.job.proof import Proof
 from services.trainer.job.team import Team
 from shared.clock import monotonic
@@ -135,7 +136,8 @@ def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:
 
 
 def _losses(history: list[dict[str, Any]]) -> dict[str, float]:
-    """The last training loss and the best validation loss, in nats per trained token."""
+    """The last training loss and the best validation loss, of all and of each task, in nats per trained token."""
     training = [float(entry["loss"]) for entry in history if "loss" in entry]
     validation = losses_of(history)
-    return ({"loss": training[-1]} if training else {}) | ({"validation_loss": min(validation)} if validation else {})
+    best = {"validation_loss": min(validation), **task_losses(history)} if validation else {}
+    return ({"loss": training[-1]} if training else {}) | best

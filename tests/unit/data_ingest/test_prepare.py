@@ -20,10 +20,10 @@ SPLITS = ("train", "validation", "test")
 SMALL = st.fixed_dictionaries({"prompt": st.sampled_from("abcdefgh"), "completion": st.sampled_from("xyz")})
 
 
-def run(folder: Path, data: bytes, rules: DatasetRules = RULES) -> Prepared:
+def run(folder: Path, data: bytes, rules: DatasetRules = RULES, *, by_task: bool = False) -> Prepared:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "source").write_bytes(data)
-    return prepare(folder / "source", folder, rules)
+    return prepare(folder / "source", folder, rules, by_task=by_task)
 
 
 def good(done: Prepared) -> Report:
@@ -146,6 +146,30 @@ def test_useless_files_are_refused_with_their_numbers(tmp_path: Path, data: byte
     reasons = " | ".join(run(tmp_path, data).reasons)
     for word in words:
         assert word in reasons
+
+
+def test_tasks_are_a_column_and_are_counted_by_split(tmp_path: Path) -> None:
+    tasks = ["intents"] * 90 + ["sums"] * 30
+    items = [row | {"task": task} for row, task in zip(rows(120), tasks, strict=True)]
+    done = run(tmp_path, jsonl(items), by_task=True)
+    counted: dict[str, dict[str, int]] = json.loads((done.folder / "report.json").read_text())["tasks"]
+    assert counted == good(done).tasks
+    for split, kept in content(done).items():
+        assert sorted(kept[0]) == ["group", "id", "messages", "task"]
+        for task in ("intents", "sums"):
+            assert counted[task][split] == sum(item["task"] == task for item in kept)
+    assert sum(counted["sums"].values()) == 30
+
+
+@pytest.mark.parametrize(("tasks", "words"), [
+    (["a"] * 60, "all rows are of the task a; give others too, or remove spec.training.multiTask"),
+    ([f"row-{index}" for index in range(120)], "more than 100 different tasks"),
+    ([*["a"] * 62, "rare"], "no row to train on has the task rare"),
+])
+def test_tasks_that_cannot_be_trained_together_are_refused(tmp_path: Path, tasks: list[str], words: str) -> None:
+    # The 63rd row is held out.
+    items = [row | {"task": task} for row, task in zip(rows(len(tasks)), tasks, strict=True)]
+    assert words in " | ".join(run(tmp_path, jsonl(items), by_task=True).reasons)
 
 
 def test_what_on_line_raises_ends_the_preparation(tmp_path: Path) -> None:

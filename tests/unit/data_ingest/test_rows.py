@@ -145,6 +145,25 @@ def test_a_label_is_part_of_the_row() -> None:
     assert parse({"prompt": "2+2?", "completion": "4", "label": True}).ignored == ("label",)
 
 
+def test_a_row_says_its_task_where_the_pipeline_has_several() -> None:
+    row = json.dumps({"prompt": "2+2?", "completion": "4", "task": "sums"}).encode()
+    told, plain = parse_row(row, offset=0, by_task=True), parse_row(row, offset=0)
+    assert (told.task, told.ignored) == ("sums", ())
+    assert (plain.task, plain.ignored) == (None, ("task",))
+    assert told.id == plain.id
+
+
+@pytest.mark.parametrize(("task", "code", "words"), [
+    (None, "no_task", 'such as "task": "intents"'), (3, "not_text", "row.task must be text"),
+    ("a b", "bad_task", "letters, digits"), ("x" * 65, "bad_task", "at most 64"), ("", "bad_task", "letters"),
+])
+def test_a_task_that_names_no_metric_is_refused(task: Any, code: str, words: str) -> None:
+    row = json.dumps({"prompt": "a", "completion": "b", "task": task}).encode()
+    with pytest.raises(RowError, match=words) as caught:
+        parse_row(row, offset=0, by_task=True)
+    assert caught.value.code == code
+
+
 @pytest.mark.parametrize(("row", "objective", "code", "words"), [
     ({"prompt": "a", "completion": "b"}, "dpo", "no_rejected", '"chosen": ..., "rejected"'),
     ({"prompt": "a", "completion": "b"}, "reward", "no_rejected", "objective is reward"),

@@ -37,6 +37,17 @@ def test_an_absolute_maximum() -> None:
     assert one(gate, measured("candidate", perplexity=3.01)).reason == "candidate 3.01 is above 3"
 
 
+def test_a_gate_on_a_task_looks_at_that_task_alone() -> None:
+    gate = Gate(metric="exact_match", task="sums", min=0.8)
+    scores = measured("candidate", **{"exact_match": 0.9, "exact_match/sums": 0.5})  # type: ignore[arg-type]
+    result = one(gate, scores)
+    assert result.gate == "exact_match/sums on heldout: candidate >= 0.8"
+    assert (result.passed, result.observed) == (False, 0.5)
+    assert one(gate, measured("candidate", exact_match=0.9)).reason == (
+        "exact_match/sums of candidate on heldout was not measured"
+    )
+
+
 def test_better_than_the_base_by_a_margin() -> None:
     gate = Gate(metric="exact_match", versus="base", min_delta=0.1)
     result = one(gate, measured("candidate", exact_match=0.9), measured("base", exact_match=0.1))

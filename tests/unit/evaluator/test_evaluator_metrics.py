@@ -45,6 +45,18 @@ def test_bits_per_byte_weighs_bytes_and_has_no_exact_match_for_texts() -> None:
         assert "exact_match" not in found
 
 
+def test_each_task_has_metrics_of_its_own() -> None:
+    rows = [
+        row(nats=math.log(2)).model_copy(update={"task": "a"}), row(predicted="no").model_copy(update={"task": "a"}),
+        row(predicted="no", nats=math.log(8)).model_copy(update={"task": "b"}),
+    ]
+    found = metrics(rows)
+    assert (found["exact_match/a"], found["exact_match/b"]) == (0.5, 0.0)
+    assert found["exact_match"] == pytest.approx(1 / 3)
+    assert found["perplexity/b"] == pytest.approx(8.0)
+    assert found["perplexity"] == pytest.approx(16 ** (1 / 3))
+
+
 def test_nothing_measured_is_nan_and_overflow_is_infinite() -> None:
     assert all(math.isnan(value) for value in metrics([]).values())
     assert metrics([row(nats=1e9, tokens=1)])["perplexity"] == math.inf

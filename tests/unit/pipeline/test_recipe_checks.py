@@ -43,6 +43,8 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
     ({"objective": "reward", "method": "adapter"}, "method", "train with dora, full, ia3, lora, qlora"),
     ({"objective": "reward", "merge": True}, "merge", "remove it"),
     ({"objective": "reward", "beta": 0.2}, "beta", "train with dpo or kto"),
+    ({"multiTask": {}, "forgetting": {"replay": {}}}, "forgetting.replay", "with a task of their own"),
+    ({"objective": "dpo", "multiTask": {}}, "multiTask", "train with sft"),
     ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
 ])
 def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:
@@ -87,6 +89,19 @@ spec: {{baseModel: tiny, training: {{objective: {objective}}}, evaluation: {{gat
 """
     with pytest.raises(InvalidInputError, match=f"spec.evaluation.gates.0: .*{remedy}"):
         parse_pipeline(text)
+
+
+def test_a_gate_on_a_task_needs_tasks() -> None:
+    text = """
+apiVersion: tuneloop.dev/v1
+kind: Pipeline
+metadata: {name: a}
+spec: {baseModel: tiny, training: {%s}, evaluation: {gates: [{metric: exact_match, task: sums, min: 0.5}]}}
+"""
+    with pytest.raises(InvalidInputError, match=r"spec.evaluation.gates.0.task: rows have no tasks; .*multiTask"):
+        parse_pipeline(text % "")
+    (gate,) = parse_pipeline(text % "multiTask: {temperature: 3}").spec.evaluation.gates
+    assert gate.measured == "exact_match/sums"
 
 
 @pytest.mark.parametrize(("recipe", "servers"), [

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from shared.forgetting import Forgetting, StartFrom
+from shared.limits import Limits
 from shared.resources import TrainingResources
 from shared.spec_part import SpecPart
 
@@ -119,6 +120,8 @@ class TrainingRecipe(SpecPart):
         description="fail: a run that diverges has failed, its last good checkpoint stays; keep: it ends with that one",
     )
     max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
+    limits: Limits = Field(default_factory=Limits, description="what a run may take at most")
+    priority: int = Field(default=0, ge=-100, le=100, description="of its runs in the queue; higher ones go first")
     resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
 
     def optimizer_on(self, *, gpu: bool) -> KnownOptimizer:

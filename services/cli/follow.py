@@ -102,6 +102,8 @@ def _dataset(loop: Loop) -> Verdict:
 def _run(run: Json) -> Verdict:
     if run["state"] == "failed":
         return _ended(f"run {run['id']} failed: {run['reason']}", well=False)
+    if run["state"] == "pending":
+        return _goes_on(f"run {run['id']} waits for its next attempt: {run['reason']}")
     if run["state"] == "running":
         return _goes_on(f"training: {run_line(run)}")
     return _goes_on("the adapter is trained; it is being evaluated")

@@ -100,6 +100,15 @@ def _past(item: Item) -> dict[str, Cell]:
     return {"goes on from": item["start_digest"] or "", "earlier rows": item["earlier_digest"] or ""}
 
 
+def trainer_run(item: Item) -> RenderableType:
+    """A run as the trainer answers it."""
+    return pairs({
+        "id": item["id"], "state": words.state(item["state"]), "attempt": words.number(item["attempt"]),
+        "reason": item["reason"] or "", "waits for": item["waits_for"] or "", "log": item["logs"] or "",
+        "used": words.duration(item["used_seconds"]) if item["used_seconds"] else "",
+    })
+
+
 def checklist(answer: Item) -> RenderableType:
     counts = Counter(check["state"] for check in answer["checks"])
     table = rows(answer["checks"], {
@@ -118,8 +127,10 @@ def run_live(item: Item, now: datetime) -> RenderableType:
 def run_line(item: Item) -> str:
     """A run on one line, for logs."""
     loss = f", loss {words.number(item['loss'])}" if item["loss"] is not None else ""
-    left = f", {words.duration(item['eta_seconds'])} left" if item["eta_seconds"] and item["state"] == "running" else ""
-    return f"{item['state']}, attempt {words.number(item['attempt'])}, step {_steps(item)}{loss}{left}"
+    going = item["state"] == "running"
+    rate = f", {item['tokens_per_second']:.0f} tokens/s" if item["tokens_per_second"] and going else ""
+    left = f", {words.duration(item['eta_seconds'])} left" if item["eta_seconds"] and going else ""
+    return f"{item['state']}, attempt {words.number(item['attempt'])}, step {_steps(item)}{loss}{rate}{left}"
 
 
 def runs_line(answer: Item) -> str:

@@ -22,6 +22,7 @@ from shared.events import (
     TrainingCompleted,
     TrainingFailed,
     TrainingProgressed,
+    TrainingRetried,
     TrainingStarted,
 )
 from shared.messaging import HandlerContext, Handlers
@@ -56,7 +57,7 @@ def dataset_rejected(ctx: HandlerContext, event: Event[DatasetRejected]) -> None
 @on(TrainingStarted)
 def training_started(ctx: HandlerContext, event: Event[TrainingStarted]) -> None:
     data = event.data
-    run = record(ctx, Run, data.pipeline, "running", pipeline_version=data.pipeline_version,
+    run = record(ctx, Run, data.pipeline, "running", may_go_on=True, pipeline_version=data.pipeline_version,
                  dataset_id=data.dataset.dataset_id, dataset_digest=data.dataset.artifact.digest,
                  base_model=data.base_model, attempt=data.attempt, job=data.job, **_past(data))
     # Of the first attempt, also where its event comes late.
@@ -66,15 +67,24 @@ def training_started(ctx: HandlerContext, event: Event[TrainingStarted]) -> None
 @on(TrainingProgressed)
 def training_progressed(ctx: HandlerContext, event: Event[TrainingProgressed]) -> None:
     data = event.data
-    record(ctx, Run, data.pipeline, "running", pipeline_version=data.pipeline_version, attempt=data.attempt,
-           step=data.step, total_steps=data.total_steps, loss=data.loss, validation_loss=data.validation_loss,
-           tokens_per_second=data.tokens_per_second, eta_seconds=data.eta_seconds)
+    record(ctx, Run, data.pipeline, "running", may_go_on=True, pipeline_version=data.pipeline_version,
+           attempt=data.attempt, step=data.step, total_steps=data.total_steps, loss=data.loss,
+           validation_loss=data.validation_loss, tokens_per_second=data.tokens_per_second, eta_seconds=data.eta_seconds)
+
+
+@on(TrainingRetried)
+def training_retried(ctx: HandlerContext, event: Event[TrainingRetried]) -> None:
+    data = event.data
+    run = record(ctx, Run, data.pipeline, "pending", may_go_on=True, pipeline_version=data.pipeline_version,
+                 attempt=data.attempt, reason=f"retried: {data.reason}")
+    if run.sequence == event.sequence:
+        run.finished_at = None
 
 
 @on(TrainingCompleted)
 def training_completed(ctx: HandlerContext, event: Event[TrainingCompleted]) -> None:
     data = event.data
-    record(ctx, Run, data.pipeline, "completed", pipeline_version=data.pipeline_version,
+    record(ctx, Run, data.pipeline, "completed", may_go_on=True, pipeline_version=data.pipeline_version,
            dataset_id=data.dataset.dataset_id, dataset_digest=data.dataset.artifact.digest,
            base_model=data.base_model, base_model_digest=data.base_model_digest, adapter_uri=data.adapter.uri,
            adapter_digest=data.adapter.digest, attempt=data.attempt, step=data.steps, metrics=data.metrics,
@@ -89,8 +99,8 @@ def _past(data: TrainingStarted | TrainingCompleted) -> dict[str, str | None]:
 @on(TrainingFailed)
 def training_failed(ctx: HandlerContext, event: Event[TrainingFailed]) -> None:
     data = event.data
-    record(ctx, Run, data.pipeline, "failed", pipeline_version=data.pipeline_version, attempt=data.attempt,
-           reason=data.reason, eta_seconds=0.0, finished_at=event.time)
+    record(ctx, Run, data.pipeline, "failed", may_go_on=True, pipeline_version=data.pipeline_version,
+           attempt=data.attempt, reason=data.reason, eta_seconds=0.0, finished_at=event.time)
 
 
 @on(EvaluationCompleted)

@@ -11,8 +11,10 @@ from services.trainer.reconcile import ACTIVE
 from services.trainer.settings import TrainerSettings
 from shared.db import reading, transaction
 from shared.errors import ConflictError, NotFoundError
+from shared.events import TrainingRetried
 from shared.launchers import Launcher, job_name
 from shared.leases import interrupt
+from shared.messaging import emit
 from shared.service import Runtime
 
 
@@ -33,6 +35,8 @@ class RunView(BaseModel):
     reason: str | None
     waits_for: str | None
     logs: str | None
+    used_seconds: float
+    retried_because: str | None
 
 
 class RunPage(BaseModel):
@@ -41,8 +45,8 @@ class RunPage(BaseModel):
     items: list[RunView]
 
 
-class CancelBody(BaseModel):
-    """Why a run shall end; it is kept with the run."""
+class ReasonBody(BaseModel):
+    """Why a run shall end, or go on; it is kept with the run."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,13 +79,32 @@ def build_router(runtime: Runtime[TrainerSettings], launcher: Launcher) -> APIRo
             return {"run_id": run_id, "text": launcher.logs(job_name("train", run.id, run.attempt))}
 
     @router.post("/{run_id}/cancel", status_code=202)
-    def cancel_run(run_id: str, body: CancelBody) -> RunView:
+    def cancel_run(run_id: str, body: ReasonBody) -> RunView:
         """Ask a run to end. Its checkpoints stay."""
         with transaction(engine) as session:
             run = _found(session.get(Run, run_id), run_id)
             if run.state not in ACTIVE:
                 raise ConflictError(f"run {run_id} has ended already: it is {run.state}")
             interrupt(session, Run, run_id, cancelled_because=body.reason)
+        return get_run(run_id)
+
+    @router.post("/{run_id}/retry", status_code=202)
+    def retry_run(run_id: str, body: ReasonBody) -> RunView:
+        """Let a run that failed or was cancelled go on from its newest checkpoint, with all its attempts and limits."""
+        now = runtime.clock.now()
+        with transaction(engine) as session:
+            run = _found(session.get(Run, run_id), run_id)
+            if run.state not in ("failed", "cancelled"):
+                raise ConflictError(f"run {run_id} is {run.state}; only one that failed or was cancelled is retried")
+            interrupt(
+                session, Run, run_id, state="pending", attempt=run.attempt + 1, earlier_attempts=run.attempt,
+                queued_at=now, admitted_at=None, used_seconds=0.0, cancelled_because=None, stopped_because=None,
+                retried_because=body.reason, reason=f"retried: {body.reason}", finished_at=None, logs=None,
+            )
+            emit(session, TrainingRetried(
+                run_id=run.id, pipeline=run.pipeline, pipeline_version=run.pipeline_version, attempt=run.attempt + 1,
+                reason=body.reason,
+            ), source="trainer", clock=runtime.clock, correlation_id=run.correlation_id, causation_id=run.causation_id)
         return get_run(run_id)
 
     return router

@@ -1,4 +1,4 @@
-"""The trainer's decisions: what a run is called, whether it may start now, and what is worth telling. Pure."""
+"""The trainer's decisions: what a run is called, and what is worth telling. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -11,19 +11,6 @@ _DIGEST_CHARACTERS = 12
 def run_id_of(pipeline: str, pipeline_version: int, dataset_digest: Digest) -> str:
     """The id of the run of this dataset under this version of the pipeline; the same for the same work."""
     return f"{pipeline}-v{pipeline_version}-{dataset_digest.removeprefix('sha256:')[:_DIGEST_CHARACTERS]}"
-
-
-def may_start(run_id: str, attempt: int, running: int, waiting: list[str], limit: int) -> bool:
-    """Whether a run may launch its job now.
-
-    Args:
-        attempt: of the run; later attempts of a run that had its turn go first.
-        running: runs whose job is at work.
-        waiting: ids of the runs that wait for their first attempt, the oldest first.
-        limit: runs at once.
-    """
-    free = limit - running
-    return free > 0 and (attempt > 1 or run_id in waiting[:free])
 
 
 def worth_telling(

@@ -47,7 +47,29 @@ class ModelVersion(Base, table=True):
     since: datetime = Field(sa_type=UtcDateTime)
 
 
-class Run(LeasedRow, Base, table=True):
+class QueuedRow(SQLModel):
+    """What a run remembers of its place and of what it has taken.
+
+    Attributes:
+        queued_at: since when it waits for its place, where a retry put it there; else it does since it was created.
+        admitted_at: when it got its place, which it keeps until it ends.
+        began_at: when the present attempt's job was first seen at work.
+        used_seconds: of work by the attempts before, for its limits.
+        earlier_attempts: those before the newest retry by a person, which do not count against `maxAttempts`.
+        stopped_because: the limit that it reached; the run ends once its job has.
+        retried_because: a person's reason for the newest retry.
+    """
+
+    queued_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    admitted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    began_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    used_seconds: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
+    earlier_attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    stopped_because: str | None = Field(default=None, sa_type=Text)
+    retried_because: str | None = Field(default=None, sa_type=Text)
+
+
+class Run(QueuedRow, LeasedRow, Base, table=True):
     """A training run. Its id is made of pipeline, pipeline version and dataset, so that no event can start it twice.
 
     Attributes:

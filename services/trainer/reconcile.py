@@ -4,13 +4,15 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from sqlmodel import col, select
+from sqlmodel import select
 
 from services.trainer import decide, metrics
+from services.trainer.admission import admit
 from services.trainer.files import JobInput, Progress, Result, checkpoints_of, prefix_of
 from services.trainer.models import PipelineRow, Run
 from services.trainer.settings import TrainerSettings
 from services.trainer.sources import Sources, find
+from services.trainer.usage import check_price, limit_reached, price_of
 from shared.db import reading, transaction
 from shared.errors import ConflictError, NotFoundError, PermanentError
 from shared.events import (
@@ -64,7 +66,7 @@ class RunReconciler:
             self._launcher.cancel(job)
             self._end(run, lease, "cancelled", f"cancelled: {run.cancelled_because}")
             return
-        if run.state == "pending" and not self._has_its_turn(run):
+        if run.state == "pending" and not self._has_its_turn(run, lease):
             return
         # The launcher before the files: see `shared.jobs`.
         status = self._launcher.observe(job)
@@ -73,32 +75,54 @@ class RunReconciler:
         result = self._read(run, "result.json", Result) if began else None
         action = next_action(
             "running" if run.state == "running" else "pending", status.state, result=result is not None,
-            failure=self._read(run, "failure.json", JobFailure) if began else None, attempt=run.attempt,
-            max_attempts=TrainingRecipe.model_validate(run.recipe).max_attempts, message=status.message,
+            failure=self._read(run, "failure.json", JobFailure) if began else None,
+            attempt=run.attempt - run.earlier_attempts, message=status.message,
+            max_attempts=TrainingRecipe.model_validate(run.recipe).max_attempts,
         )
+        if run.stopped_because is not None and not isinstance(action, Wait | Complete):
+            self._end(run, lease, "failed", f"stopped at its limit: {run.stopped_because}. Its checkpoints stay: "
+                      "`tuneloop runs retry` goes on from the newest with the same limit again")
+            return
         match action:
             case Launch():
                 self._launch(run, lease, job)
             case Wait():
                 self._note(run, lease, status)
                 self._tell_progress(run, lease)
+                self._stop_at_limit(run, lease, job)
             case Complete() if result is not None:
                 self._complete(run, lease, result)
-            case Retry(attempt=attempt, delay=delay, reason=reason):
+            case Retry(delay=delay, reason=reason):
                 log.warning("attempt lost", run=run.id, attempt=run.attempt, reason=reason)
                 due = self._clock.now() + timedelta(seconds=delay)
-                if self._write(run, lease, None, state="pending", attempt=attempt, reason=reason, next_look_at=due,
-                               waits_for=None, logs=None):
+                if self._write(run, lease, None, state="pending", attempt=run.attempt + 1, reason=reason, logs=None,
+                               next_look_at=due, waits_for=None, used_seconds=self._used(run), began_at=None):
                     metrics.LOST_ATTEMPTS.labels(run.pipeline).inc()
             case GiveUp(reason=reason):
                 self._end(run, lease, "failed", reason)
 
-    def _has_its_turn(self, run: Run) -> bool:
-        with reading(self._runtime.engine) as session:
-            running = len(session.exec(select(Run.id).where(Run.state == "running")).all())
-            first_attempts = select(Run.id).where(Run.state == "pending", Run.attempt == 1)
-            waiting = session.exec(first_attempts.order_by(col(Run.created_at), col(Run.id))).all()
-        return decide.may_start(run.id, run.attempt, running, list(waiting), self._settings.max_concurrent_runs)
+    def _has_its_turn(self, run: Run, lease: Lease) -> bool:
+        try:
+            check_price(TrainingRecipe.model_validate(run.recipe), self._settings.hourly_prices)
+        except PermanentError as error:
+            self._end(run, lease, "failed", str(error))
+            return False
+        with transaction(self._runtime.engine) as session:
+            return admit(session, run, lease, self._settings, self._clock.now())
+
+    def _used(self, run: Run) -> float:
+        """Seconds of work by all attempts since the last retry by a person."""
+        present = (self._clock.now() - run.began_at).total_seconds() if run.began_at is not None else 0.0
+        return run.used_seconds + present
+
+    def _stop_at_limit(self, run: Run, lease: Lease, job: str) -> None:
+        """Ask the job to end, which saves a checkpoint first; the run ends when the job has."""
+        recipe = TrainingRecipe.model_validate(run.recipe)
+        reached = limit_reached(recipe.limits, self._used(run), price_of(recipe, self._settings.hourly_prices))
+        if reached is not None:
+            self._launcher.cancel(job)
+            if run.stopped_because is None:
+                self._write(run, lease, None, stopped_because=reached)
 
     def _launch(self, run: Run, lease: Lease, job: str) -> None:
         prefix = prefix_of(run.id, run.attempt)
@@ -153,8 +177,10 @@ class RunReconciler:
 
     def _note(self, run: Run, lease: Lease, status: JobStatus) -> None:
         """Keep what the launcher says, for people: what the job waits for, and how to read its log."""
-        told = {"waits_for": status.message or None, "logs": status.logs or None}
-        if told != {"waits_for": run.waits_for, "logs": run.logs}:
+        told: dict[str, Any] = {"waits_for": status.message or None, "logs": status.logs or None}
+        if run.began_at is None and status.state == "running":
+            told["began_at"] = self._clock.now()
+        if told != {name: getattr(run, name) for name in told}:
             self._write(run, lease, None, **told)
 
     def _tell_progress(self, run: Run, lease: Lease) -> None:
@@ -184,7 +210,8 @@ class RunReconciler:
 
     def _finish(self, run: Run, lease: Lease, fact: Payload, state: str, **values: Any) -> None:
         now = self._clock.now()
-        if self._write(run, lease, fact, state=state, waits_for=None, finished_at=now, **values):
+        if self._write(run, lease, fact, state=state, waits_for=None, finished_at=now, used_seconds=self._used(run),
+                       began_at=None, **values):
             metrics.ended(run.pipeline, state, started_at=run.started_at, now=now)
 
     def _write(self, run: Run, lease: Lease, fact: Payload | None, **values: Any) -> bool:

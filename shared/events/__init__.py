@@ -45,7 +45,13 @@ from shared.events.serving import (
     ReplicaAlive,
     ReplicaReady,
 )
-from shared.events.training import TrainingCompleted, TrainingFailed, TrainingProgressed, TrainingStarted
+from shared.events.training import (
+    TrainingCompleted,
+    TrainingFailed,
+    TrainingProgressed,
+    TrainingRetried,
+    TrainingStarted,
+)
 
 __all__ = [
     "AdapterFailed",
@@ -96,6 +102,7 @@ __all__ = [
     "TrainingCompleted",
     "TrainingFailed",
     "TrainingProgressed",
+    "TrainingRetried",
     "TrainingStarted",
     "UnitsMet",
     "UnknownEventTypeError",

@@ -47,6 +47,14 @@ class TrainingProgressed(RunPayload):
     eta_seconds: float | None = None
 
 
+@event("training.retried.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
+class TrainingRetried(RunPayload):
+    """A person lets a run that had failed, or was cancelled, go on from its newest checkpoint; `attempt` comes next."""
+
+    attempt: int
+    reason: str
+
+
 @event("training.completed.v1", Topic.RUNS, producer="trainer", consumers=("evaluator", "registry"))
 class TrainingCompleted(RunPayload):
     """The adapter is in S3. `start` and `earlier` are those of `training.started`."""

@@ -1,4 +1,4 @@
-"""`tuneloop train preview`, with the registry's pipeline and rows and tokenizer from S3, and with files alone."""
+"""`tuneloop train preview`, with rows and tokenizer from S3 and with files alone; and what a person does to a run."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,22 @@ import pytest
 
 from services.cli.demo.data import make_rows
 from services.registry.handlers import handlers
+from services.trainer.api import build_router
+from services.trainer.handlers import handlers as trainer_handlers
+from services.trainer.models import Base
 from services.trainer.preview import load_tokenizer
+from services.trainer.settings import TrainerSettings
+from shared.events import PipelineApplied
+from shared.launchers import launcher_from
+from shared.pipeline import parse_pipeline
 from shared.prompts import encode
 from shared.s3 import ArtifactStore
 from shared.settings import S3Settings
 from tests.support import facts
+from tests.support.apps import app_of
+from tests.support.db import sqlite_engine
 from tests.support.delivery import deliver, fact
+from tests.support.http import served
 from tests.support.training import job_environment, put_dataset
 
 pytestmark = pytest.mark.integration
@@ -57,3 +67,20 @@ def test_a_file_is_shown_without_any_service_and_a_refusal_is_an_exit_code(
                                (("--file", str(file)), "or a base model by --base")):
         refused = run("train", "preview", *arguments)
         assert (refused.exit_code, message in refused.stderr) == (2, True)
+
+
+def test_a_run_is_cancelled_and_retried_with_a_reason(run: Any, tmp_path: Path) -> None:
+    settings = TrainerSettings(launcher_dir=tmp_path / "jobs")
+    spec = parse_pipeline(facts.PIPELINE).spec
+    applied = PipelineApplied(pipeline="intents", version=1, digest="sha256:" + "0" * 64, spec=spec)
+    with sqlite_engine(Base.metadata) as engine:
+        deliver(engine, trainer_handlers, fact(applied), fact(facts.prepared()))
+        with served(app_of(settings, lambda r: build_router(r, launcher_from(settings)), engine)) as url:
+            name = f"intents-v1-{facts.dataset_ref().artifact.digest[7:19]}"
+            early = run("runs", "retry", name, "-r", "why not", TUNELOOP_TRAINER_URL=url)
+            assert (early.exit_code, "only one that failed or was cancelled is retried" in early.stderr) == (1, True)
+            told = json.loads(
+                run("runs", "cancel", name, "--reason", "wrong rows", "-o", "json", TUNELOOP_TRAINER_URL=url).stdout)
+            assert (told["id"], told["state"]) == (name, "pending"), "it ends when the trainer looks"
+            assert run("runs", "cancel", "nobody", "-r", "x", TUNELOOP_TRAINER_URL=url).exit_code == 3
+            assert run("runs", "cancel", name, TUNELOOP_TRAINER_URL=url).exit_code == 2, "a reason is needed"

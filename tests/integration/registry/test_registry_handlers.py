@@ -14,7 +14,7 @@ from services.registry.handlers import handlers
 from services.registry.models import Base, Dataset, Evaluation, ModelVersion, PipelineVersion, Rollout, Run
 from shared.clock import SystemClock, VirtualClock
 from shared.db import reading, transaction
-from shared.events import DatasetPublished, Payload, payload_types
+from shared.events import DatasetPublished, Payload, TrainingRetried, payload_types
 from tests.support import facts
 from tests.support.db import schema_differences
 from tests.support.delivery import START, deliver, fact, process_all, receive, said, unhandled
@@ -102,6 +102,21 @@ def test_a_failed_run_keeps_its_reason(engine: Engine) -> None:
     with reading(engine) as session:
         run = session.get_one(Run, "run-1")
     assert (run.state, run.attempt, run.reason) == ("failed", 3, "out of memory at step 12")
+
+
+def test_a_failed_run_that_is_retried_goes_on_and_may_end_well(engine: Engine) -> None:
+    retried = TrainingRetried(run_id="run-1", pipeline="intents", pipeline_version=1, attempt=4, reason="more memory")
+    deliver(engine, handlers, fact(facts.started()), fact(facts.failed(), sequence=2), fact(retried, sequence=3))
+    with reading(engine) as session:
+        run = session.get_one(Run, "run-1")
+    assert (run.state, run.attempt, run.reason, run.finished_at) == ("pending", 4, "retried: more memory", None)
+    deliver(engine, handlers, fact(facts.started(attempt=4), sequence=4))
+    deliver(engine, handlers, fact(retried, sequence=3))
+    with reading(engine) as session:
+        assert session.get_one(Run, "run-1").state == "running"
+    deliver(engine, handlers, fact(facts.completed(), sequence=5))
+    with reading(engine) as session:
+        assert session.get_one(Run, "run-1").state == "completed"
 
 
 def test_what_did_not_pass_gets_no_version(engine: Engine) -> None:

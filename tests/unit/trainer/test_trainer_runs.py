@@ -1,6 +1,7 @@
 """A run's life under a virtual clock: a scripted launcher and a dictionary for S3 stand for the outside."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any, cast
 from unittest.mock import ANY
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 import services.trainer
+from services.trainer.admission import admit
+from services.trainer.api import build_router
 from services.trainer.handlers import handlers
 from services.trainer.models import Base, Run
 from services.trainer.reconcile import RunReconciler
@@ -20,11 +24,13 @@ from shared.db import reading, transaction
 from shared.errors import InvalidInputError, NotFoundError, TemporaryError
 from shared.events import Event, ModelRef, ModelStageChanged, PipelineApplied
 from shared.launchers import JobSpec, JobState, JobStatus
-from shared.leases import interrupt
+from shared.leases import Lease, interrupt
 from shared.pipeline import PipelineSpec, parse_pipeline
+from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore
 from shared.service import Runtime
 from tests.support import facts
+from tests.support.apps import app_of
 from tests.support.db import assert_migrations_match, sqlite_engine
 from tests.support.delivery import START, deliver, fact, said, unhandled
 from tests.support.metrics import risen, shown
@@ -287,6 +293,121 @@ def test_a_second_run_waits_for_the_first(world: World) -> None:
     world.writes("result.json", RESULT)
     world.looks(6)
     assert len(world.launcher.launched) == 2
+
+
+def change_recipe(world: World, run_id: str = RUN, **changes: Any) -> None:
+    with transaction(world.engine) as session:
+        run = session.get(Run, run_id)
+        assert run is not None
+        run.recipe = TrainingRecipe.model_validate({**run.recipe, **changes}).model_dump(mode="json", by_alias=True)
+
+
+def another_run(world: World, number: int = 2) -> str:
+    """A run of other rows that waits."""
+    other = facts.dataset_ref(number).model_copy(update={"artifact": facts.artifact("datasets", number * 16**60)})
+    deliver(world.engine, handlers, fact(facts.prepared(number).model_copy(update={"dataset": other})))
+    return f"intents-v1-{other.artifact.digest[7:19]}"
+
+
+def test_the_higher_priority_goes_first_and_the_other_says_what_it_waits_for(world: World) -> None:
+    other = another_run(world)
+    change_recipe(world, other, priority=5)
+    world.looks(4)
+    assert world.launcher.launched == [f"train-{other}-1"]
+    assert world.run().waits_for == ("queued with priority 0: 1 of 1 places of hardware class default are taken, and 0 "
+                                     "other runs wait for one")
+
+
+def test_each_hardware_class_has_its_own_places(world: World) -> None:
+    world.settings = TrainerSettings(concurrent_runs={"a100": 1})
+    change_recipe(world, another_run(world), resources={"hardware": "a100"})
+    change_recipe(world, another_run(world, 3), resources={"hardware": "a100"})
+    world.looks(6)
+    assert len(world.launcher.launched) == 2, "one on each class"
+
+
+def test_a_run_keeps_its_place_between_its_attempts(world: World) -> None:
+    world.looks()
+    another_run(world)
+    world.launcher.states[f"train-{RUN}-1"] = "failed"
+    world.looks(4)
+    assert world.launcher.launched == [f"train-{RUN}-1", f"train-{RUN}-2"]
+
+
+def test_trainers_side_by_side_give_a_place_once(world: World) -> None:
+    """The second decides while the first has launched nothing yet."""
+    other = another_run(world)
+    runtime = Runtime(world.settings, world.engine, cast(ArtifactStore, world.store), world.clock, "me")
+    with transaction(world.engine) as session:
+        rows = [session.get_one(Run, name) for name in (RUN, other)]
+        for row in rows:
+            row.lease_epoch = 1
+    admitted = []
+    for row in rows:
+        with transaction(runtime.engine) as session:
+            admitted.append(admit(session, row, Lease(row.id, "me", 1), world.settings, world.clock.now()))
+        change_recipe(world, other, priority=9)
+    assert admitted == [True, False]
+
+
+def test_a_run_at_its_limit_is_stopped_ends_with_its_job_and_may_be_retried(world: World) -> None:
+    change_recipe(world, limits={"time": "10s"})
+    world.looks(2)
+    world.clock.advance(8)
+    world.looks(3)
+    assert world.launcher.cancelled, "asked to end"
+    assert world.run().state == "running", "it saves a checkpoint first"
+    world.launcher.states[f"train-{RUN}-1"] = "failed"
+    world.looks()
+    assert (world.run().state, world.run().attempt) == ("failed", 1), "no other attempt"
+    reason = world.run().reason or ""
+    assert re.search(r"stopped at its limit: it has worked for 1\d s, and training.limits.time is 10 s", reason)
+    retry(world, "there is time after all")
+    world.looks(2)
+    assert world.launcher.launched == [f"train-{RUN}-1", f"train-{RUN}-2"]
+    job = json.loads(world.store.objects[f"s3://tuneloop/runs/{RUN}/2/job.json"])
+    assert job["resume_from"][1] == f"runs/{RUN}/1/checkpoints/"
+    world.looks(5)
+    assert world.run().state == "running", "its ten seconds began again"
+    assert world.types()[-3:] == ["training.failed.v1", "training.retried.v1", "training.started.v1"]
+
+
+def test_a_limit_of_costs_needs_a_price(world: World) -> None:
+    change_recipe(world, limits={"cost": 2}, resources={"gpu": 2, "hardware": "a100"})
+    world.looks(2)
+    assert world.run().state == "failed"
+    assert "TUNELOOP_HOURLY_PRICES has no price for hardware class a100" in (world.run().reason or "")
+    world.settings = TrainerSettings(hourly_prices={"a100": 1.5})
+    retry(world, "it has one now")
+    world.looks(2)
+    world.clock.advance(3600)
+    world.looks(2)
+    assert "it has cost 3" in (world.run().stopped_because or "")
+
+
+def test_a_retried_run_has_all_its_attempts_again(world: World) -> None:
+    for attempt in (1, 2, 3):
+        world.looks()
+        world.writes("failure.json", {"message": "out of memory"}, attempt)
+        world.looks()
+        world.clock.advance(60)
+    retry(world, "a larger machine")
+    assert retry_answer(world, "again").status_code == 409
+    world.looks(2)
+    world.writes("failure.json", {"message": "out of memory"}, 4)
+    world.looks()
+    assert (world.run().state, world.run().attempt, world.run().retried_because) == ("pending", 5, "a larger machine")
+
+
+def retry_answer(world: World, reason: str) -> Any:
+    api = app_of(world.settings, lambda r: build_router(r, world.launcher), world.engine)
+    with TestClient(api) as client:
+        return client.post(f"/v1/runs/{RUN}/retry", json={"reason": reason})
+
+
+def retry(world: World, reason: str) -> None:
+    answer = retry_answer(world, reason)
+    assert answer.status_code == 202, answer.text
 
 
 def test_ends_queues_and_durations_are_counted_by_pipeline(world: World) -> None:

@@ -3,12 +3,23 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+# Speaks first with a client (reader, writer) and the backend (reader, writer); whether to go on.
+Greeting = Callable[[Reader, Writer, Reader, Writer], Awaitable[bool]]
+
+
+async def _no_words(*_: Reader | Writer) -> bool:
+    return True
 
 
 @contextmanager
-def tls_in_front(port: int, backend: int, context: ssl.SSLContext) -> Iterator[None]:
+def tls_in_front(
+    port: int, backend: int, context: ssl.SSLContext, greet: Greeting = _no_words
+) -> Iterator[None]:
     """Take TLS connections on `port` of 127.0.0.1 and hand what they say to `backend`, while the block lasts."""
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -22,10 +33,13 @@ def tls_in_front(port: int, backend: int, context: ssl.SSLContext) -> Iterator[N
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(reader: Reader, writer: Writer) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", backend)
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        with suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
+            if await greet(reader, writer, there, back):
+                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        back.close()
+        writer.close()
 
     def run() -> None:
         # A client that refuses our certificate ends the handshake; that is its test's affair.
@@ -44,7 +58,7 @@ def tls_in_front(port: int, backend: int, context: ssl.SSLContext) -> Iterator[N
         thread.join(10)
 
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _pump(source: Reader, target: Writer) -> None:
     try:
         while data := await source.read(65_536):
             target.write(data)

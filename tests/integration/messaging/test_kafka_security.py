@@ -1,8 +1,4 @@
-"""Clients and brokers prove to each other who they are, by TLS in both directions.
-
-A login by SASL is not run here: Tansu forgets the users that it is told to make. What kafka-python is told for one is
-tested in tests/unit/messaging.
-"""
+"""Clients and brokers prove to each other who they are: by TLS in both directions, and by a password."""
 
 import gc
 import ssl
@@ -11,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from pydantic import SecretStr
 
 from shared.messaging import broker as door
 from shared.messaging.broker import BrokerUnavailableError, KafkaSink, KafkaSource, Outgoing
@@ -21,6 +19,7 @@ from shared.messaging.security import KafkaSecurity
 from shared.messaging.topics import create_declared_topics
 from tests.support.broker import start_tansu
 from tests.support.ports import free_port
+from tests.support.sasl import Login
 from tests.support.tls import tls_in_front
 from tests.support.wait import eventually
 
@@ -95,6 +94,35 @@ def test_a_broker_whose_authority_is_another_is_not_believed(tls: tuple[str, Kaf
     trustme.CA().cert_pem.write_to_path(other)
     with pytest.raises(BrokerUnavailableError, match=f"{bootstrap} by SSL"):
         KafkaSource(bootstrap, [TOPIC], group=None, security=replace(security, ca_file=str(other)))
+
+
+@pytest.fixture
+def login(authority: trustme.CA, tmp_path: Path) -> Iterator[tuple[str, KafkaSecurity]]:
+    """A broker that asks for a password, as Strimzi's listener with scram-sha-512 does, and a client that knows it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ca = tmp_path / "ca.crt"
+    authority.cert_pem.write_to_path(ca)
+    port, inner = free_port(), free_port()
+    with start_tansu(port=inner, advertised=port), tls_in_front(port, inner, context, Login({"tuneloop": "se,same="})):
+        yield f"127.0.0.1:{port}", KafkaSecurity(
+            "SASL_SSL", str(ca), mechanism="SCRAM-SHA-512", username="tuneloop", password=SecretStr("se,same="),
+        )
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256"])
+def test_records_go_to_who_knows_the_password(login: tuple[str, KafkaSecurity], mechanism: str) -> None:
+    bootstrap, security = login
+    security = replace(security, mechanism=mechanism)
+    create_declared_topics(bootstrap, security)
+    carry(bootstrap, security)
+
+
+@pytest.mark.parametrize("wrong", [{"password": SecretStr("sesame")}, {"username": "nobody"}, {"mechanism": "PLAIN"}])
+def test_who_does_not_know_the_password_is_refused(login: tuple[str, KafkaSecurity], wrong: dict[str, Any]) -> None:
+    bootstrap, security = login
+    with pytest.raises(BrokerUnavailableError, match=f"{bootstrap} by SASL_SSL"):
+        KafkaSink(bootstrap, "test", replace(security, **wrong))
 
 
 def test_a_file_that_is_not_there_is_named(tls: tuple[str, KafkaSecurity]) -> None:

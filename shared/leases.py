@@ -116,15 +116,31 @@ def apply(session: Session, model: type[LeasedRow], lease: Lease, **values: Any)
             if apply(session, Run, lease, state="running", next_look_at=clock.now() + interval):
                 emit(session, TrainingStarted(...), ...)
     """
-    # Every look of every loop ends here, and building an update for the mapper each time costs more than running it:
-    # one statement per model on its table, which the engine compiles once for each set of columns.
-    session.flush()
-    fence = {"of_id": lease.row_id, "of_epoch": lease.epoch}
-    applied = session.connection().execute(_conclusion(model), {**values, **fence}).rowcount == 1
+    applied = _write(session, model, [(lease, values)]) == 1
     known = session.identity_map.get(inspect(model).identity_key_from_primary_key((lease.row_id,)))
     if applied and known is not None:
         session.refresh(known)
     return applied
+
+
+def apply_all(session: Session, model: type[LeasedRow], concluded: Sequence[tuple[Lease, dict[str, Any]]]) -> bool:
+    """The same for many rows in one statement, each with the same columns; False if any of the leases is stale.
+
+    Then some of them may have been written: roll back, and `apply` one by one. The session must not have read the rows.
+    """
+    # In the order in which everybody locks many rows, or two transactions might wait for each other.
+    return _write(session, model, sorted(concluded, key=lambda each: each[0].row_id)) == len(concluded)
+
+
+def _write(session: Session, model: type[LeasedRow], concluded: Sequence[tuple[Lease, dict[str, Any]]]) -> int:
+    """How many rows were changed.
+
+    Every look of every loop ends here, and building an update for the mapper each time costs more than running it: so
+    there is one statement per model on its table, which the engine compiles once for each set of columns.
+    """
+    session.flush()
+    rows = [{**values, "of_id": lease.row_id, "of_epoch": lease.epoch} for lease, values in concluded]
+    return session.connection().execute(_conclusion(model), rows).rowcount
 
 
 @cache

@@ -48,6 +48,8 @@ class ReconcileLoop(Generic[Row]):
         interval: seconds until the next look where `reconcile` left `next_look_at` as it was.
         batch: at most this many rows are claimed at once, where looks are short and rows are many.
         prepare: gets the rows that were claimed at once before the first of them is looked at.
+        finish: is called after the last of them, while their leases are still renewed. For what `reconcile` has put
+            off, and True was answered for.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ReconcileLoop(Generic[Row]):
         interval: float = 1.0,
         batch: int = 1,
         prepare: Callable[[Sequence[Row]], None] | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._engine = engine
@@ -79,6 +82,7 @@ class ReconcileLoop(Generic[Row]):
         self._busy = False
         self._batch = batch
         self._prepare = prepare
+        self._finish = finish
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until `stop`; a database error ends the loop, and with it the process."""
@@ -114,12 +118,23 @@ class ReconcileLoop(Generic[Row]):
             )
         self._busy = bool(claimed)
         if claimed:
-            with self._heartbeat([lease for _, lease in claimed]):
+            with self._heartbeat(sorted((lease for _, lease in claimed), key=lambda lease: lease.row_id)):
                 if self._prepare is not None:
                     self._prepare([row for row, _ in claimed])
                 for row, lease in claimed:
                     self._work(row, lease)
+                self._end_batch()
         return True
+
+    def _end_batch(self) -> None:
+        """Have done what was put off. Whose rows that fails for are looked at again when their leases have ended."""
+        try:
+            if self._finish is not None:
+                self._finish()
+        except Exception as error:
+            log.warning("what looks had put off has failed; looking again later", loop=self.name, error=repr(error),
+                        exc_info=error)
+            RECONCILED.labels(self.name, "failed").inc()
 
     def _any_due(self) -> bool:
         with reading(self._engine) as session:

@@ -135,6 +135,7 @@ def _again(
                           reason=f"{verb} by {by or 'a person'}: {reason or 'no reason given'}; {why}"))
     for other in session.exec(
         select(Rollout).where(Rollout.route == row.route, col(Rollout.state).in_(ACTIVE), Rollout.id != made.id)
+        .order_by(Rollout.id)
     ):
         interrupt(session, Rollout, other.id)
     return made

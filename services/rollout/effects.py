@@ -39,7 +39,7 @@ class Effects:
         stable: the version that the candidate is compared with; None for the bare base model.
         notifications: of pipelines that say nothing of them.
         previous: the stable version that the candidate replaces, once it does.
-        recorded: what was stored as decisions.
+        recorded: decisions to be stored with `store_decisions`.
         sampled_at: when the newest sample was scraped that the conclusions rest on, where a guardrail fired.
     """
 
@@ -118,23 +118,28 @@ class Effects:
         )
 
     def _record(self, effect: Record) -> None:
-        if effect.action == "hold" and not self._is_news(effect):
-            return
+        if effect.action != "hold" or self._is_news(effect):
+            self.recorded.append(effect)
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """The rows of what was recorded."""
         state = self.after
-        self.session.connection().execute(_DECISION, {
-            "rollout_id": self.rollout.id, "at": self.now, "action": effect.action, "rule": effect.rule,
-            "reason": effect.reason, "by": effect.by,
-            "verdict": max((mine.verdict for mine in state.guardrails.values()), key=_VERDICTS.index),
-            "step": state.step, "weight": state.weight, "evidence": summary(state, self.policy),
-        })
-        self.recorded.append(effect)
+        return [
+            {
+                "rollout_id": self.rollout.id, "at": self.now, "action": made.action, "rule": made.rule,
+                "reason": made.reason, "by": made.by,
+                "verdict": max((mine.verdict for mine in state.guardrails.values()), key=_VERDICTS.index),
+                "step": state.step, "weight": state.weight, "evidence": summary(state, self.policy),
+            }
+            for made in self.recorded
+        ]
 
     def _is_news(self, effect: Record) -> bool:
         """Holding for the same reason while nothing was counted is said once, not at every look."""
         if any(mine.evidence != self.before.guardrails[name].evidence for name, mine in self.after.guardrails.items()):
             return True
-        last = self.session.exec(
-            select(Decision).where(Decision.rollout_id == self.rollout.id).order_by(col(Decision.id).desc())
+        last = self.recorded[-1] if self.recorded else self.session.exec(
+            select(Decision).where(Decision.rollout_id == self.rollout.id).order_by(col(Decision.id).desc()).limit(1)
         ).first()
         return last is None or (last.action, last.rule) != (effect.action, effect.rule)
 
@@ -151,6 +156,12 @@ class Effects:
             self.session, payload, source="rollout", clock=self.clock, correlation_id=self.rollout.correlation_id,
             causation_id=self.rollout.causation_id,
         )
+
+
+def store_decisions(session: Session, effects: Sequence[Effects]) -> None:
+    """The decisions of some looks, in the transaction of their effects."""
+    if rows := [row for each in effects for row in each.decisions()]:
+        session.connection().execute(_DECISION, rows)
 
 
 def _flat(guardrails: dict[str, dict[str, float | str]], only: str) -> dict[str, float]:

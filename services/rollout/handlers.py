@@ -173,5 +173,5 @@ def _active(session: Session) -> list[Rollout]:
 
 
 def _wake(session: Session, rollouts: list[Rollout]) -> None:
-    for row in rollouts:
+    for row in sorted(rollouts, key=lambda row: row.id):
         interrupt(session, Rollout, row.id)

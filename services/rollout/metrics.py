@@ -116,6 +116,16 @@ class TickCpu:
 
     def looked(self, rollout: str, seconds: float, now: datetime) -> None:
         self._looks[rollout] = now, seconds + self._prepared
+        self._show()
+
+    def stored(self, rollouts: Sequence[str], seconds: float) -> None:
+        """What was stored for several looks is shared by them."""
+        for rollout in rollouts:
+            at, spent = self._looks[rollout]
+            self._looks[rollout] = at, spent + seconds / len(rollouts)
+        self._show()
+
+    def _show(self) -> None:
         TICK_CPU.set(sum(cpu for _, cpu in self._looks.values()))
 
 

@@ -1,38 +1,29 @@
-"""The controller's loop body: look at the world, ask decide.py, and store the answer with all its effects at once.
+"""The controller's loop body: look at the world, ask decide.py, and have store.py write the answer."""
 
-State, route table, decisions, answers to people and events commit in one transaction that begins with the fenced write
-of the rollout's row. So a controller that lost its lease writes nothing, and a crash at any point loses a whole look or
-nothing of it.
-"""
-
+import json
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
 from sqlalchemy import Engine
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from services.rollout import metrics
 from services.rollout.batch import Batch
-from services.rollout.decide import next_look, step
-from services.rollout.effects import Effects
+from services.rollout.decide import step
 from services.rollout.facts import Facts, learn
-from services.rollout.models import CommandRow, Rollout, Route
+from services.rollout.models import Rollout
 from services.rollout.observe import observe
 from services.rollout.prometheus import Prometheus
-from services.rollout.state import ACTIVE, TERMINAL, RolloutState
-from services.rollout.wanted import Answer, Effect, TakeRoute
+from services.rollout.state import ACTIVE, RolloutState
+from services.rollout.store import Conclusion, Store
 from services.rollout.withdrawals import crossed_at
 from shared.clock import Clock
-from shared.db import reading, transaction
-from shared.events import ModelRef
-from shared.leases import FREE, Lease, apply
+from shared.db import reading
+from shared.leases import Lease
 from shared.pipeline import RolloutPolicy
 from shared.reconcile import ReconcileLoop
-from shared.telemetry import get_logger
 from shared.webhooks import Notification
-
-log = get_logger(__name__)
 
 # Rows that one claim takes. Each waits for those before it, and all for the heartbeat if the controller is killed.
 BATCH = 50
@@ -47,7 +38,8 @@ class Reconciler:
         self._engine = engine
         self._samples = Batch(prometheus, self._routes)
         self._clock = clock
-        self._notifications = notifications
+        self._store = Store(engine, clock, notifications)
+        self._quiet: list[Conclusion] = []
         self._facts: dict[str, Facts] = {}
         self._tick = metrics.TickCpu()
 
@@ -63,11 +55,11 @@ class Reconciler:
         """The loop that takes the looks; the arguments are those of `ReconcileLoop`."""
         return ReconcileLoop(
             name="rollouts", engine=self._engine, model=Rollout, states=sorted(ACTIVE), owner=owner, clock=self._clock,
-            reconcile=self, ttl=ttl, interval=interval, batch=BATCH, prepare=self.prepare,
+            reconcile=self, ttl=ttl, interval=interval, batch=BATCH, prepare=self.prepare, finish=self.finish,
         )
 
     def __call__(self, row: Rollout, lease: Lease) -> bool:
-        """One look; True, because the lease ends with the write."""
+        """One look; True, because the lease ends with the write, which `finish` makes where nobody waits for it."""
         begun = time.thread_time()
         try:
             self._look(row, lease)
@@ -77,7 +69,7 @@ class Reconciler:
 
     def _look(self, row: Rollout, lease: Lease) -> None:
         before = RolloutState.model_validate(row.data)
-        policy = RolloutPolicy.model_validate(row.policy)
+        policy = _policy(json.dumps(row.policy))
         samples = self._samples.after(before.looked_at)
         if row.id not in self._facts:
             self.prepare([row])
@@ -86,27 +78,18 @@ class Reconciler:
         # A slow Prometheus must not make the decision older than it is.
         now = self._clock.now()
         after, wanted = step(before, seen, now, policy)
-        with transaction(self._engine) as session:
-            stable = _stable(session, row, wanted)
-            values: dict[str, Any] = {
-                "state": after.phase, "data": after.model_dump(mode="json"), "updated_at": now,
-                "finished_at": now if after.phase in TERMINAL else None, "next_look_at": next_look(after, now, policy),
-                "stable": stable,
-            }
-            if _more_commands(session, row, wanted):
-                values["next_look_at"] = now
-            if not apply(session, Rollout, lease, **FREE, **values):
-                log.warning("the lease is lost; this look is dropped", rollout=row.id, epoch=lease.epoch)
-                return
-            effects = Effects(
-                session=session, clock=self._clock, rollout=row, policy=policy, before=before, after=after, now=now,
-                stable=stable, notifications=self._notifications, sampled_at=crossed_at(seen, after.fired),
-            )
-            effects.carry_out(wanted)
-        metrics.publish(row, after, policy, now)
-        for record in effects.recorded:
-            metrics.decided(row, record, now)
-            log.info("decision", rollout=row.id, action=record.action, rule=record.rule, reason=record.reason)
+        found = Conclusion(row, lease, policy, before, after, wanted, now, crossed_at(seen, after.fired))
+        if found.quiet:
+            self._quiet.append(found)
+        else:
+            self._store.one(found)
+
+    def finish(self) -> None:
+        """Store the looks that changed nothing but what is known."""
+        found, self._quiet = self._quiet, []
+        begun = time.thread_time()
+        self._store.together(found)
+        self._tick.stored([each.row.id for each in found], time.thread_time() - begun)
 
     def _routes(self) -> Sequence[str]:
         """The routes with a rollout in flight."""
@@ -114,18 +97,7 @@ class Reconciler:
             return session.exec(select(Rollout.route).where(col(Rollout.state).in_(ACTIVE)).distinct()).all()
 
 
-def _more_commands(session: Session, row: Rollout, wanted: list[Effect]) -> bool:
-    """Whether a command waits behind the one that is being answered; a new one would have ended the lease."""
-    answered = {effect.command for effect in wanted if isinstance(effect, Answer)}
-    if not answered:
-        return False
-    waiting = select(CommandRow.id).where(CommandRow.rollout_id == row.id, col(CommandRow.answered_at).is_(None))
-    return any(command not in answered for command in session.exec(waiting))
-
-
-def _stable(session: Session, row: Rollout, wanted: list[Effect]) -> str | None:
-    """What the rollout is compared with; it remembers that once it takes the route."""
-    if not any(isinstance(effect, TakeRoute) for effect in wanted):
-        return row.stable
-    route = session.get(Route, row.route)
-    return ModelRef.model_validate(route.stable).model_version if route and route.stable else None
+@lru_cache(maxsize=1024)
+def _policy(stored: str) -> RolloutPolicy:
+    """From its JSON; a rollout keeps the policy that it was made with for hundreds of looks."""
+    return RolloutPolicy.model_validate(json.loads(stored))

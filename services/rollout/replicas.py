@@ -76,7 +76,8 @@ class Forgetter:
             for replica in gone:
                 self._forget(session, replica, now)
             if gone:
-                for rollout in session.exec(select(Rollout.id).where(col(Rollout.state).in_(ACTIVE))).all():
+                active = select(Rollout.id).where(col(Rollout.state).in_(ACTIVE)).order_by(Rollout.id)
+                for rollout in session.exec(active).all():
                     interrupt(session, Rollout, rollout)
 
     def _silent(self, replicas: Sequence[Replica], now: datetime) -> list[Replica]:

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel
 from shared.clock import SystemClock, VirtualClock
 from shared.db import reading, transaction
 from shared.errors import TemporaryError
-from shared.leases import Lease, LeasedRow, apply, claim, interrupt
+from shared.leases import Lease, LeasedRow, apply, apply_all, claim, interrupt
 from shared.reconcile import ReconcileLoop
 from tests.support.metrics import risen, shown
 from tests.support.wait import eventually
@@ -103,6 +103,42 @@ def test_a_row_that_the_session_has_read_shows_what_was_applied_to_it(engine: En
         assert not apply(session, Job, Lease("a", "me", 7), state="lost")
     assert (row.state, row.note, row.generation) == ("done", "not written yet", 1)
     assert (get(engine).state, get(engine).note) == ("done", "not written yet")
+
+
+def test_what_looks_put_off_is_done_after_the_last_of_a_batch_and_may_fail(engine: Engine, clock: VirtualClock) -> None:
+    done: list[str] = []
+
+    def look(row: Job, lease: Lease) -> bool:
+        done.append(row.id)
+        return True
+
+    def finish() -> None:
+        done.append("finished")
+        if len(done) == 3:
+            raise ValueError("no room")
+
+    add(engine, "a", "b", "c")
+    loop = ReconcileLoop(
+        name="jobs", engine=engine, model=Job, states=["open"], owner="me", clock=clock, reconcile=look, ttl=TTL,
+        interval=INTERVAL, batch=2, finish=finish,
+    )
+    drain(loop)
+    assert done == ["a", "b", "finished", "c", "finished"]
+    clock.advance(TTL + 1)
+    drain(loop)
+    assert done[5:] == ["a", "b", "finished", "c", "finished"], "their leases have ended"
+
+
+def test_many_rows_are_written_at_once_or_not_at_all(engine: Engine, clock: VirtualClock) -> None:
+    add(engine, "a", "b")
+    values = {"state": "done"}
+    with transaction(engine) as session:
+        assert not apply_all(session, Job, [(Lease("b", "me", 0), values), (Lease("a", "me", 7), values)])
+        session.rollback()
+    assert (get(engine, "a").state, get(engine, "b").state) == ("open", "open")
+    with transaction(engine) as session:
+        assert apply_all(session, Job, [(Lease("b", "me", 0), values), (Lease("a", "me", 0), values)])
+    assert (get(engine, "a").state, get(engine, "b").state) == ("done", "done")
 
 
 def test_a_look_may_choose_the_time_of_the_next(engine: Engine, clock: VirtualClock) -> None:

@@ -20,11 +20,12 @@ FOREIGN = frozenset({"TUNELOOP_HOME", "TUNELOOP_STACK_ID", "TUNELOOP_TEST_KAFKA"
 }
 
 
-def _split(value: object) -> object:
+def split_commas(value: object) -> object:
+    """The parts of a text with commas between them; anything else as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
 
 
 class S3Settings(BaseSettings):

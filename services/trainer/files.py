@@ -1,9 +1,13 @@
 """The files by which the service and its job speak, in S3 under ``runs/<run>/<attempt>/``."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events import ArtifactRef, DatasetRef
 from shared.recipe import TrainingRecipe
+
+TrackerName = Literal["mlflow", "wandb"]
 
 
 class JobInput(BaseModel):
@@ -12,6 +16,7 @@ class JobInput(BaseModel):
     Attributes:
         prefix: where the job writes, ``runs/<run>/<attempt>/``.
         resume_from: prefixes with checkpoints of this run's attempts, the newest attempt first.
+        trackers: where the run is tracked beside TensorBoard's files.
         start: the adapter to go on from; None for a new one.
         earlier: the dataset version of an earlier task, for `recipe.forgetting`; None where there is none.
     """
@@ -26,6 +31,7 @@ class JobInput(BaseModel):
     base_model: str
     recipe: TrainingRecipe
     resume_from: list[str]
+    trackers: list[TrackerName] = Field(default_factory=list)
     start: ArtifactRef | None = None
     earlier: ArtifactRef | None = None
 

@@ -133,6 +133,7 @@ class RunReconciler:
             run_id=run.id, pipeline=run.pipeline, attempt=run.attempt, prefix=prefix,
             dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
             recipe=TrainingRecipe.model_validate(run.recipe), resume_from=checkpoints_of(run.id, run.attempt),
+            trackers=self._settings.trackers,
             start=sources.start, earlier=sources.earlier,
         )
         content = work.model_dump_json(by_alias=True).encode()

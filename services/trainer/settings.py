@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
+from services.trainer.files import TrackerName
 from shared.launchers import LauncherSettings
-from shared.settings import S3Settings, ServiceSettings
+from shared.settings import S3Settings, ServiceSettings, split_commas
 
 CACHE_DIR = Path(".tuneloop/cache")
 
@@ -35,6 +37,11 @@ class TrainerSettings(ServiceSettings, LauncherSettings):
     progress_seconds: float = Field(default=5.0, ge=0, description="at most one training.progressed a run in this time")
     training_timeout_seconds: float = Field(
         default=86_400.0, gt=0, description="a longer attempt is ended; the next one goes on from its checkpoint"
+    )
+    trackers: Annotated[list[TrackerName], NoDecode, BeforeValidator(split_commas)] = Field(
+        default_factory=list,
+        description="where runs are tracked beside TensorBoard's files: mlflow, wandb, or both with a comma between; "
+        "their own variables (MLFLOW_TRACKING_URI, WANDB_API_KEY) belong into the jobs' environment",
     )
     cache_dir: Path = Field(
         default=CACHE_DIR, description="where jobs on this machine, which read it themselves, keep base models"

@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from services.trainer.job.past import Past
 from services.trainer.job.per_task import task_losses
 from services.trainer.job.proof import Proof
 from services.trainer.job.team import Team
+from services.trainer.job.trackers import trackers_of
 from shared.clock import monotonic
 from shared.errors import NotFoundError, PermanentError
 from shared.events import ArtifactRef
@@ -51,8 +53,9 @@ def run_job(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     started = monotonic()
-    with tempfile.TemporaryDirectory(prefix="tuneloop-training-") as temporary:
-        scratch = Path(temporary)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneloop-training-")))
+        trackers = stack.enter_context(trackers_of(job, store, scratch, stop, leads=team.leads))
         base_digest, base = fetch_base(store, job.base_model, cache_dir)
         store.get_dir(job.dataset.artifact, scratch / "dataset")
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
@@ -68,7 +71,7 @@ def run_job(
         best, guard = BestAdapter(), DivergenceGuard(job.recipe)
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
-            peft_config=peft_config, callbacks=[JobCallback(job, store, stop, best, team), guard],
+            peft_config=peft_config, callbacks=[JobCallback(job, store, stop, best, team), guard, trackers],
         )
         train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:

@@ -11,6 +11,7 @@ from shared.forgetting_checks import forgetting_problems
 from shared.objective_checks import objective_problems
 from shared.preference_checks import reward_model_problems
 from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
+from shared.rl_checks import rl_problems
 
 MERGEABLE: frozenset[Method] = LOW_RANK | {"ia3"}
 PREFERENCES: frozenset[Objective] = frozenset({"dpo", "kto"})
@@ -47,6 +48,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
         who = recipe.method if recipe.method in VIRTUAL_TOKENS else recipe.objective
         yield "packing", f"rows of {who} cannot share a sequence; write auto, grouped or off"
     yield from reward_model_problems(recipe)
+    yield from rl_problems(recipe)
     if recipe.lora.target_modules == []:
         yield "lora.targetModules", "names no layer; write all-linear, or the names of layers"
     if recipe.merge and recipe.method not in MERGEABLE:

@@ -19,6 +19,8 @@ _TASK = pa.field("task", pa.string(), nullable=False)
 _CONTENT: dict[Objective, tuple[pa.Field, ...]] = {
     "sft": (_MESSAGES,),
     "dpo": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
+    "grpo": (_MESSAGES,),
+    "rloo": (_MESSAGES,),
     "reward": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
     "kto": (_MESSAGES, pa.field("desired", pa.bool_(), nullable=False)),
     "pretrain": (pa.field("text", pa.string(), nullable=False),),

@@ -17,7 +17,7 @@ from services.trainer.job.data import Record, read_rows, reader
 from services.trainer.job.masks import Mask, check_ends, count_ends, masks_of
 from shared.errors import InvalidInputError, NotFoundError, TuneloopError
 from shared.prompts import Tokenizer, end_token_id, template_sha256
-from shared.recipe import TrainingRecipe
+from shared.recipe import RL, TrainingRecipe
 from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
 
@@ -130,6 +130,10 @@ def preview(request: Request, tokenizer: Tokenizer, rows: Sequence[Record]) -> P
     """
     if request.recipe.objective == "pretrain":
         raise InvalidInputError("there is no mask to show: objective: pretrain trains every token of each text")
+    if request.recipe.objective in RL:
+        raise InvalidInputError(
+            f"there is no mask to show: objective: {request.recipe.objective} trains answers that it draws itself"
+        )
     if not rows:
         raise InvalidInputError(f"there are no {request.split} rows to show")
     recipe, end = request.recipe, end_token_id(tokenizer)

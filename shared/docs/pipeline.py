@@ -114,7 +114,7 @@ def _type(schema: dict[str, Any]) -> str:
         return "duration"
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}s"
-    if "additionalProperties" in schema:
+    if isinstance(schema.get("additionalProperties"), dict):
         return f"mapping to {_type(schema['additionalProperties'])}s"
     return _WORDS.get(schema.get("type", ""), "mapping") + _bounds(schema)
 

@@ -13,14 +13,14 @@ from services.trainer.job.masks import check_ends, count_ends
 from services.trainer.job.mixture import epoch_rows
 from shared.errors import InvalidInputError
 from shared.prompts import Tokenizer, encode
-from shared.recipe import Objective, TrainingRecipe
+from shared.recipe import RL, Objective, TrainingRecipe
 
 Record: TypeAlias = dict[str, Any]
 
 # What a dataset version has beside its names, where it was prepared for the objective.
 COLUMNS: dict[Objective, tuple[str, ...]] = {
     "sft": ("messages",), "dpo": ("messages", "rejected"), "kto": ("messages", "desired"), "pretrain": ("text",),
-    "reward": ("messages", "rejected"),
+    "reward": ("messages", "rejected"), "grpo": ("messages",), "rloo": ("messages",),
 }
 
 
@@ -138,6 +138,16 @@ def reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], R
         return {"prompt_ids": example.input_ids[: example.prompt_length],
                 "completion_ids": example.input_ids[example.prompt_length :], "label": row["desired"]}
 
+    def rewarded(row: Record) -> Record | None:
+        example = encode(tokenizer, row["messages"])
+        if example.prompt_length + recipe.rl.max_new_tokens > recipe.max_length:
+            return None
+        return {"prompt_ids": example.input_ids[: example.prompt_length],
+                "completion_ids": example.input_ids[example.prompt_length :],
+                "prompt": row["messages"][:-1], "reference": row["messages"][-1]["content"]}
+
+    if recipe.objective in RL:
+        return rewarded
     if recipe.objective in ("dpo", "reward"):
         return preferred
     return judged if recipe.objective == "kto" else supervised

@@ -14,6 +14,8 @@ from services.trainer.job.data import Splits
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.per_task import ValidatesTasks
 from services.trainer.job.recipe import arguments
+from services.trainer.job.rewards import Rewards
+from services.trainer.job.rl import make_rl_trainer
 from services.trainer.job.supervised import AnswerLoss, LaidOut
 from shared.recipe import TrainingRecipe
 
@@ -48,11 +50,16 @@ class Compared(LaidOut, KeepsTrainable, RewardTrainer):  # type: ignore[misc]
 
 def make_trainer(
     recipe: TrainingRecipe, model: Any, splits: Splits, *, tokenizer: Any, output: Path,
-    peft_config: PeftConfig | None, callbacks: Sequence[TrainerCallback],
+    peft_config: PeftConfig | None, callbacks: Sequence[TrainerCallback], rewards: Rewards | None = None,
 ) -> Any:
     """The trainer of a recipe. The reference of DPO and KTO is the model with its adapter switched off; for methods
     that are not PEFT's, the base once more.
     """
+    if rewards is not None:
+        return make_rl_trainer(
+            recipe, model, splits, rewards, tokenizer=tokenizer, output=output, peft_config=peft_config,
+            callbacks=callbacks,
+        )
     given = arguments(recipe, output)
     match recipe.objective:
         case "sft" | "pretrain":

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from services.trainer.files import JobInput, Result
 from services.trainer.job import checkpoints
+from services.trainer.job.base import fetch_base
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
@@ -23,11 +24,11 @@ from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
 from services.trainer.job.per_task import task_losses
 from services.trainer.job.proof import Proof
+from services.trainer.job.rewards import Rewards, load_rewards
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import trackers_of
 from shared.clock import monotonic
-from shared.errors import NotFoundError, PermanentError
-from shared.events import ArtifactRef
+from shared.errors import PermanentError
 from shared.prompts import template_sha256
 from shared.s3 import ArtifactStore
 from shared.telemetry import get_logger
@@ -68,10 +69,12 @@ def run_job(
         model = load_model(base, job.recipe)
         proof = Proof(model, job.recipe, splits.validation)
         model, peft_config = past.begin(model, base_digest)
+        rewards = load_rewards(job.recipe, store, cache_dir, scratch)
         best, guard = BestAdapter(), DivergenceGuard(job.recipe)
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
             peft_config=peft_config, callbacks=[JobCallback(job, store, stop, best, team), guard, trackers],
+            rewards=rewards,
         )
         train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:
@@ -97,7 +100,7 @@ def run_job(
         )
         proved = proof.of(trainer.model, scratch / "result", name=job.base_model)
         adapter = store.put_dir(
-            job.recipe.kind, scratch / "result", meta=_meta(job, base_digest, tokenizer) | past.meta()
+            job.recipe.kind, scratch / "result", meta=_meta(job, base_digest, tokenizer) | past.meta() | _judge(rewards)
         )
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
                     metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept,
@@ -109,20 +112,9 @@ def run_job(
     return True
 
 
-def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, Path]:
-    """The digest and the local folder of a base model, kept between runs under its digest.
-
-    Raises:
-        NotFoundError: there is no such base model in S3.
-    """
-    uri = f"s3://{store.bucket}/base-models/{name}/"
-    manifest = store.manifest(uri)
-    if manifest is None:
-        raise NotFoundError(f"the base model {name} is not in S3: there is no {uri}manifest.json. Put it there, or "
-                            "correct spec.baseModel")
-    folder = cache_dir / "base-models" / manifest.digest.removeprefix("sha256:")
-    store.get_dir(ArtifactRef(uri=uri, digest=manifest.digest), folder)
-    return manifest.digest, folder
+def _judge(rewards: Rewards | None) -> dict[str, str]:
+    """The reward model that answers were scored by."""
+    return {} if rewards is None or rewards.digest is None else {"reward_model_digest": rewards.digest}
 
 
 def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:

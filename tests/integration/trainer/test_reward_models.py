@@ -14,7 +14,8 @@ from services.evaluator.contract import Result as Evaluated
 from services.evaluator.job.work import run_job as evaluate
 from services.serving.adapter_files import InvalidAdapterError, read_adapter
 from services.trainer.files import Result
-from services.trainer.job.work import fetch_base, run_job
+from services.trainer.job.base import fetch_base
+from services.trainer.job.work import run_job
 from shared.clock import SystemClock
 from shared.errors import InvalidInputError
 from shared.events import ArtifactRef, DatasetRef

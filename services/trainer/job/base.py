@@ -1,0 +1,23 @@
+"""The base model of a run, from S3."""
+
+from pathlib import Path
+
+from shared.errors import NotFoundError
+from shared.events import ArtifactRef
+from shared.s3 import ArtifactStore
+
+
+def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, Path]:
+    """The digest and the local folder of a base model, kept between runs under its digest.
+
+    Raises:
+        NotFoundError: there is no such base model in S3.
+    """
+    uri = f"s3://{store.bucket}/base-models/{name}/"
+    manifest = store.manifest(uri)
+    if manifest is None:
+        raise NotFoundError(f"the base model {name} is not in S3: there is no {uri}manifest.json. Put it there, or "
+                            "correct spec.baseModel")
+    folder = cache_dir / "base-models" / manifest.digest.removeprefix("sha256:")
+    store.get_dir(ArtifactRef(uri=uri, digest=manifest.digest), folder)
+    return manifest.digest, folder

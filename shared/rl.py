@@ -1,0 +1,78 @@
+"""What a recipe says of reinforcement learning: what is rewarded, and how far a step may go."""
+
+from typing import Any
+
+from pydantic import Field
+
+from shared.spec_part import SpecPart
+
+
+class RewardWeights(SpecPart):
+    """What each part of the reward is multiplied by before they are added."""
+
+    model: float = Field(default=1.0, gt=0, description="of the reward model's score")
+    exact_match: float = Field(default=1.0, gt=0, description="of an answer that is the row's")
+    json_schema: float = Field(default=1.0, gt=0, description="of an answer that fits the schema")
+    length: float = Field(default=1.0, gt=0, description="of an answer within the bounds of length")
+
+
+class RewardRecipe(SpecPart):
+    """What an answer is rewarded for, with grpo and rloo: a reward model's score, and checks that give 1 or 0.
+
+    What is given is added. Scores of a reward model have no natural size; look at its margins before you mix it with
+    checks.
+    """
+
+    model: str | None = Field(
+        default=None, min_length=1,
+        description="a reward model: the id of the run that trained it, or the digest of its artifact, sha256:...",
+    )
+    exact_match: bool = Field(default=False, description="1 if the answer is the row's, but for white space around it")
+    json_schema: dict[str, Any] | None = Field(
+        default=None, description="1 if the answer is JSON that fits this schema; {} takes any JSON"
+    )
+    min_characters: int | None = Field(default=None, ge=0, description="1 if the answer is at least so long")
+    max_characters: int | None = Field(default=None, ge=1, description="1 if the answer is at most so long")
+    weights: RewardWeights = Field(default_factory=RewardWeights, description="of the parts")
+
+    @property
+    def bounds_length(self) -> bool:
+        """Whether the answer's length is rewarded."""
+        return self.min_characters is not None or self.max_characters is not None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is rewarded, by the names that its weights have."""
+        given = {
+            "model": self.model is not None, "exact_match": self.exact_match,
+            "json_schema": self.json_schema is not None, "length": self.bounds_length,
+        }
+        return tuple(name for name, is_given in given.items() if is_given)
+
+
+class RlRecipe(SpecPart):
+    """How answers are drawn and learned from, with grpo and rloo."""
+
+    group_size: int = Field(
+        default=8, ge=2, le=256, description="answers to each prompt, which are compared with each other; fewer are "
+        "cheaper, and a noisier comparison"
+    )
+    clip: float = Field(
+        default=0.2, gt=0, lt=1, description="an answer's probability is not moved by more than this share in a step, "
+        "as in the paper on PPO"
+    )
+    kl_coefficient: float = Field(
+        default=0.05, ge=0, description="what a nat of departure from the base costs, in units of the reward; 0 frees "
+        "the model from it, and nobody measures it"
+    )
+    max_kl: float = Field(
+        default=100.0, gt=0, description="mean nats of an answer; a run that departs further has failed: by then a "
+        "model writes what scores and no language. Answers of a few tokens stay far below"
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, le=2, description="of drawing answers; 1 draws from the very distribution that is learned"
+    )
+    max_new_tokens: int = Field(
+        default=64, ge=1, le=8192, description="of an answer; drawing is most of the time, so no more than you need"
+    )
+    steps: int | None = Field(default=None, ge=1, description="of the optimizer; absent: as many as `epochs` make")

@@ -1,0 +1,49 @@
+"""What a recipe for reinforcement learning can get wrong: found when it is applied, with the remedy."""
+
+from collections.abc import Iterator
+
+from shared.recipe import RL, VIRTUAL_TOKENS, TrainingRecipe
+from shared.rl import RewardRecipe, RewardWeights, RlRecipe
+
+
+def rl_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    """Each problem with the path of its key in the recipe."""
+    if recipe.objective not in RL:
+        who = " or ".join(sorted(RL))
+        if recipe.reward is not None:
+            yield "reward", f"has no effect with objective: {recipe.objective}; remove it, or train with {who}"
+        if recipe.rl != RlRecipe():
+            yield "rl", f"has no effect with objective: {recipe.objective}; remove it, or train with {who}"
+        return
+    if recipe.reward is None or not recipe.reward.parts:
+        yield "reward", ("nothing is rewarded, so nothing could be learned; name a reward model, reward: {model: RUN}, "
+                         "or a check, such as reward: {exactMatch: true}")
+    else:
+        yield from _reward(recipe.reward)
+    if recipe.method in VIRTUAL_TOKENS:
+        yield "method", (f"{recipe.objective} needs the log-probabilities of answers token by token, which virtual "
+                         "tokens shift; train with another method than prefix and prompt")
+    if recipe.lora.dropout:
+        yield "lora.dropout", ("answers are drawn without dropout, and must be learned by the same probabilities; "
+                               "remove it")
+    if recipe.rl.max_new_tokens >= recipe.max_length:
+        yield "rl.maxNewTokens", (f"{recipe.rl.max_new_tokens} leave no place for a prompt within training.maxLength, "
+                                  f"which is {recipe.max_length}; raise that, or lower this")
+    yield from _groups(recipe)
+
+
+def _groups(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    drawn, group = recipe.batch_size * recipe.gradient_accumulation, recipe.rl.group_size
+    if drawn % group:
+        yield "batchSize", (f"a step draws batchSize * gradientAccumulation = {drawn} answers, which {group} answers "
+                            "to each prompt (rl.groupSize) do not divide; write multiples")
+
+
+def _reward(reward: RewardRecipe) -> Iterator[tuple[str, str]]:
+    low, high = reward.min_characters, reward.max_characters
+    if low is not None and high is not None and low > high:
+        yield "reward.minCharacters", f"{low} is more than maxCharacters, {high}: no answer could have both"
+    for name in sorted(set(RewardWeights.model_fields) - set(reward.parts)):
+        if getattr(reward.weights, name) != RewardWeights.model_fields[name].default:
+            alias = RewardWeights.model_fields[name].alias
+            yield f"reward.weights.{alias}", "weighs what is not rewarded; remove it, or name the reward"

@@ -13,6 +13,7 @@ from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.replicas import Forgetter
 from services.rollout.settings import RolloutSettings
+from services.rollout.sweeper import Sweeper
 from services.rollout.webhook_http import Sender
 from services.rollout.webhook_secrets import Secrets
 from services.rollout.withdrawals import Confirmations, Gateways, Watcher
@@ -20,7 +21,7 @@ from shared.service import Definition, Loop, Runtime, run
 
 
 def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
-    """Those that decide, call webhooks, forget replicas, see to it that all was done, and tell llm-d where need be."""
+    """Those that decide, call webhooks, forget replicas and old messages, see that all was done, and tell llm-d."""
     settings = runtime.settings
     prometheus = Prometheus(
         settings.prometheus_url, timeout=settings.prometheus_timeout_seconds,
@@ -34,6 +35,7 @@ def build_loops(runtime: Runtime[RolloutSettings]) -> Sequence[Loop]:
         Reconciler(runtime.engine, prometheus, runtime.clock, settings.notifications).loop(**timing),
         Courier(runtime.engine, sender, runtime.clock, **timing),
         Forgetter(runtime.engine, runtime.clock, timedelta(seconds=settings.replica_silence_seconds)),
+        Sweeper(runtime.engine, runtime.clock, timedelta(days=settings.webhook_keep_days)),
     ]
     confirmations: Confirmations = Gateways(prometheus)
     if settings.traffic_backend == "inference-model-rewrite":

@@ -37,6 +37,11 @@ class RolloutSettings(ServiceSettings, ClusterSettings):
     webhook_hosts: CommaList = Field(
         default=[], description="patterns of the only hosts that are called, such as *.example.com; empty for all"
     )
+    webhook_keep_days: float = Field(
+        default=30.0, gt=0,
+        description="how long messages to webhooks and people stay in the database after they were delivered or given "
+        "up; `tuneloop rollouts get` shows them until then",
+    )
     replica_silence_seconds: float = Field(
         default=1800.0, ge=60,
         description="a model server that reports nothing for this long, while others of its base model do, is not "

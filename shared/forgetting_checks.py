@@ -3,20 +3,31 @@
 from collections.abc import Iterator
 
 from shared.forgetting import PRODUCTION
-from shared.recipe import VIRTUAL_TOKENS, TrainingRecipe
+from shared.recipe import VIRTUAL_TOKENS, Objective, TrainingRecipe
 
-# Those whose rows are answers to prompts, so that rows of another dataset can be mixed in or learned from.
-_OF_ANSWERS = ("sft", "dpo", "kto")
+# Those whose trainers' steps can be held back, those whose rows can be mixed, those that learn how likely an answer is.
+_OF_STEPS: tuple[Objective, ...] = ("sft", "dpo", "kto", "reward", "pretrain")
+_OF_ROWS: tuple[Objective, ...] = ("sft", "dpo", "kto", "reward")
+_OF_ANSWERS: tuple[Objective, ...] = ("sft", "dpo", "kto")
 
 
 def forgetting_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     """Each problem with the path of its key in the recipe."""
     yield from _start(recipe)
     chosen = recipe.forgetting
-    if chosen.needs_earlier and recipe.objective not in _OF_ANSWERS:
-        name = "replay" if chosen.replay else "ewc"
-        yield f"forgetting.{name}", (f"reads answers, which rows for {recipe.objective} are not; remove it, hold "
-                                     f"weights by l2 instead, or train with {', '.join(_OF_ANSWERS)}")
+    held = {"l2": chosen.l2, "gradualUnfreezing": chosen.gradual_unfreezing}
+    for name in (name for name, part in held.items() if part and recipe.objective not in _OF_STEPS):
+        yield f"forgetting.{name}", (f"has no effect with objective: {recipe.objective}; remove it, or train with "
+                                     f"{', '.join(_OF_STEPS)}")
+    if chosen.replay and recipe.objective not in _OF_ROWS:
+        yield "forgetting.replay", (f"cannot mix what {recipe.objective} learns from; remove it, hold weights by l2 "
+                                    f"instead, or train with {', '.join(_OF_ROWS)}")
+    if chosen.replay and recipe.multi_task:
+        yield "forgetting.replay", ("multiTask decides the shares of all rows by its temperature; publish the earlier "
+                                    "rows as a task beside the others, or remove one of both")
+    if chosen.ewc and recipe.objective not in _OF_ANSWERS:
+        yield "forgetting.ewc", (f"weighs by how likely answers are, which {recipe.objective} does not learn; hold "
+                                 f"weights by l2 instead, or train with {', '.join(_OF_ANSWERS)}")
     if chosen.earlier != PRODUCTION and not chosen.needs_earlier:
         yield "forgetting.earlier", "has no effect without replay and ewc, which read its rows; add one, or remove it"
     if chosen.gradual_unfreezing and recipe.method in VIRTUAL_TOKENS:

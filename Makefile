@@ -47,6 +47,9 @@ integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheu
 e2e: $(INSTALLED) ## The whole loop on the real stack.
 	$(PY) -m pytest tests/e2e -q
 
+test-cluster: $(INSTALLED) ## Against the Kubernetes cluster in TUNELOOP_TEST_KUBECONFIG.
+	$(PY) -m pytest tests/contract -m kubernetes -q
+
 chaos: $(INSTALLED) ## SIGKILL in the middle of everything.
 	$(PY) -m pytest tests/chaos -q
 
@@ -77,4 +80,4 @@ calibrate: $(INSTALLED) ## What the controller promises, measured beside others;
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm generate bench-gateway bench-rollout bench-estimate calibrate clean
+.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-rollout bench-estimate calibrate clean

@@ -13,6 +13,9 @@ from shared.telemetry import configure
 
 def main() -> int:
     """Run until SIGTERM; the process's exit code."""
+    if sys.argv[1:]:
+        sys.stderr.write(f"gateway: unknown arguments {' '.join(sys.argv[1:])}; there are none\n")
+        return 2
     settings = load_settings(GatewaySettings)
     configure(settings)
     try:

@@ -100,14 +100,16 @@ def _merge(into: dict[str, Any], told: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def render(values: Mapping[str, Any], chart: Path = CHART) -> list[dict[str, Any]]:
+def render(
+    values: Mapping[str, Any], chart: Path = CHART, *, release: str = RELEASE, namespace: str = NAMESPACE
+) -> list[dict[str, Any]]:
     """All objects of the chart with these values.
 
     Raises:
         helm_python.HelmError: with Helm's own message.
     """
     with helm_python.Chart.load(str(chart)) as loaded:
-        files = loaded.render(dict(values), name=RELEASE, namespace=NAMESPACE)
+        files = loaded.render(dict(values), name=release, namespace=namespace)
     return [
         found for path, text in files.items() if path.endswith(".yaml")
         for found in yaml.load_all(text, _StrictLoader) if found

@@ -25,6 +25,7 @@ from services.trainer.job.past import Past
 from services.trainer.job.per_task import task_losses
 from services.trainer.job.proof import Proof
 from services.trainer.job.rewards import Rewards, load_rewards
+from services.trainer.job.room import check_room, explained, longest_row, memory_here
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import trackers_of
 from shared.clock import monotonic
@@ -56,6 +57,7 @@ def run_job(
     started = monotonic()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneloop-training-")))
+        stack.enter_context(explained(job.recipe))
         trackers = stack.enter_context(trackers_of(job, store, scratch, stop, leads=team.leads))
         base_digest, base = fetch_base(store, job.base_model, cache_dir)
         store.get_dir(job.dataset.artifact, scratch / "dataset")
@@ -66,6 +68,8 @@ def run_job(
         alike = likeness_of(scratch / "dataset")
         if alike is not None and (alike.repeated or alike.contaminated):
             log.warning("rows repeat each other", run=job.run_id, **alike.metrics)
+        gpu, memory = memory_here()
+        check_room(base / "config.json", job.recipe, longest_row(splits.train), gpu=gpu, memory=memory)
         model = load_model(base, job.recipe)
         proof = Proof(model, job.recipe, splits.validation)
         model, peft_config = past.begin(model, base_digest)

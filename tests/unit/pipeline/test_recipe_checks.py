@@ -62,6 +62,21 @@ spec: {baseModel: tiny, training: {method: prompt, lora: {rank: 4}}}
         parse_pipeline(text)
 
 
+@pytest.mark.parametrize(("training", "said"), [
+    ("{learningrate: 1}", "spec.training.learningrate: unknown key; see docs/pipeline.md"),
+    ("{lora: {rank: 0}}", "spec.training.lora.rank: Input should be greater than or equal to 1"),
+    ("{lora: {targetModules: q_proj}}", "spec.training.lora.targetModules.* Input should be 'all-linear'"),
+    ("{objective: chat}", "spec.training.objective: Input should be 'sft', 'dpo', "),
+    ("{limits: {time: soon}}", "spec.training.limits.time: 'soon' is not a duration; write a number and a unit"),
+    ("{priority: 101}", "spec.training.priority: Input should be less than or equal to 100"),
+])
+def test_a_bad_spec_is_refused_at_the_door_with_the_key_and_what_it_should_be(training: str, said: str) -> None:
+    head = "apiVersion: tuneloop.dev/v1\nkind: Pipeline\nmetadata: {name: a}\n"
+    text = head + f"spec: {{baseModel: tiny, training: {training}}}"
+    with pytest.raises(InvalidInputError, match=said):
+        parse_pipeline(text)
+
+
 def test_texts_need_gates_that_measure_texts() -> None:
     text = """
 apiVersion: tuneloop.dev/v1

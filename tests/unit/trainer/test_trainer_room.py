@@ -1,0 +1,80 @@
+"""Memory that is not there: foreseen from the model's config, and explained where it runs out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from services.trainer.job.room import check_room, explained, longest_row, memory_here
+from shared.errors import InvalidInputError, PermanentError
+from shared.recipe import TrainingRecipe
+
+# Llama 3.1 8B's.
+CONFIG = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
+    "tie_word_embeddings": False, "hidden_act": "silu",
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIG))
+    return file
+
+
+def test_what_cannot_fit_is_refused_with_what_would(config: Path) -> None:
+    recipe = TrainingRecipe(batch_size=16, max_length=4096)
+    with pytest.raises(InvalidInputError, match=r"out of memory, foreseen .* 16 rows of up to 4096 tokens needs about "
+                       r".* GB, and there are 24\. It fits with .*(bfloat16|QLoRA|micro batch 1)"):
+        check_room(config, recipe, 9000, gpu=True, memory=24 * 10**9)
+    with pytest.raises(InvalidInputError, match=r"there are 1\. No change of the recipe makes it fit; or train on"):
+        check_room(config, recipe, 9000, gpu=True, memory=10**9)
+    check_room(config, recipe, 9000, gpu=True, memory=10**12)
+
+
+def test_rows_count_as_long_as_they_are_and_not_as_they_may_be(config: Path) -> None:
+    recipe = TrainingRecipe(batch_size=16, max_length=4096)
+    check_room(config, recipe, 60, gpu=True, memory=45 * 10**9)
+    with pytest.raises(InvalidInputError):
+        check_room(config, recipe, 4096, gpu=True, memory=45 * 10**9)
+
+
+def test_a_model_that_the_estimator_does_not_know_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "of its own kind"}')
+    check_room(tmp_path / "config.json", TrainingRecipe(), 60, gpu=False, memory=1)
+
+
+def test_the_longest_row_is_found_for_each_objective() -> None:
+    assert longest_row(Dataset.from_list([{"input_ids": [1] * 3}, {"input_ids": [1] * 5}])) == 5
+    assert longest_row(Dataset.from_list([{"prompt_ids": [1] * 4, "chosen_ids": [1], "rejected_ids": [1, 2, 3]}])) == 7
+
+
+def test_the_memory_of_a_machine_is_what_its_group_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def unlimited() -> str:
+        return "max\n"
+
+    _, total = memory_here(unlimited)
+    assert memory_here(lambda: "1000000\n") == (False, 1_000_000)
+    assert total > 10**8
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory: you tried to allocate"),
+])
+def test_where_it_runs_out_the_person_is_told_what_to_change(error: Any) -> None:
+    with pytest.raises(PermanentError, match=r"out of memory: lower training.batchSize \(now 16\)"), \
+            explained(TrainingRecipe()):
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explained(TrainingRecipe()):
+        raise RuntimeError("shapes cannot be multiplied")

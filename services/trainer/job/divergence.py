@@ -23,8 +23,6 @@ FIRST = 5
 """Losses at the beginning whose median says where the run came from."""
 
 State = Literal["fine", "doubtful", "diverged"]
-# Their loss is a surrogate that need not fall, so only what is no number is divergence.
-UNEVEN = frozenset({"grpo", "rloo", "ppo"})
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ def judge(history: Sequence[Mapping[str, Any]], *, uneven: bool = False) -> Verd
 
     Args:
         history: the log, oldest first; entries with a ``loss`` are steps, those without are passed over.
-        uneven: only values that are no numbers count.
+        uneven: only values that are no numbers count. The loss of reinforcement learning is a surrogate that need not
+            fall.
     """
     if not history or "loss" not in history[-1]:
         return Verdict("fine")

@@ -7,9 +7,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from services.trainer.job.divergence import UNEVEN, Verdict, judge
+from services.trainer.job.divergence import Verdict, judge
 from shared.errors import PermanentError
-from shared.recipe import TrainingRecipe
+from shared.recipe import RL, TrainingRecipe
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -28,7 +28,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
         self.good: Path | None = None
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        verdict = judge(state.log_history, uneven=self._recipe.objective in UNEVEN)
+        verdict = judge(state.log_history, uneven=self._recipe.objective in RL)
         if verdict.state != "fine":
             control.should_save = False
         if verdict.state == "diverged":

@@ -1,11 +1,11 @@
-"""What a recipe can get wrong about texts and tasks; part of `shared.recipe_checks`."""
+"""What a recipe can get wrong about texts, teachers and tasks; part of `shared.recipe_checks`."""
 
 from collections.abc import Iterator
 
 from shared.recipe import VIRTUAL_TOKENS, Objective, TrainingRecipe
 
 # Those whose rows are answers that are learned as they are.
-_ANSWERS: frozenset[Objective] = frozenset({"sft"})
+_ANSWERS: frozenset[Objective] = frozenset({"sft", "distill"})
 
 
 def objective_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
@@ -13,10 +13,26 @@ def objective_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.objective == "pretrain" and recipe.method in VIRTUAL_TOKENS:
         yield "objective", ("virtual tokens steer what a model knows and hold no texts; pretrain with lora, adapter or "
                             "full")
+    yield from _distillation(recipe)
+    yield from _tasks(recipe)
+
+
+def _distillation(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    if recipe.objective != "distill":
+        if recipe.distillation is not None:
+            yield "distillation", (f"has no effect with objective: {recipe.objective}; remove it, or write objective: "
+                                   "distill")
+        return
+    if recipe.distillation is None:
+        yield "distillation", "objective: distill needs a teacher; write distillation: {teacher: NAME}"
+    if recipe.method in VIRTUAL_TOKENS:
+        yield "objective", ("distill compares two models token by token, which virtual tokens shift; train with "
+                            "another method than prefix and prompt")
+
+
+def _tasks(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.multi_task is None:
         return
     if recipe.objective not in _ANSWERS:
-        yield "multiTask", f"balances tasks of answers, and none of {recipe.objective}; remove it, or train with sft"
-    if recipe.forgetting.replay is not None:
-        yield "forgetting.replay", ("draws rows that have no task; publish earlier rows with a task of their own, or "
-                                    "remove multiTask")
+        yield "multiTask", (f"balances tasks of answers, and none of {recipe.objective}; remove it, or train with sft "
+                            "or distill")

@@ -8,10 +8,10 @@ from shared.forgetting import Forgetting, StartFrom
 from shared.limits import Limits
 from shared.resources import TrainingResources
 from shared.rl import RewardRecipe, RlRecipe
-from shared.spec_part import SpecPart
+from shared.spec_part import Slug, SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
-Objective = Literal["sft", "dpo", "kto", "pretrain", "reward", "grpo", "rloo"]
+Objective = Literal["sft", "dpo", "kto", "pretrain", "reward", "grpo", "rloo", "distill"]
 Packing = Literal["off", "bfd", "padding_free", "grouped"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
@@ -51,6 +51,24 @@ class MultiTask(SpecPart):
     )
 
 
+class Distillation(SpecPart):
+    """A teacher whose distribution over tokens is learned beside the rows' own answers."""
+
+    teacher: Slug = Field(description="its name under base-models/ in S3; its tokenizer must be the student's")
+    adapter: str | None = Field(
+        default=None, pattern=r"^s3://.+/$",
+        description="S3 folder of an adapter of the teacher, as `tuneloop models get` shows it; absent: it has none",
+    )
+    alpha: float = Field(
+        default=0.5, gt=0, le=1,
+        description="weight of the teacher against the rows' own answers; 1 ignores those, and half of each is a start",
+    )
+    temperature: float = Field(
+        default=2.0, gt=0, le=20,
+        description="softens both distributions, so that the teacher's second best counts, too; 2 to 4 are usual",
+    )
+
+
 class EarlyStopping(SpecPart):
     """Stop when the validation loss has not improved for `patience` validations."""
 
@@ -68,7 +86,8 @@ class TrainingRecipe(SpecPart):
     objective: Objective = Field(
         default="sft",
         description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad, "
-        "pretrain texts, reward to score answers as people compared them, grpo and rloo what answers are rewarded for",
+        "pretrain texts, distill what a teacher would answer, reward to score answers as people compared them, grpo "
+        "and rloo what answers are rewarded for",
     )
     beta: float = Field(
         default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
@@ -82,6 +101,7 @@ class TrainingRecipe(SpecPart):
     rl: RlRecipe = Field(
         default_factory=RlRecipe, description="for grpo and rloo: how answers are drawn and learned from"
     )
+    distillation: Distillation | None = Field(default=None, description="for distill, which needs it")
     lora: LoraRecipe = Field(default_factory=LoraRecipe, description="for lora, dora and qlora: the update's shape")
     double_quantization: bool = Field(
         default=True, description="for qlora: quantise the scales of NF4 too, which saves 0.4 bits a weight"

@@ -22,6 +22,7 @@ from services.cli.commands import (
     publish,
     rollouts,
     runs,
+    teach,
     train,
 )
 from services.cli.demo import commands as demo
@@ -82,7 +83,7 @@ def build_app() -> typer.Typer:
     app.callback(help=HELP, epilog=EPILOG)(_root)
     local.register(app)
     demo.register(app)
-    for module in (apply, publish, advise, estimate):
+    for module in (apply, publish, teach, advise, estimate):
         module.register(app)
     for group in (pipelines, datasets, train, runs, evaluations, models, rollouts, drift, feedback, inbox, keys):
         group.register(app)

@@ -53,6 +53,7 @@ class Example:
         rejected: for dpo and reward, an answer that is worse than the last message.
         desired: for kto, whether the last message is a good answer.
         task: what it is an example of, where the pipeline trains several tasks.
+        teacher: which model answered it and how, where the row says so; it is only counted.
     """
 
     messages: tuple[Message, ...]
@@ -60,6 +61,7 @@ class Example:
     rejected: str | None = None
     desired: bool | None = None
     task: str | None = None
+    teacher: str | None = None
 
     @cached_property
     def prompt_key(self) -> bytes:
@@ -123,6 +125,8 @@ def parse_row(data: bytes, *, offset: int, objective: Objective = "sft", by_task
     _check_conversation(messages)
     if judged.get("rejected") == messages[-1][1]:
         raise RowError("same_answers", '"rejected" is the same text as the better answer; nothing is learned from it')
+    if isinstance(row.get("teacher"), str):
+        judged["teacher"], known = _short(row["teacher"]), known | {"teacher"}
     return Example(messages, tuple(key for key in row if key not in known), **judged)
 
 

@@ -18,6 +18,7 @@ _TASK = pa.field("task", pa.string(), nullable=False)
 # By the pipeline's objective; each column is an attribute of an example.
 _CONTENT: dict[Objective, tuple[pa.Field, ...]] = {
     "sft": (_MESSAGES,),
+    "distill": (_MESSAGES,),
     "dpo": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
     "grpo": (_MESSAGES,),
     "rloo": (_MESSAGES,),

@@ -113,5 +113,5 @@ def _take(
         return None
     split = split_of(example.group, rules)
     writers.write(split, example)
-    tally.keep(split, example.messages, example.task)
+    tally.keep(split, example)
     return example

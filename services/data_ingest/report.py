@@ -8,6 +8,7 @@ from collections import Counter
 
 from pydantic import BaseModel, Field
 
+from services.data_ingest.examples import Example
 from services.data_ingest.lengths import LengthCounter, LengthProfile
 from services.data_ingest.split import SPLITS, Split
 from shared.pipeline import DatasetRules
@@ -15,6 +16,7 @@ from shared.pipeline import DatasetRules
 MAX_EXAMPLES = 5
 MAX_IGNORED_KEYS = 50
 MAX_TASKS = 100
+MAX_TEACHERS = 20
 
 
 class Problem(BaseModel):
@@ -33,6 +35,7 @@ class Report(BaseModel):
         duplicates: rows whose prompt and answer were there before.
         conflicting_prompts: prompts that have more than one answer; all of their rows are kept.
         tasks: kept rows of each task by split, of the first `MAX_TASKS` tasks and one more.
+        teachers: kept rows by the model that answered them, where rows say so; of the first `MAX_TEACHERS`.
         ignored_keys: keys of rows that mean nothing here, with the number of rows that have them.
     """
 
@@ -47,6 +50,7 @@ class Report(BaseModel):
     conflicting_prompts: int = 0
     rows: dict[Split, int] = Field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     tasks: dict[str, dict[Split, int]] = Field(default_factory=dict)
+    teachers: dict[str, int] = Field(default_factory=dict)
     ignored_keys: dict[str, int] = Field(default_factory=dict)
     prompt_characters: LengthProfile | None = None
     answer_characters: LengthProfile | None = None
@@ -74,6 +78,7 @@ class Tally:
         self.duplicates = 0
         self.rows: Counter[Split] = Counter()
         self._tasks: dict[str, Counter[Split]] = {}
+        self._teachers: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._problems: dict[str, list[Problem]] = {}
         self._ignored: Counter[str] = Counter()
@@ -86,11 +91,14 @@ class Tally:
         if len(examples) < MAX_EXAMPLES:
             examples.append(Problem(row=row, message=message))
 
-    def keep(self, split: Split, messages: tuple[tuple[str, str], ...], task: str | None = None) -> None:
+    def keep(self, split: Split, example: Example) -> None:
         """Count a good row."""
         self.rows[split] += 1
+        messages, task, teacher = example.messages, example.task, example.teacher
         if task is not None and (task in self._tasks or len(self._tasks) <= MAX_TASKS):
             self._tasks.setdefault(task, Counter())[split] += 1
+        if teacher is not None and (teacher in self._teachers or len(self._teachers) < MAX_TEACHERS):
+            self._teachers[teacher] += 1
         if len(messages) > 1:  # a text has no prompt
             self._prompts.add(sum(len(content) for _, content in messages[:-1]))
         self._answers.add(len(messages[-1][1]))
@@ -109,6 +117,6 @@ class Tally:
             problems=dict(sorted(self._problems.items())), duplicates=self.duplicates,
             conflicting_prompts=conflicting, rows={split: self.rows[split] for split in SPLITS},
             tasks={task: {split: count[split] for split in SPLITS} for task, count in sorted(self._tasks.items())},
-            ignored_keys=dict(sorted(self._ignored.items())),
+            teachers=dict(sorted(self._teachers.items())), ignored_keys=dict(sorted(self._ignored.items())),
             prompt_characters=self._prompts.profile(), answer_characters=self._answers.profile(),
         )

@@ -1,6 +1,7 @@
 """Training jobs of two steps on the tiny model, in this process, and what the evaluator computes with their results."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,12 @@ class Trained:
         return target
 
 
-def logits(folder: Path, base: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """After the last of `IDS`, of the base and of what is in the folder, as the evaluator computes them."""
-    subjects = Subjects(base, [Example(input_ids=[*IDS, 2], prompt_length=len(IDS))])
+def logits(folder: Path, base: Path, ids: Sequence[int] = IDS) -> tuple[torch.Tensor, torch.Tensor]:
+    """After the last of `ids`, of the base and of what is in the folder, as the evaluator computes them."""
+    subjects = Subjects(base, [Example(input_ids=[*ids, 2], prompt_length=len(ids))])
     subjects.attach("candidate", folder, name="it")
     found = []
     for subject in ("base", "candidate"):
         with subjects.active(subject) as model, torch.inference_mode():
-            found.append(model(input_ids=torch.tensor([IDS]), logits_to_keep=1).logits[0, -1].clone())
+            found.append(model(input_ids=torch.tensor([ids]), logits_to_keep=1).logits[0, -1].clone())
     return found[0], found[1]

@@ -1,4 +1,4 @@
-"""The base model of a run, from S3."""
+"""Base models, from S3."""
 
 from pathlib import Path
 
@@ -7,8 +7,11 @@ from shared.events import ArtifactRef
 from shared.s3 import ArtifactStore
 
 
-def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, Path]:
+def fetch_base(store: ArtifactStore, name: str, cache_dir: Path, *, key: str = "baseModel") -> tuple[str, Path]:
     """The digest and the local folder of a base model, kept between runs under its digest.
+
+    Args:
+        key: of the pipeline's spec, that names it.
 
     Raises:
         NotFoundError: there is no such base model in S3.
@@ -17,7 +20,7 @@ def fetch_base(store: ArtifactStore, name: str, cache_dir: Path) -> tuple[str, P
     manifest = store.manifest(uri)
     if manifest is None:
         raise NotFoundError(f"the base model {name} is not in S3: there is no {uri}manifest.json. Put it there, or "
-                            "correct spec.baseModel")
+                            f"correct spec.{key}")
     folder = cache_dir / "base-models" / manifest.digest.removeprefix("sha256:")
     store.get_dir(ArtifactRef(uri=uri, digest=manifest.digest), folder)
     return manifest.digest, folder

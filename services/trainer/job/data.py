@@ -19,8 +19,8 @@ Record: TypeAlias = dict[str, Any]
 
 # What a dataset version has beside its names, where it was prepared for the objective.
 COLUMNS: dict[Objective, tuple[str, ...]] = {
-    "sft": ("messages",), "dpo": ("messages", "rejected"), "kto": ("messages", "desired"), "pretrain": ("text",),
-    "reward": ("messages", "rejected"), "grpo": ("messages",), "rloo": ("messages",),
+    "sft": ("messages",), "distill": ("messages",), "pretrain": ("text",), "dpo": ("messages", "rejected"),
+    "kto": ("messages", "desired"), "reward": ("messages", "rejected"), "grpo": ("messages",), "rloo": ("messages",),
 }
 
 

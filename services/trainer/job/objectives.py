@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from services.trainer.job.data import Splits
+from services.trainer.job.distillation import Distils, Teacher
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.per_task import ValidatesTasks
 from services.trainer.job.recipe import arguments
@@ -22,6 +23,10 @@ from shared.recipe import TrainingRecipe
 
 class Supervised(LaidOut, ValidatesTasks, AnswerLoss, KeepsTrainable, SFTTrainer):  # type: ignore[misc]  # no types
     """Learns answers, or whole texts: whatever has a label."""
+
+
+class Distilled(Distils, Supervised):
+    """Learns what a teacher would answer, beside the answers (Hinton et al., arXiv 1503.02531)."""
 
 
 class Preferred(LaidOut, KeepsTrainable, DPOTrainer):  # type: ignore[misc]
@@ -51,6 +56,7 @@ class Compared(LaidOut, KeepsTrainable, RewardTrainer):  # type: ignore[misc]
 def make_trainer(
     recipe: TrainingRecipe, model: Any, splits: Splits, *, tokenizer: Any, output: Path,
     peft_config: PeftConfig | None, callbacks: Sequence[TrainerCallback], rewards: Rewards | None = None,
+    teacher: Teacher | None = None,
 ) -> Any:
     """The trainer of a recipe. The reference of DPO and KTO is the model with its adapter switched off; for methods
     that are not PEFT's, the base once more.
@@ -62,8 +68,8 @@ def make_trainer(
         )
     given = arguments(recipe, output)
     match recipe.objective:
-        case "sft" | "pretrain":
-            kind = Supervised
+        case "sft" | "pretrain" | "distill":
+            kind = Distilled if recipe.objective == "distill" else Supervised
             config = SFTConfig(**given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
         case "dpo":
             kind, config = Preferred, DPOConfig(**given, beta=recipe.beta, max_length=None)
@@ -76,6 +82,8 @@ def make_trainer(
         processing_class=tokenizer, peft_config=peft_config, callbacks=list(callbacks),
     )
     trainer.lay_out(recipe)
+    if teacher is not None and recipe.distillation is not None:
+        trainer.learn_from(teacher, recipe.distillation)
     if splits.tasks:
         trainer.validate_by(splits.tasks)
     return trainer

@@ -15,6 +15,7 @@ from services.trainer.job.base import fetch_base
 from services.trainer.job.best import BestAdapter, losses_of
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
+from services.trainer.job.distillation import Teacher, load_teacher
 from services.trainer.job.guard import DivergenceGuard
 from services.trainer.job.likeness import likeness_of
 from services.trainer.job.methods import facts, save_result
@@ -75,10 +76,13 @@ def run_job(
         model, peft_config = past.begin(model, base_digest)
         rewards = load_rewards(job.recipe, store, cache_dir, scratch)
         best, guard = BestAdapter(), DivergenceGuard(job.recipe)
+        teacher = None
+        if job.recipe.distillation is not None:
+            teacher = load_teacher(store, job.recipe.distillation, tokenizer, cache=cache_dir, scratch=scratch)
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
             peft_config=peft_config, callbacks=[JobCallback(job, store, stop, best, team), guard, trackers],
-            rewards=rewards,
+            rewards=rewards, teacher=teacher,
         )
         train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:
@@ -104,7 +108,8 @@ def run_job(
         )
         proved = proof.of(trainer.model, scratch / "result", name=job.base_model)
         adapter = store.put_dir(
-            job.recipe.kind, scratch / "result", meta=_meta(job, base_digest, tokenizer) | past.meta() | _judge(rewards)
+            job.recipe.kind, scratch / "result",
+            meta=_meta(job, base_digest, tokenizer, teacher) | past.meta() | _judge(rewards),
         )
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
                     metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept,
@@ -121,12 +126,13 @@ def _judge(rewards: Rewards | None) -> dict[str, str]:
     return {} if rewards is None or rewards.digest is None else {"reward_model_digest": rewards.digest}
 
 
-def _meta(job: JobInput, base_digest: str, tokenizer: Any) -> dict[str, Any]:
+def _meta(job: JobInput, base_digest: str, tokenizer: Any, teacher: Teacher | None) -> dict[str, Any]:
     """What must be known of an adapter before it may be served."""
     return {
         "base_model": job.base_model,
         "base_model_digest": base_digest,
         **facts(job.recipe),
+        **(teacher.lineage if teacher else {}),
         "run_id": job.run_id,
         "dataset_digest": job.dataset.artifact.digest,
         # A model that only learned texts may have none.

@@ -148,6 +148,13 @@ def test_useless_files_are_refused_with_their_numbers(tmp_path: Path, data: byte
         assert word in reasons
 
 
+def test_rows_are_counted_by_who_answered_them(tmp_path: Path) -> None:
+    taught = [row | {"teacher": "large, temperature 0, seed 17"} for row in rows(40)]
+    report = good(run(tmp_path, jsonl(taught + rows(30, start=40) + [{**rows(1, start=99)[0], "teacher": 3}])))
+    assert report.teachers == {"large, temperature 0, seed 17": 40}
+    assert report.ignored_keys == {"teacher": 1}
+
+
 def test_tasks_are_a_column_and_are_counted_by_split(tmp_path: Path) -> None:
     tasks = ["intents"] * 90 + ["sums"] * 30
     items = [row | {"task": task} for row, task in zip(rows(120), tasks, strict=True)]

@@ -18,6 +18,7 @@ def problems(**recipe: Any) -> dict[str, str]:
     {}, {"method": "qlora", "doubleQuantization": False}, {"method": "dora", "lora": {"rank": 4}, "merge": True},
     {"method": "ia3", "merge": True}, {"method": "prefix", "virtualTokens": 3}, {"method": "prompt"},
     {"method": "adapter", "bottleneck": 8}, {"method": "full"}, {"objective": "pretrain", "method": "full"},
+    {"objective": "distill", "distillation": {"teacher": "a"}, "multiTask": {}},
     {"objective": "reward", "method": "ia3"},
     # As the registry stores it, and `tuneloop pipelines get` shows it: with all defaults filled in.
     TrainingRecipe(method="ia3").model_dump(by_alias=True),
@@ -43,8 +44,10 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
     ({"objective": "reward", "method": "adapter"}, "method", "train with dora, full, ia3, lora, qlora"),
     ({"objective": "reward", "merge": True}, "merge", "remove it"),
     ({"objective": "reward", "beta": 0.2}, "beta", "train with dpo or kto"),
-    ({"multiTask": {}, "forgetting": {"replay": {}}}, "forgetting.replay", "with a task of their own"),
     ({"objective": "dpo", "multiTask": {}}, "multiTask", "train with sft"),
+    ({"objective": "distill"}, "distillation", "distillation: {teacher: NAME}"),
+    ({"distillation": {"teacher": "a"}}, "distillation", "write objective: distill"),
+    ({"objective": "distill", "distillation": {"teacher": "a"}, "method": "prompt"}, "objective", "another method"),
     ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
 ])
 def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:

@@ -28,7 +28,7 @@ MODULES = {
     "faults": "services.serving.fault_proxy",
 }
 # On a busy machine with two cores; half of it is Python's imports.
-VLLM_READY_SECONDS = 300.0
+VLLM_READY_SECONDS = 600.0
 
 
 @dataclass(frozen=True)

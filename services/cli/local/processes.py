@@ -39,7 +39,8 @@ class Component:
     env: Mapping[str, str]
     probe: str
     url: str = ""
-    # Ten that start at once on two busy cores, from a cold disk, have taken more than 90. One that dies is told at once.
+    # Ten that start at once on two busy cores, from a cold disk, have taken more than 90. One that dies is not waited
+    # for.
     ready_timeout: float = 240.0
 
 

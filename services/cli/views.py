@@ -163,14 +163,20 @@ def evaluation(item: Item) -> RenderableType:
 
 
 def measurements(items: list[Item]) -> RenderableType:
-    """A row per model and set of rows, a column per metric."""
-    names = sorted({name for item in items for name in item["metrics"]})
+    """A row per model and set of rows, then one for each of their tasks; a column per metric."""
+    named = [name.partition("/") for item in items for name in item["metrics"]]
+    tasks = sorted({task for _, _, task in named if task})
     columns: dict[str, Any] = {
-        "MODEL": lambda i: i["subject"], "ON": lambda i: i["on"], "ROWS": lambda i: str(i["rows"]),
+        "MODEL": lambda i: i["subject"], "ON": lambda i: i["on"], "ROWS": lambda i: "" if i["task"] else str(i["rows"]),
     }
-    for name in names:
-        columns[name.upper()] = lambda i, name=name: words.number(i["metrics"].get(name))
-    return rows(items, columns, empty="nothing was measured")
+    if tasks:
+        columns["TASK"] = lambda i: i["task"] or "all"
+    for name in sorted({name for name, _, _ in named}):
+        columns[name.upper()] = lambda i, name=name: words.number(
+            i["metrics"].get(f"{name}/{i['task']}" if i["task"] else name)
+        )
+    each = [{**item, "task": task} for item in items for task in ("", *tasks)]
+    return rows(each, columns, empty="nothing was measured")
 
 
 def gates(items: list[Item]) -> RenderableType:

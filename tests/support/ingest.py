@@ -23,6 +23,7 @@ from shared.clock import Clock
 from shared.events import DatasetPublished, PipelineApplied
 from shared.http import build_app
 from shared.pipeline import DatasetRules, PipelineSpec
+from shared.recipe import TrainingRecipe
 from shared.s3 import ArtifactStore, connect_store
 from shared.service import Runtime
 from shared.settings import S3Settings
@@ -48,9 +49,9 @@ class Ingest:
     def app(self) -> FastAPI:
         return build_app(self.runtime.settings, self.runtime.engine, build_router(self.runtime))
 
-    def apply_pipeline(self, *, version: int = 1, **rules: Any) -> None:
+    def apply_pipeline(self, *, version: int = 1, training: TrainingRecipe | None = None, **rules: Any) -> None:
         """Tell it of a pipeline's version."""
-        spec = PipelineSpec(base_model="tiny", dataset=DatasetRules(**rules))
+        spec = PipelineSpec(base_model="tiny", dataset=DatasetRules(**rules), training=training or TrainingRecipe())
         applied = PipelineApplied(pipeline=PIPELINE, version=version, digest="sha256:" + "0" * 64, spec=spec)
         deliver(self.runtime.engine, handlers, fact(applied, sequence=version), clock=self.runtime.clock)
 

@@ -18,6 +18,7 @@ from shared.db import reading, transaction
 from shared.errors import TemporaryError
 from shared.events import ArtifactRef, DatasetPublished
 from shared.leases import Lease, claim, interrupt
+from shared.recipe import MultiTask, TrainingRecipe
 from shared.s3 import sha256_of
 from tests.support.datasets import jsonl, rows
 from tests.support.delivery import deliver, fact, said, unhandled
@@ -80,6 +81,25 @@ def test_good_dataset_is_prepared(service: Ingest, tmp_path: Path) -> None:
     assert row(service, "d1").state == "prepared"
     assert work_files(service) == []
     assert risen("tuneloop_data_ingest_datasets_total", counted, pipeline=PIPELINE, state="prepared") == 1
+
+
+def test_rows_are_read_as_the_pipeline_s_training_wants_them(service: Ingest, tmp_path: Path) -> None:
+    service.apply_pipeline(training=TrainingRecipe(multi_task=MultiTask()))
+    tasks = unique_rows()
+    service.publish("tasks", jsonl(item | {"task": f"task-{index % 2}"} for index, item in enumerate(tasks)))
+    service.work()
+    service.apply_pipeline(version=2, training=TrainingRecipe(objective="pretrain"))
+    service.publish("texts", jsonl({"text": f"\t{item['prompt']}  \r\n"} for item in tasks))
+    service.work()
+    service.publish("answers", jsonl(tasks))
+    service.work()
+    (_, by_task), (_, texts), (kind, refused) = facts(service)
+    for name, payload, column in (("a", by_task, "task"), ("b", texts, "text")):
+        service.store.get_dir(ArtifactRef.model_validate(payload["dataset"]["artifact"]), tmp_path / name)
+        assert column in pq.read_schema(tmp_path / name / "train.parquet").names
+    assert row(service, "tasks").report["tasks"].keys() == {"task-0", "task-1"}  # type: ignore[index]
+    assert kind == "dataset.rejected.v1"
+    assert any("no_text: 100 rows" in reason and "objective: sft" in reason for reason in refused["reasons"])
 
 
 def test_same_bytes_published_twice_are_one_version(service: Ingest) -> None:

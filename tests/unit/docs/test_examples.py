@@ -1,5 +1,6 @@
 """Every example and every policy in the documentation is one that can be applied."""
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +10,8 @@ import yaml
 from shared.built_in_policies import BUILT_IN
 from shared.docs.pipeline import ROOT
 from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
+from shared.recipe import TrainingRecipe
+from shared.recipe_checks import recipe_problems
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 HEADER = "apiVersion: tuneloop.dev/v1\nkind: Pipeline\nmetadata: {name: p}\nspec: {baseModel: tiny, rollout: {%s}}"
@@ -53,3 +56,20 @@ def test_a_key_beside_a_built_in_policy_replaces_its_own() -> None:
     assert policy.deadline.total_seconds() == 7200
     assert [guardrail.called for guardrail in policy.guardrails] == ["refusals"]
     assert RolloutPolicy.model_validate(policy.model_dump(mode="json")) == policy
+
+
+def training_blocks() -> list[str]:
+    """The YAML of the page on training: whole pipelines, and what stands under `training:` in one."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), flags=re.DOTALL)
+    parts = [part for block in blocks for part in re.split(r"\n(?=training:)", block)]
+    return [part for part in parts if yaml.safe_load(part) is not None]  # a comment above the first is none
+
+
+@pytest.mark.parametrize("text", training_blocks())
+def test_a_training_in_the_documentation_can_be_applied(text: str) -> None:
+    if "apiVersion" in text:
+        parse_pipeline(text)
+        return
+    document = yaml.safe_load(text)
+    recipe = TrainingRecipe.model_validate(document.get("spec", document)["training"])
+    assert list(recipe_problems(recipe)) == []

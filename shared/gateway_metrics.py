@@ -3,6 +3,8 @@
 A guardrail's SLO must be one of the bounds, because between two of them nothing is counted.
 """
 
+from typing import Literal, get_args
+
 PREFIX = "tuneloop_gateway_"
 REQUESTS = f"{PREFIX}requests_total"
 ANSWERS = f"{PREFIX}answers_total"
@@ -15,6 +17,7 @@ DURATION = f"{PREFIX}request_duration_seconds"
 FIRST_TOKEN = f"{PREFIX}time_to_first_token_seconds"
 INTER_TOKEN = f"{PREFIX}inter_token_seconds"
 MEAN_GAP = f"{PREFIX}request_inter_token_seconds"
+SHADOW_PAIRS = f"{PREFIX}shadow_pairs_total"
 SHADOW_DURATION = f"{PREFIX}shadow_duration_seconds"
 UNITS = f"{PREFIX}units_seen"
 # Which revision of a route is in effect, and since when (Unix time) the versions have had the weights that they have.
@@ -30,7 +33,7 @@ INTER_TOKEN_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 # The counters that have a model version, by the names that PromQL knows them by.
 SERIES = frozenset({
-    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, FEEDBACK_SCORE, SHADOW, TOKENS,
+    REQUESTS, ANSWERS, STRUCTURED, FEEDBACK, FEEDBACK_SCORE, SHADOW, SHADOW_PAIRS, TOKENS,
     *(f"{name}_{part}" for name in (DURATION, FIRST_TOKEN, INTER_TOKEN, MEAN_GAP, SHADOW_DURATION)
       for part in ("bucket", "count")),
 })
@@ -49,3 +52,14 @@ SLO_BOUNDS = {
     EVENT_LATENCY: DURATION_BOUNDS, EVENT_FIRST_TOKEN: FIRST_TOKEN_BOUNDS, EVENT_INTER_TOKEN: INTER_TOKEN_BOUNDS,
 }
 COUNTED_BY_UNIT = (EVENT_ERRORS, *SLO_BOUNDS)
+
+# Guardrails' metrics by which the two answers to a copied request are compared, and what comes of it. Units whose
+# answers differed are told of with the version whose answer was the bad one.
+PAIRED = (EVENT_ERRORS, "refusals", "invalid_output")
+PairResult = Literal["alike", "copy_worse", "primary_worse"]
+PAIR_RESULTS: tuple[PairResult, ...] = get_args(PairResult)
+
+
+def pair_event(metric: str) -> str:
+    """The event of a unit for which only one of two answers was bad by a guardrail's metric."""
+    return f"pair_{metric}"

@@ -132,10 +132,11 @@ def begin(to: Stand, routes: Sequence[str], every: float) -> None:
                for name in routes]
     publish(to.bootstrap, ReplicaReady(replica="gpu-0", endpoint=to.model_server, base_model="tiny"), *applied)
     for url in to.gateways:
-        eventually(partial(_serves, url, len(routes)), timeout=60, what="the routes at the gateways")
+        eventually(partial(serves, url, len(routes)), timeout=60, what="the routes at the gateways")
 
 
-def _serves(gateway: str, routes: int) -> bool:
+def serves(gateway: str, routes: int) -> bool:
+    """Whether a gateway has so many routes."""
     return len(httpx.get(f"{gateway}/v1/models", trust_env=False).json()["data"]) == routes
 
 

@@ -125,6 +125,12 @@ ARMS = (
           Query(f"sum by (route, model_version, outcome) "
                 f"(rate(tuneloop_gateway_shadow_total{{{ARM}}}[$__rate_interval]))",
                 "{{route}} {{model_version}} {{outcome}}"), unit="reqps", width=THIRD),
+    graph("Answers that differ",
+          "Copied requests per second of which only one of the two answers was bad: the copy's, or the client's "
+          "(primary). A candidate that is no worse has as many of either.",
+          Query(f"sum by (route, model_version, metric, result) "
+                f'(rate(tuneloop_gateway_shadow_pairs_total{{{ARM},result!="alike"}}[$__rate_interval]))',
+                "{{route}} {{model_version}} {{metric}} {{result}}"), unit="reqps", width=THIRD),
 )
 
 AFTERWARDS = (

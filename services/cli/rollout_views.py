@@ -198,6 +198,9 @@ def _told(name: str, numbers: Item) -> str:
         f", users {numbers['candidate_bad_units']:g}/{numbers['candidate_units']:g} against "
         f"{numbers['stable_bad_units']:g}/{numbers['stable_units']:g}"
     )
+    users += "" if "candidate_alone_bad" not in numbers else (
+        f", alone bad for {numbers['candidate_alone_bad']:g} users against {numbers['stable_alone_bad']:g}"
+    )
     split = "" if numbers.get("e_split", 0) < _DOUBTFUL_SPLIT else (
         f", split not as meant {_evidence(numbers['e_split'], numbers['split_threshold'])}"
     )

@@ -2,10 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from services.gateway.answer_metrics import AnswerCounts
-from services.gateway.answers import check, wants_structure
+from services.gateway.answers import Structured, check, wants_structure
 from services.gateway.record import Record
 from shared.telemetry import get_logger
 
@@ -14,6 +15,17 @@ log = get_logger(__name__)
 # Of an answer that are kept, and of all that waits. What is longer or finds no room is counted as unchecked.
 ANSWER_BYTES = 262_144
 QUEUE_BYTES = 16_777_216
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    request: bytes
+    responses: tuple[bytes, ...]
+    done: Callable[[list[Structured | None]], None]
+
+    @property
+    def size(self) -> int:
+        return len(self.request) + sum(map(len, self.responses))
 
 
 class StructureChecker:
@@ -26,7 +38,7 @@ class StructureChecker:
     def __init__(self, counts: Callable[[str, str], AnswerCounts], *, queue_bytes: int = QUEUE_BYTES) -> None:
         self._counts = counts
         self._queue_bytes = queue_bytes
-        self._waiting: deque[tuple[AnswerCounts, bytes, bytes]] = deque()
+        self._waiting: deque[_Job] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
         self._stopping = False
@@ -41,14 +53,30 @@ class StructureChecker:
         if record.outcome != "ok" or record.response is None or not wants_structure(record.request):
             return
         counts = self._counts(record.route, record.target.label)
-        size = len(record.request) + len(record.response)
+
+        def done(results: list[Structured | None]) -> None:
+            with self._changed:
+                for result in results:
+                    if result is not None:
+                        counts.checked(result)
+
+        if record.truncated or not self._offer(_Job(record.request, (record.response,), done)):
+            done(["unchecked"])
+
+    def compare(
+        self, request: bytes, responses: Sequence[bytes], done: Callable[[list[Structured | None]], None]
+    ) -> None:
+        """Compare several answers to one request soon, and call `done` in the thread; never, if there is no room."""
+        self._offer(_Job(request, tuple(responses), done))
+
+    def _offer(self, job: "_Job") -> bool:
         with self._changed:
-            if record.truncated or self._stopping or self._bytes + size > self._queue_bytes:
-                counts.checked("unchecked")
-                return
-            self._bytes += size
-            self._waiting.append((counts, record.request, record.response))
+            if self._stopping or self._bytes + job.size > self._queue_bytes:
+                return False
+            self._bytes += job.size
+            self._waiting.append(job)
             self._changed.notify()
+        return True
 
     def start(self) -> None:
         """Begin."""
@@ -67,13 +95,14 @@ class StructureChecker:
                 self._changed.wait_for(lambda: self._waiting or self._stopping)
                 if not self._waiting:
                     return
-                counts, request, response = self._waiting.popleft()
-                self._bytes -= len(request) + len(response)
-            try:
-                result = check(request, response)
-            except Exception:
-                log.exception("an answer could not be compared with the format that was asked for")
-                result = "unchecked"
-            if result is not None:
-                with self._changed:
-                    counts.checked(result)
+                job = self._waiting.popleft()
+                self._bytes -= job.size
+            job.done([_checked(job.request, response) for response in job.responses])
+
+
+def _checked(request: bytes, response: bytes) -> Structured | None:
+    try:
+        return check(request, response)
+    except Exception:
+        log.exception("an answer could not be compared with the format that was asked for")
+        return "unchecked"

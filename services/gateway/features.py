@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from services.gateway.balance import Balancer
 from services.gateway.capture import Capture, CaptureMetrics
@@ -19,6 +20,7 @@ from services.gateway.feedback_door import FeedbackDoor
 from services.gateway.flush import Flusher
 from services.gateway.key_file import KeyFile
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pairs import Pairs
 from services.gateway.plan import Plan, Target
 from services.gateway.record import Record
 from services.gateway.sender import EventSender
@@ -66,7 +68,8 @@ class Features:
         self._checker = StructureChecker(metrics.answers.of)
         self.shadow = Shadow(
             timers, flusher, Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds), metrics,
-            plan, limit=settings.shadow_max_in_flight, seconds=settings.shadow_timeout_seconds,
+            plan, pairs=Pairs(metrics, self._checker, self._soon, seconds=settings.shadow_timeout_seconds),
+            limit=settings.shadow_max_in_flight, seconds=settings.shadow_timeout_seconds,
             connect_seconds=settings.connect_timeout_seconds,
         )
         self.feedback = FeedbackDoor(
@@ -118,6 +121,12 @@ class Features:
         self._capture.take(record)
         self._checker.take(record)
 
+    def _soon(self, call: Callable[[], None]) -> None:
+        """On the event loop, from any thread. A process that ends has none any more."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(call)
+
     def _admission(self, settings: GatewaySettings, metrics: GatewayMetrics) -> Admission:
         if settings.api_keys_file is None:
             return admit_anyone
@@ -125,10 +134,7 @@ class Features:
         doorkeeper = Doorkeeper(key_metrics)
 
         def take_up(ring: KeyRing) -> None:
-            # From the file's thread. A process that ends has no loop any more.
-            if self._loop is not None:
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(doorkeeper.use, ring)
+            self._soon(partial(doorkeeper.use, ring))
 
         self._key_file = KeyFile(settings.api_keys_file, take_up, key_metrics.file_ok.set)
         doorkeeper.use(self._key_file.load())

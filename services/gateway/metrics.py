@@ -7,7 +7,7 @@ from ``increase()``.
 
 import time
 from collections.abc import Callable, Set
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client import Gauge as PlainGauge
@@ -30,11 +30,12 @@ from shared.gateway_metrics import (
 
 Outcome = Literal["ok", "error", "rejected"]
 
-ShadowOutcome = Literal["ok", "error", "rejected", "timeout", "dropped"]
+ShadowOutcome = Literal["ok", "error", "rejected", "timeout", "dropped", "unclear"]
 Verdict = Literal["good", "neutral", "bad"]
 
 _OUTCOMES: tuple[Outcome, ...] = ("ok", "error", "rejected")
-_SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = ("ok", "error", "rejected", "timeout", "dropped")
+_SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = get_args(ShadowOutcome)
+_PAIRS = tuple((metric, result) for metric in names.PAIRED for result in names.PAIR_RESULTS)
 # Refusals that are the gateway's own doing, which somebody wants to hear of; the others are clients' mistakes.
 _TURNED_AWAY = ("overloaded", "no_route_table")
 _VERDICTS: tuple[Verdict, ...] = ("good", "neutral", "bad")
@@ -104,11 +105,12 @@ class TargetMetrics:
 class ShadowMetrics:
     """The series of a model version that gets copies of requests."""
 
-    __slots__ = ("_outcomes", "duration")
+    __slots__ = ("_outcomes", "duration", "pairs")
 
     def __init__(self, metrics: "GatewayMetrics", route: str, label: str) -> None:
         self._outcomes = {outcome: metrics.shadowed.labels(route, label, outcome) for outcome in _SHADOW_OUTCOMES}
         self.duration = metrics.shadow_duration.labels(route, label)
+        self.pairs = {pair: metrics.shadow_pairs.labels(route, label, *pair) for pair in _PAIRS}
 
     def ended(self, outcome: ShadowOutcome) -> None:
         """A copy was answered, or was not."""
@@ -164,8 +166,12 @@ class GatewayMetrics:
             target, registry=self.registry,
         )
         self.shadowed = Counter(
-            names.SHADOW, "Copies of requests to a shadow: ok, error, rejected, timeout, dropped",
+            names.SHADOW, "Copies of requests to a shadow: ok, error, rejected, timeout, dropped, unclear",
             [*target, "outcome"], registry=self.registry,
+        )
+        self.shadow_pairs = Counter(
+            names.SHADOW_PAIRS, "Copied requests by which of the two answers was bad: alike, copy_worse, primary_worse",
+            [*target, "metric", "result"], registry=self.registry,
         )
         self.shadow_duration = Histogram(
             names.SHADOW_DURATION, "From sending a copy to the last byte of its answer, outcome ok", target,
@@ -282,6 +288,8 @@ class GatewayMetrics:
         if self._shadows.pop((route, label), None) is not None:
             for shadow_outcome in _SHADOW_OUTCOMES:
                 self.shadowed.remove(route, label, shadow_outcome)
+            for pair in _PAIRS:
+                self.shadow_pairs.remove(route, label, *pair)
             self.shadow_duration.remove(route, label)
         self.feedback_score.remove(route, label)
         for series in (self.answers, self.duration, self.first_token, self.inter_token, self.mean_gap, self.units):

@@ -24,6 +24,7 @@ class Record(NamedTuple):
         usage: the answer's `usage`; None where it has none.
         response: the first bytes of the answer's body, as many as the observer wished for; None where that was none.
         truncated: the answer was longer.
+        refused: the answer refuses.
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class Record(NamedTuple):
     usage: Mapping[str, Any] | None
     response: bytes | None
     truncated: bool
+    refused: bool = False
 
 
 class Observer(Protocol):

@@ -127,6 +127,10 @@ class UnitEvents(Collector):
         """A unit was kept waiting so long, by one of the events that have bounds."""
         self._met(route, label, unit, begun, event=event, value=seconds)
 
+    def differed(self, route: str, label: str, unit: int, begun: float, *, event: str) -> None:
+        """Of two answers to a unit's request only this version's was bad."""
+        self._met(route, label, unit, begun, event=event, value=0.0)
+
     def collect(self) -> Iterable[CounterMetricFamily]:
         """What is exposed. A cell that nothing was counted in is not there, but for those of new units."""
         family = CounterMetricFamily(

@@ -12,7 +12,7 @@ from services.rollout.guardrails import bounds_of, is_mean
 from services.rollout.observation import Observation
 from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, GuardrailState, ObjectiveState, RolloutState, UnitState
-from services.rollout.unit_counts import UnitCounts, UnitReadings, can_count, counted
+from services.rollout.unit_counts import UnitCounts, UnitReadings, can_count, can_pair, counted
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy
 
 
@@ -62,7 +62,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
 def _guarded(guardrail: Guardrail, look: _Look, policy: RolloutPolicy, blind: dict[str, str]) -> GuardrailState:
     """A guardrail after this look; why it has no data goes to `blind`."""
     name, judging = guardrail.called, judged(guardrail, look.state)
-    before, reading = look.state.guardrails[name], look.seen.readings.get(name)
+    before, reading = _paired(guardrail, look, policy), look.seen.readings.get(name)
     if reading is None:
         if judging:
             blind[name] = "it was not read"
@@ -80,6 +80,16 @@ def _guarded(guardrail: Guardrail, look: _Look, policy: RolloutPolicy, blind: di
         return before
     blind[name] = result.reason
     return before.model_copy(update={"verdict": "no_data"})
+
+
+def _paired(guardrail: Guardrail, look: _Look, policy: RolloutPolicy) -> GuardrailState:
+    """A guardrail before this look's counters, with what the pairs of answers of a step with copies say."""
+    before, counts, state = look.state.guardrails[guardrail.called], look.counts, look.state
+    if state.shadow == 0 or not _exposed(state) or not can_pair(guardrail) or not isinstance(counts, UnitCounts):
+        return before
+    pairs = counts.pairs(guardrail, look.seen.stable, look.seen.candidate)
+    after = before.model_copy(update={"evidence": before.evidence.paired(pairs)})
+    return after.model_copy(update={"verdict": verdict(after, guardrail, policy)})
 
 
 def _exposed(state: RolloutState) -> bool:
@@ -145,15 +155,16 @@ def _odds(state: RolloutState, seen: Observation) -> float:
 
 
 def _met(guardrail: Guardrail, look: _Look) -> UnitCounts | NoData | None:
-    """By which units a guardrail is judged; None where it is judged by requests."""
-    if not can_count(guardrail) or look.state.shadow > 0:
+    """By which units a guardrail is judged; None where it is judged by requests, or by pairs, which are there."""
+    copies = look.state.shadow > 0
+    if not (can_pair(guardrail) if copies else can_count(guardrail)):
         return None
     if isinstance(look.counts, UnitCounts):
-        return look.counts
+        return None if copies else look.counts
     reason = look.counts.reason if look.counts is not None else "the counts of units were not read"
     if look.counted_before:
         return NoData("no_units", reason)
-    if guardrail.count_by == "unit":
+    if guardrail.count_by == "unit" and not copies:
         return NoData("no_units", f"it is counted by unit, and {reason}")
     return None
 
@@ -170,7 +181,8 @@ def _counted(
     if not _exposed(state) or not judged(guardrail, state):
         return after
     stable, candidate = counts.get(seen.baseline, Counts()), counts.get(seen.candidate, Counts())
-    evidence = before.evidence.model_copy(update={"counted_by": _counted_by(guardrail, look, units)}).updated(
+    counted_by = _counted_by(guardrail, before, look, units)
+    evidence = before.evidence.model_copy(update={"counted_by": counted_by}).updated(
         stable, candidate, bounds_of(guardrail), odds=_odds(state, seen),
         units=units.look(guardrail, seen.baseline, seen.candidate) if units else None,
     )
@@ -185,8 +197,10 @@ def _remembering(before: GuardrailState, readings: tuple[Reading, ...]) -> Guard
     return before.model_copy(update={"counters": grown(before.counters, readings)[0]})
 
 
-def _counted_by(guardrail: Guardrail, look: _Look, units: UnitCounts | None) -> CountedBy:
-    """Copies are not dealt out by the split, so they are what they are: requests."""
+def _counted_by(guardrail: Guardrail, before: GuardrailState, look: _Look, units: UnitCounts | None) -> CountedBy:
+    """Copies are not dealt out by the split: they are pairs, or what they are themselves, requests."""
+    if look.state.shadow > 0 and before.evidence.counted_by == "pair":
+        return "pair"
     if guardrail.count_by == "request" or look.state.shadow > 0:
         return "request"
     return "unit" if units is not None else "interval"

@@ -186,6 +186,8 @@ def summary(state: RolloutState, policy: RolloutPolicy) -> dict[str, dict[str, f
 
 def _unit_numbers(state: GuardrailState) -> dict[str, float]:
     evidence = state.evidence
+    if evidence.counted_by == "pair":
+        return {"candidate_alone_bad": evidence.pairs.candidate, "stable_alone_bad": evidence.pairs.stable}
     if evidence.counted_by != "unit":
         return {}
     return {
@@ -204,6 +206,10 @@ def _numbers(state: GuardrailState, against: str) -> str:
     evidence = state.evidence
     requests = (f"candidate {evidence.candidate.bad} bad of {evidence.candidate.total}, "
                 f"{against} {evidence.stable.bad} of {evidence.stable.total}")
+    if evidence.counted_by == "pair":
+        pairs = (f"users for whom only one of the two answers was bad: the candidate's {evidence.pairs.candidate}, "
+                 f"stable's {evidence.pairs.stable}")
+        return f"{requests}; {pairs}" if evidence.candidate.total else pairs
     if evidence.counted_by != "unit":
         return requests
     return (f"{requests}; users with a bad one: candidate {evidence.candidate_units.bad} of "

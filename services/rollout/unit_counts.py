@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.rollout.analysis import UnitLook
+from services.rollout.analysis import PairLook, UnitLook
 from services.rollout.counts import Reading, grown
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import UnitState
 from shared.events import CountedEvent
-from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_NEW, UNIT_TIMES
+from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_NEW, PAIRED, UNIT_TIMES, pair_event
 from shared.pipeline import Guardrail, RolloutPolicy
 
 
@@ -59,16 +59,29 @@ class UnitCounts:
             candidate_seen=self.seen.get(candidate, 0),
         )
 
+    def pairs(self, guardrail: Guardrail, stable: str, candidate: str) -> PairLook:
+        """Units of this look whose two answers differed for the first time, by whose was the bad one."""
+        name = cell(pair_event(guardrail.metric), "", 1)
+        return PairLook(stable=self.met.get((stable, name), 0), candidate=self.met.get((candidate, name), 0))
+
 
 def can_count(guardrail: Guardrail) -> bool:
     """Whether the gateways count units by what this guardrail calls bad, and it does not ask for requests."""
     return guardrail.metric in COUNTED_BY_UNIT and guardrail.count_by != "request"
 
 
+def can_pair(guardrail: Guardrail) -> bool:
+    """Whether the gateways compare answers by what this guardrail calls bad, and it does not ask for requests."""
+    return guardrail.metric in PAIRED and guardrail.count_by != "request"
+
+
 def counted_events(policy: RolloutPolicy) -> list[CountedEvent]:
     """What gateways shall tell of for the policy's guardrails."""
-    return [CountedEvent(event=guardrail.metric, seconds=guardrail.slo_seconds)
-            for guardrail in policy.guardrails if can_count(guardrail)]
+    met = [CountedEvent(event=guardrail.metric, seconds=guardrail.slo_seconds)
+           for guardrail in policy.guardrails if can_count(guardrail)]
+    pairs = [CountedEvent(event=pair_event(guardrail.metric))
+             for guardrail in policy.guardrails if policy.shadow is not None and can_pair(guardrail)]
+    return met + pairs
 
 
 def cell(event: str, bound: str, times: int) -> str:

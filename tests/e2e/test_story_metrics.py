@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 # Where the story has nothing to show. tests/vllm asks for what vLLM itself exposes.
 NOT_IN_THE_STORY = {
     "tuneloop-rollout: Copies A": "no step of its policy copies requests to a shadow",
+    "tuneloop-rollout: Answers that differ A": "no step of its policy copies requests to a shadow",
     "tuneloop-rollout: A/B test: how much better the candidate is A": "its policy has no A/B test",
     "tuneloop-rollout: Invalid structured output A": "the small engine takes no response_format",
     "tuneloop-platform: Consumer lag, as brokers see it A": "Strimzi's exporter is part of a cluster",

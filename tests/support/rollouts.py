@@ -11,7 +11,7 @@ from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from services.rollout.wanted import Effect
 from shared.clock import VirtualClock
-from shared.gateway_metrics import EVENT_NEW
+from shared.gateway_metrics import EVENT_NEW, pair_event
 from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep
 
 LOADED = Loading(loaded=2)
@@ -51,6 +51,7 @@ class World:
         self.gateways = ["gw"]
         self.new_units = {STABLE: 0, CANDIDATE: 0, CONTROL: 0}
         self.met: dict[tuple[str, str], int] = {}
+        self.pairs: dict[tuple[str, str], int] = {}  # by metric and whose answer alone was bad
         self.webhooks: dict[str, bool] = {}  # what each answers to every question; one that is not here never does
         self.effects: list[Effect] = []
         self._commands = 0
@@ -115,7 +116,8 @@ class World:
             seen[version] = max(seen.get(version, 0), total)
         cells = {guardrail.called: cell_of(guardrail, 1) for guardrail in self.policy.guardrails}
         met = {(version, cells[name]): units for (name, version), units in self.met.items()}
-        return UnitReadings(counters, seen, met)
+        pairs = {(version, cell(pair_event(metric), "", 1)): units for (metric, version), units in self.pairs.items()}
+        return UnitReadings(counters, seen, met | pairs)
 
     def _readings(self, name: str) -> tuple[Reading, ...]:
         return tuple(

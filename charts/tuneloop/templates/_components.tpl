@@ -32,7 +32,7 @@ rollout:
   name: rollout
   service: rollout
   database: true
-  topics: [tuneloop.adapters, tuneloop.models, tuneloop.pipelines]
+  topics: [tuneloop.adapters, tuneloop.models, tuneloop.pipelines, tuneloop.units]
 drift:
   name: drift
   service: drift

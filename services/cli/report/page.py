@@ -129,4 +129,6 @@ def _counts(numbers: Item, arm: str) -> str:
     bad, total = numbers[f"{arm}_bad"], numbers[f"{arm}_total"]
     share = f" ({100 * bad / total:.1f} %)" if total else ""
     bad_users, users = numbers.get(f"{arm}_bad_units"), numbers.get(f"{arm}_units")
-    return f"{bad:g} of {total:g}{share}" + ("" if users is None else f", {bad_users:g} of {users:g} users")
+    alone = numbers.get(f"{arm}_alone_bad")
+    return (f"{bad:g} of {total:g}{share}" + ("" if users is None else f", {bad_users:g} of {users:g} users")
+            + ("" if alone is None else f", alone bad for {alone:g} users"))

@@ -33,6 +33,10 @@ What is counted as an event makes the difference (`countBy` of a guardrail):
 - *by interval*: the candidate's share of a look's bad events, as one observation: the average of the events' factors
   instead of their product. It stays valid if bad events cluster within a look, but not if they do over many.
 
+- *by pair*: where requests are copied to the candidate, a unit for whom one of the two answers to the same request was
+  bad, and the other was not, for the first time. That is a sign test: at even odds, whatever the base rate is. Only
+  what the versions do differently counts, and what both fail at is left out.
+
 **One rate against a bound.** Without any bad event the ratio above never moves, so safety has a second test: the
 candidate's rate against `tolerableRate`, by the binomial likelihood ratio, null ``rate >= tolerableRate``.
 
@@ -48,10 +52,11 @@ Beside evidence there is what is shown: confidence sequences for shares and quan
 (`bounded.py`), and the test of the split itself (`sample_ratio.py`).
 """
 
-from services.rollout.analysis.evidence import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Evidence, UnitLook
+from services.rollout.analysis.evidence import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Evidence, PairLook, UnitLook
 from services.rollout.analysis.sample_ratio import SampleRatio
 from services.rollout.analysis.values import Bounds, Counts, Interval
 
 __all__ = [
-    "HARM_RATIOS", "SAFE_SHARES", "SAFE_WEIGHTS", "Bounds", "Counts", "Evidence", "Interval", "SampleRatio", "UnitLook",
+    "HARM_RATIOS", "SAFE_SHARES", "SAFE_WEIGHTS", "Bounds", "Counts", "Evidence", "Interval", "PairLook", "SampleRatio",
+    "UnitLook",
 ]

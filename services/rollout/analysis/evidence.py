@@ -16,8 +16,9 @@ from services.rollout.analysis.tables import table_steps
 from services.rollout.analysis.values import Bounds, Counts, Floats, e_value, log_mixture
 from shared.gateway_metrics import UNIT_TIMES
 
-# What harm is proved by: units that met a bad event, bad requests, or the share of them within each look.
-CountedBy = Literal["unit", "request", "interval"]
+# What harm is proved by: units that met a bad event, bad requests, the share of them within each look, or units for
+# which only one of two answers to the same request was bad.
+CountedBy = Literal["unit", "request", "interval", "pair"]
 
 # Alternatives for harm, as candidate's rate over stable's, and how much of the evidence is staked on each. A threefold
 # rate is what a canary of two hours can just find, so most is staked on it; benchmarks/calibration measures how often.
@@ -77,6 +78,16 @@ def harm_unit_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike, odds: npt.A
 def harm_interval_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike, odds: npt.ArrayLike) -> Floats:
     """The same by the candidate's share of the look's bad events, ``[...]``."""
     return interval_steps(stable, candidate, odds, _HARM, 1.0)
+
+
+def harm_pair_steps(stable: npt.ArrayLike, candidate: npt.ArrayLike) -> Floats:
+    """The same by pairs of answers of which only one was bad, stable's or the candidate's, ``[...]``: a sign test.
+
+    While the candidate is bad at most as often as stable, the bad one of such a pair is the candidate's with a
+    probability of at most 1/2 (McNemar, 1947), so the gambler bets on a coin at even odds: that it shows the candidate
+    ``rho`` times as often as stable, for every `rho` of `HARM_RATIOS` (Waudby-Smith & Ramdas, 2024, for a Bernoulli).
+    """
+    return split_steps(stable, candidate, np.ones(np.shape(stable)), _HARM, 1.0)
 
 
 def safe_steps(
@@ -150,6 +161,22 @@ class UnitLook(BaseModel):
     candidate_seen: int
 
 
+class PairLook(BaseModel):
+    """One look at units who were answered by both versions, and for the first time differently.
+
+    Attributes:
+        stable, candidate: how many of whom that version's answer was the bad one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stable: int = 0
+    candidate: int = 0
+
+    def __add__(self, other: "PairLook") -> "PairLook":
+        return PairLook(stable=self.stable + other.stable, candidate=self.candidate + other.candidate)
+
+
 class Evidence(BaseModel):
     """What one guardrail has shown so far. Immutable; `updated` gives the next value; JSON loses nothing.
 
@@ -162,6 +189,8 @@ class Evidence(BaseModel):
         harm: accumulated logs per alternative of the harm test by requests.
         interval: of the one by shares within looks.
         unit: of the one by units, for each of `UNIT_TIMES`.
+        pair: of the one by pairs.
+        pairs: units who were answered differently so far.
         ratio: of the safety test against the margin.
         rate: of the safety test against the tolerable rate.
     """
@@ -176,6 +205,8 @@ class Evidence(BaseModel):
     harm: tuple[float, ...] = _NO_HARM
     interval: tuple[float, ...] = _NO_HARM
     unit: tuple[tuple[float, ...], ...] = (_NO_HARM,) * len(UNIT_TIMES)
+    pair: tuple[float, ...] = _NO_HARM
+    pairs: PairLook = PairLook()
     ratio: tuple[float, ...] = (0.0,) * len(SAFE_SHARES)
     rate: tuple[float, ...] = (0.0,) * len(SAFE_SHARES)
 
@@ -199,6 +230,13 @@ class Evidence(BaseModel):
             "ratio": _added(self.ratio, ratio),
             "rate": _added(self.rate, rate),
             **({} if units is None else self._with_units(units, odds)),
+        })
+
+    def paired(self, look: PairLook) -> Self:
+        """The evidence after a look at pairs, by which harm is proved from then on."""
+        return self.model_copy(update={
+            "counted_by": "pair", "pairs": self.pairs + look,
+            "pair": _added(self.pair, harm_pair_steps(look.stable, look.candidate)),
         })
 
     def _with_units(self, units: UnitLook, odds: float) -> dict[str, object]:
@@ -252,7 +290,8 @@ def _clumping_of(evidence: Evidence) -> float:
 def _log_harm_of(evidence: Evidence) -> float:
     if evidence.counted_by == "unit":
         return float(log_unit_harm(np.array(evidence.unit)))
-    return float(log_harm(np.array(evidence.harm if evidence.counted_by == "request" else evidence.interval)))
+    logs = {"request": evidence.harm, "interval": evidence.interval, "pair": evidence.pair}[evidence.counted_by]
+    return float(log_harm(np.array(logs)))
 
 
 def _of_units(before: Counts, bad: int, seen: int) -> Counts:

@@ -19,7 +19,7 @@ from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, RolloutState
 from services.rollout.unit_counts import UnitReadings, cell, cell_of
 from services.rollout.wanted import Record
-from shared.gateway_metrics import EVENT_NEW
+from shared.gateway_metrics import EVENT_NEW, pair_event
 from shared.pipeline import Guardrail, RolloutPolicy
 
 _STRIDE = 0.05
@@ -62,6 +62,7 @@ class _World:
     candidate: Mapping[str, float]
     control: bool = False
     bad: dict[tuple[str, str], int] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=lambda: {_STABLE: 0, _CANDIDATE: 0, _CONTROL: 0})
     exposed: int = 0
 
@@ -80,6 +81,15 @@ class _World:
             for name, rate in rates.items():
                 bad = int(self.random.binomial(count, rate))
                 self.bad[name, version] = self.bad.get((name, version), 0) + bad
+                if version == _CANDIDATE and copies:
+                    self._compare(name, copies, bad)
+
+    def _compare(self, name: str, copies: int, bad: int) -> None:
+        """The other answer to each copied request fails as often as stable does, whatever the copy did."""
+        rate = self.stable[name]
+        for version, of, chance in ((_CANDIDATE, bad, 1 - rate), (_STABLE, copies - bad, rate)):
+            alone = int(self.random.binomial(of, chance))
+            self.pairs[name, version] = self.pairs.get((name, version), 0) + alone
 
     def observation(self) -> Observation:
         return Observation(
@@ -93,8 +103,11 @@ class _World:
         new = (Reading(target="gateway", version=version, cell=cell(EVENT_NEW, "", 1), bad=0, total=1, value=0)
                for version in self.total)
         return UnitReadings(tuple(new), self.total, {
-            (version, cell_of(guardrail, 1)): self.bad.get((guardrail.called, version), 0)
+            (version, name): counts.get((guardrail.called, version), 0)
             for guardrail in self.guardrails for version in self.total
+            for name, counts in (
+                (cell_of(guardrail, 1), self.bad), (cell(pair_event(guardrail.metric), "", 1), self.pairs)
+            )
         })
 
     def _readings(self, name: str) -> list[Reading]:

@@ -1,12 +1,14 @@
 """Shadow copies: what they tell about a version, and that nothing that a shadow does reaches anybody."""
 
 import asyncio
+import json
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from shared.events import Payload
+from shared.gateway_metrics import PAIR_RESULTS, PAIRED
 from tests.support.gateway_stand import (
     STREAM_HEAD,
     Answer,
@@ -25,7 +27,7 @@ from tests.support.wait import eventually
 pytestmark = pytest.mark.integration
 
 BODY = {"model": "r", "messages": [{"role": "user", "content": "hello"}], "seed": 7}
-OUTCOMES = ("ok", "error", "rejected", "timeout", "dropped")
+OUTCOMES = ("ok", "error", "rejected", "timeout", "dropped", "unclear")
 
 
 async def good(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,13 +192,55 @@ def test_copies_beyond_the_limit_are_dropped_while_clients_are_served() -> None:
         stand.assert_clean()
 
 
-@pytest.mark.parametrize("primary", [status("500 Oh"), status("400 Bad"), reset])
-def test_only_a_request_that_went_well_is_copied(primary: Handler) -> None:
+@pytest.mark.parametrize("primary", [status("400 Bad"), status("404 Gone")])
+def test_what_was_the_clients_fault_or_reached_no_model_is_not_copied(primary: Handler) -> None:
     scribe = Scribe()
     with shadowed(primary, scribe) as stand:
         assert ask(stand).status >= 400
         stand.assert_clean()
         assert (outcomes(stand), scribe.seen) == ({}, [])
+
+
+def pairs(stand: Stand) -> dict[tuple[str, str], float]:
+    found = {(metric, result): stand.value("shadow_pairs_total", route="r", model_version="r@2", metric=metric,
+                                           result=result) for metric in PAIRED for result in PAIR_RESULTS}
+    return {pair: count for pair, count in found.items() if count}
+
+
+def saying(content: str) -> Handler:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            message = {"role": "assistant", "content": content}
+            writer.write(http(json.dumps({"choices": [{"index": 0, "message": message}]}).encode()))
+
+    return answer
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        await read_request(reader)
+        writer.write(http(b'{"choices": [{"index": 0, "message": {"refusal": "no"}}]}'))
+
+
+@pytest.mark.parametrize(("primary", "shadow", "expected"), [
+    (good, status("500 Oh"), {("errors", "copy_worse")}),
+    (status("500 Oh"), good, {("errors", "primary_worse")}),
+    (reset, status("500 Oh"), {("errors", "alike")}),
+    (status("500 Oh"), status("400 Bad"), set()),
+    (good, status("404 Gone"), set()),
+    (good, hang, {("errors", "copy_worse")}),
+    (good, refuse, {("errors", "alike"), ("refusals", "copy_worse")}),
+    (saying("{}"), saying("hm"), {("errors", "alike"), ("refusals", "alike"), ("invalid_output", "copy_worse")}),
+])
+def test_the_two_answers_to_a_request_are_compared(
+    primary: Handler, shadow: Handler, expected: set[tuple[str, str]]
+) -> None:
+    with shadowed(primary, shadow, shadow_timeout_seconds=0.3) as stand:
+        ask(stand, response_format={"type": "json_object"})
+        eventually(lambda: sum(outcomes(stand).values()) == 1, timeout=10, what="the copy's end")
+        eventually(lambda: pairs(stand) == dict.fromkeys(expected, 1), timeout=10, what=f"{expected}: {pairs(stand)}")
+        stand.call(stand.gateway.features.shadow.close)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.5, 50), (1.0, 100)])

@@ -1,5 +1,7 @@
 """Units by what they met: once each, with the version that it was, forgotten with the salt."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry
 
 from services.gateway.metrics import GatewayMetrics
@@ -19,9 +21,9 @@ COUNTED = [
 ]
 
 
-def plan(salt: str = "salt") -> Plan:
+def plan(salt: str = "salt", counted: Sequence[CountedEvent] = COUNTED) -> Plan:
     table = RouteTable()
-    route = canary("r", None, "r@1", 1_000).model_copy(update={"salt": salt, "counted": COUNTED})
+    route = canary("r", None, "r@1", 1_000).model_copy(update={"salt": salt, "counted": list(counted)})
     for item in (route, ready("r0", A), loaded("r0", A, "r@1")):
         table = apply(table, fact(item))
     return compile_plan(table)

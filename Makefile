@@ -74,10 +74,14 @@ bench-rollout: $(INSTALLED) ## 200 rollouts on one controller, and how soon harm
 bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; ONLY=tiny, PROCESS=1.
 	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY)) $(if $(PROCESS),--process)
 
+bench-training: $(INSTALLED) ## The trainer beside TRL's on the same rows; ROUNDS=3 ROWS=64 KIND=tickets MODEL=tiny.
+	$(PY) -m benchmarks.training --rounds $(or $(ROUNDS),3) --rows $(or $(ROWS),64) --kind $(or $(KIND),tickets) \
+	  $(if $(MODEL),--model $(MODEL))
+
 calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Minutes of one core.
 	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)
 
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-rollout bench-estimate calibrate clean
+.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-rollout bench-estimate bench-training calibrate clean

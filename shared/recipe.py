@@ -1,8 +1,8 @@
 """How a model is trained: the `training` of a pipeline. `shared.recipe_checks` says what fits together."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.forgetting import Forgetting, StartFrom
 from shared.limits import Limits
@@ -15,6 +15,10 @@ Objective = Literal["sft", "dpo", "kto", "pretrain", "reward", "grpo", "rloo", "
 Packing = Literal["off", "bfd", "padding_free", "grouped"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
+
+Precision = Literal["float32", "bfloat16"]
+AutoField = Literal["batchSize", "gradientAccumulation", "learningRate", "warmupSteps"]
+AUTO_FIELDS: tuple[AutoField, ...] = ("batchSize", "gradientAccumulation", "learningRate", "warmupSteps")
 
 ModelServer = Literal["vllm", "small"]
 ArtifactKind = Literal["adapters", "models", "reward-models"]
@@ -123,6 +127,21 @@ class TrainingRecipe(SpecPart):
         default="auto",
         description="auto: adamw, and for qlora on a GPU paged_adamw_8bit, which may spill to the host's memory",
     )
+    auto: list[AutoField] = Field(
+        default_factory=list,
+        description="fields that the trainer chooses from the model, the data and the hardware when a run begins; "
+        "`learningRate: auto` puts that field here",
+    )
+    precision: Literal["auto"] | Precision = Field(
+        default="auto",
+        description="of the matrix products; weights and adapters stay float32. auto: bfloat16 on GPUs that have it; "
+        "float32 on CPUs, so that every machine makes the same adapter, and bfloat16 is slow on most",
+    )
+    gradient_checkpointing: Literal["auto"] | bool = Field(
+        default="auto",
+        description="keep the inputs of blocks only and compute the rest twice, for less memory and a third more time; "
+        "auto: on GPUs, whose memory is what runs out, and not on CPUs",
+    )
     epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
     batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
     gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
@@ -151,6 +170,29 @@ class TrainingRecipe(SpecPart):
     limits: Limits = Field(default_factory=Limits, description="what a run may take at most")
     priority: int = Field(default=0, ge=-100, le=100, description="of its runs in the queue; higher ones go first")
     resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_by_name(cls, data: Any) -> Any:
+        """`learningRate: auto` as `auto: [learningRate]`: the value stays a number, here and in events."""
+        if not isinstance(data, dict):
+            return data
+        named = [name for name in AUTO_FIELDS if data.get(name) == "auto"]
+        if not named:
+            return data
+        others = [name for name in data.get("auto") or [] if name not in named]
+        return {key: value for key, value in data.items() if key not in named} | {"auto": [*others, *named]}
+
+    def precision_on(self, *, bfloat16_gpu: bool) -> Precision:
+        """The precision that `auto` means there."""
+        if self.precision != "auto":
+            return self.precision
+        return "bfloat16" if bfloat16_gpu else "float32"
+
+    def checkpoints_activations(self, *, gpu: bool) -> bool:
+        """Whether blocks are computed twice there. Prefix tuning keeps keys and values, which checkpointing cannot."""
+        wanted = gpu if self.gradient_checkpointing == "auto" else self.gradient_checkpointing
+        return wanted and self.method != "prefix"
 
     def optimizer_on(self, *, gpu: bool) -> KnownOptimizer:
         """The optimizer that `auto` means there."""

@@ -49,6 +49,11 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
         yield "packing", f"rows of {who} cannot share a sequence; write auto, grouped or off"
     yield from reward_model_problems(recipe)
     yield from rl_problems(recipe)
+    if recipe.gradient_checkpointing is True and recipe.method == "prefix":
+        yield "gradientCheckpointing", "prefix keeps keys and values, which checkpointing cannot; write auto or false"
+    for name, field in TrainingRecipe.model_fields.items():
+        if field.alias in recipe.auto and getattr(recipe, name) != field.default:
+            yield str(field.alias), "is in training.auto, too, which would choose another value; remove one of them"
     if recipe.lora.target_modules == []:
         yield "lora.targetModules", "names no layer; write all-linear, or the names of layers"
     if recipe.merge and recipe.method not in MERGEABLE:

@@ -92,6 +92,7 @@ def run(item: Item, now: datetime) -> RenderableType:
         "digest": item["adapter_digest"] or "", "job": item["job"] or "", "loop": item["correlation_id"],
     }
     facts |= {f"metric {name}": words.number(value, 4) for name, value in (item["metrics"] or {}).items()}
+    facts |= {f"auto {name}": chosen for name, chosen in (item["chosen"] or {}).items()}
     return pairs(facts)
 
 

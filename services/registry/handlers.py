@@ -88,7 +88,7 @@ def training_completed(ctx: HandlerContext, event: Event[TrainingCompleted]) -> 
            dataset_id=data.dataset.dataset_id, dataset_digest=data.dataset.artifact.digest,
            base_model=data.base_model, base_model_digest=data.base_model_digest, adapter_uri=data.adapter.uri,
            adapter_digest=data.adapter.digest, attempt=data.attempt, step=data.steps, metrics=data.metrics,
-           eta_seconds=0.0, finished_at=event.time, **_past(data))
+           chosen=data.chosen, eta_seconds=0.0, finished_at=event.time, **_past(data))
 
 
 def _past(data: TrainingStarted | TrainingCompleted) -> dict[str, str | None]:

@@ -110,6 +110,7 @@ class Run(Base, FactRow, table=True):
     adapter_uri: str | None = None
     adapter_digest: str | None = None
     metrics: dict[str, float] | None = Field(default=None, sa_type=JSON)
+    chosen: dict[str, str] | None = Field(default=None, sa_type=JSON)
 
 
 class Evaluation(Base, FactRow, table=True):

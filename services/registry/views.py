@@ -102,6 +102,7 @@ class RunView(FactView):
     adapter_uri: str | None
     adapter_digest: str | None
     metrics: dict[str, float] | None
+    chosen: dict[str, str] | None = Field(description="what the recipe left open, by its key: what was chosen, and why")
 
 
 class EvaluationView(FactView):

@@ -50,7 +50,11 @@ class Progress(BaseModel):
 
 
 class Result(BaseModel):
-    """``result.json``: what came out. Written last."""
+    """``result.json``: what came out. Written last.
+
+    Attributes:
+        chosen: what the recipe left open, by its key: what was chosen, and why.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -58,6 +62,7 @@ class Result(BaseModel):
     base_model_digest: str
     steps: int
     metrics: dict[str, float] = Field(default_factory=dict)
+    chosen: dict[str, str] = Field(default_factory=dict)
 
 
 def prefix_of(run_id: str, attempt: int) -> str:

@@ -201,7 +201,8 @@ class RunReconciler:
         completed = TrainingCompleted(
             **self._names(run), dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
             base_model_digest=result.base_model_digest, adapter=result.adapter, attempt=run.attempt,
-            steps=result.steps, metrics=result.metrics, start=sources.start, earlier=sources.earlier,
+            steps=result.steps, metrics=result.metrics, chosen=result.chosen,
+            start=sources.start, earlier=sources.earlier,
         )
         self._finish(run, lease, completed, "completed", result=result.model_dump(mode="json"), reason=None)
 

@@ -70,7 +70,7 @@ def recipe_for(shape: ModelShape, data: Data, hardware: Hardware) -> Recipe:
         NotFoundError: there is no such GPU.
     """
     epochs, why_epochs = _epochs(data.rows)
-    batch = _batch(data.rows)
+    batch = rows_per_step(data.rows)
     length = min(data.longest_row, shape.context)
     rank, why_rank = _rank(shape, data)
     setup, fits, why_method = _setup(shape, length, rank, batch, hardware)
@@ -87,7 +87,7 @@ def recipe_for(shape: ModelShape, data: Data, hardware: Hardware) -> Recipe:
         Value(field="learningRate", value=rate, why=why_rate, source=rate_source),
         Value(field="schedule", value="cosine", why="ends at 0, so that the last steps only settle",
               source=sources.PRACTICE),
-        Value(field="warmupSteps", value=math.ceil(_WARMUP_SHARE * steps) if steps >= _SHORT_RUN else 0,
+        Value(field="warmupSteps", value=warmup_for(steps),
               why="3 % of the steps; none in a short run, whose first steps count", source=sources.PRACTICE),
         Value(field="batchSize", value=setup.micro_batch, why="the largest that fits, at most the rows of a step",
               source=sources.ESTIMATED),
@@ -136,7 +136,12 @@ def _epochs(rows: int) -> tuple[float, str]:
     return epochs, f"{rows} rows; up to four passes are worth almost as much as new rows, more are not"
 
 
-def _batch(rows: int) -> int:
+def warmup_for(steps: int) -> int:
+    """Steps of warm-up of a run of so many steps."""
+    return math.ceil(_WARMUP_SHARE * steps) if steps >= _SHORT_RUN else 0
+
+
+def rows_per_step(rows: int) -> int:
     """Rows per step of the optimizer: enough steps for little data, less noise for much."""
     return 16 if rows < 5_000 else 32 if rows < 50_000 else 64
 

@@ -4,17 +4,21 @@ from shared.estimate.setup import Setup
 from shared.recipe import TrainingRecipe
 
 
-def setup_of(recipe: TrainingRecipe) -> Setup:
+def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None) -> Setup:
     """The setup that the trainer makes of a recipe.
 
-    On a CPU it computes in float32 and keeps all activations; on GPUs with bfloat16 and gradient checkpointing
-    (services/trainer/job/recipe.py).
+    Where the recipe leaves it open: on a CPU float32 with all activations kept; on GPUs bfloat16 and gradient
+    checkpointing.
+
+    Args:
+        on_gpu: whether it runs on one; None: where the recipe asks for one.
     """
-    gpu = recipe.resources.gpu > 0
+    gpu = recipe.resources.gpu > 0 if on_gpu is None else on_gpu
+    mixed = recipe.precision_on(bfloat16_gpu=gpu) == "bfloat16"
     return Setup(
         method=recipe.method, rank=recipe.lora.rank, target_modules=recipe.lora.target_modules,
-        dropout=recipe.lora.dropout, precision="mixed" if gpu else "float32",
-        gradient_checkpointing=gpu and recipe.method != "prefix", virtual_tokens=recipe.virtual_tokens,
+        dropout=recipe.lora.dropout, precision="mixed" if mixed else "float32",
+        gradient_checkpointing=recipe.checkpoints_activations(gpu=gpu), virtual_tokens=recipe.virtual_tokens,
         bottleneck=recipe.bottleneck, double_quantization=recipe.double_quantization,
         optimizer=recipe.optimizer_on(gpu=gpu),
         sequence_length=recipe.max_length, micro_batch=recipe.batch_size,

@@ -57,7 +57,11 @@ class TrainingRetried(RunPayload):
 
 @event("training.completed.v1", Topic.RUNS, producer="trainer", consumers=("evaluator", "registry"))
 class TrainingCompleted(RunPayload):
-    """The adapter is in S3. `start` and `earlier` are those of `training.started`."""
+    """The adapter is in S3. `start` and `earlier` are those of `training.started`.
+
+    Attributes:
+        chosen: what the recipe left open, by its key: what was chosen, and why.
+    """
 
     dataset: DatasetRef
     base_model: Name
@@ -66,6 +70,7 @@ class TrainingCompleted(RunPayload):
     attempt: int
     steps: int
     metrics: dict[str, float] = Field(default_factory=dict)
+    chosen: dict[str, str] = Field(default_factory=dict)
     start: ArtifactRef | None = None
     earlier: ArtifactRef | None = None
 

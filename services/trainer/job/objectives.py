@@ -14,7 +14,7 @@ from services.trainer.job.data import Splits
 from services.trainer.job.distillation import Distils, Teacher
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.per_task import ValidatesTasks
-from services.trainer.job.recipe import arguments
+from services.trainer.job.recipe import arguments, has_liger
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.rl import make_rl_trainer
 from services.trainer.job.supervised import AnswerLoss, LaidOut
@@ -70,7 +70,9 @@ def make_trainer(
     match recipe.objective:
         case "sft" | "pretrain" | "distill":
             kind = Distilled if recipe.objective == "distill" else Supervised
-            config = SFTConfig(**given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
+            config = SFTConfig(
+                **given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, use_liger_kernel=has_liger()
+            )
         case "dpo":
             kind, config = Preferred, DPOConfig(**given, beta=recipe.beta, max_length=None)
         case "kto":

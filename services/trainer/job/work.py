@@ -27,6 +27,7 @@ from services.trainer.job.per_task import task_losses
 from services.trainer.job.proof import Proof
 from services.trainer.job.rewards import Rewards, load_rewards
 from services.trainer.job.room import check_room, explained, longest_row, memory_here
+from services.trainer.job.settle import KeepsSettled, chosen_with, settled_job
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import trackers_of
 from shared.clock import monotonic
@@ -64,6 +65,8 @@ def run_job(
         store.get_dir(job.dataset.artifact, scratch / "dataset")
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         tokenizer.padding_side = "right"
+        resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
+        job, settled = settled_job(job, base, scratch / "dataset", resumed, team.size)
         past = Past(job, store, scratch / "dataset", scratch)
         splits = load_splits(scratch / "dataset", tokenizer, job.recipe, replayed=past.replayed)
         alike = likeness_of(scratch / "dataset")
@@ -81,8 +84,8 @@ def run_job(
             teacher = load_teacher(store, job.recipe.distillation, tokenizer, cache=cache_dir, scratch=scratch)
         trainer = make_trainer(
             job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
-            peft_config=peft_config, callbacks=[JobCallback(job, store, stop, best, team), guard, trackers],
-            rewards=rewards, teacher=teacher,
+            peft_config=peft_config, rewards=rewards, teacher=teacher,
+            callbacks=[KeepsSettled(settled), JobCallback(job, store, stop, best, team), guard, trackers],
         )
         train_in_float32(trainer.model)
         if trainer.args.world_size != team.size:
@@ -91,7 +94,6 @@ def run_job(
             )
         past.restrain(trainer, tokenizer, team)
         trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
-        resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         if resumed is not None:
             log.info("resuming", run=job.run_id, checkpoint=resumed.name)
             best.load(resumed)
@@ -112,6 +114,7 @@ def run_job(
             meta=_meta(job, base_digest, tokenizer, teacher) | past.meta() | _judge(rewards),
         )
     result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
+                    chosen=settled.chosen | chosen_with(trainer, job.recipe),
                     metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept,
                              **(alike.metrics if alike else {}), **past.metrics(trainer),
                              "seconds": monotonic() - started,

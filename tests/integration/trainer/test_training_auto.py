@@ -1,0 +1,54 @@
+"""What the trainer chooses by itself is told in the result, and a resumed run keeps to it on any machine."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from services.cli.demo.data import make_rows
+from services.trainer.files import Result
+from services.trainer.job.settle import Machine
+from services.trainer.job.work import run_job
+from shared.events import DatasetRef
+from shared.recipe import AUTO_FIELDS, TrainingRecipe
+from shared.s3 import ArtifactStore
+from tests.support.training import put_dataset, write_job
+
+pytestmark = pytest.mark.integration
+
+RECIPE = TrainingRecipe(auto=list(AUTO_FIELDS), checkpoint_every_steps=1, validate_every_steps=100, max_length=64)
+
+
+@pytest.fixture(scope="module")
+def dataset(store: ArtifactStore, tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
+    rows = make_rows("good", 36, seed=4)
+    folder = tmp_path_factory.mktemp("auto") / "prepared"
+    return put_dataset(store, folder, train=rows[:32], validation=rows[32:34], test=rows[34:])
+
+
+def test_what_auto_chose_is_told_and_kept_when_the_run_is_resumed(
+    store: ArtifactStore, dataset: DatasetRef, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, attempt: int, *, stop: bool = False) -> Result | None:
+        job = write_job(store, dataset, RECIPE, run=name, attempt=attempt)
+        event = threading.Event()
+        if stop:
+            event.set()
+        if not run_job(job, store, cache, event):
+            return None
+        return Result.model_validate_json(store.get_bytes(f"{job.prefix}result.json"))
+
+    whole = run("auto-whole", 1)
+    assert whole is not None
+    assert whole.steps == 2
+    assert set(whole.chosen) == {*AUTO_FIELDS, "packing", "precision", "gradientCheckpointing", "optimizer"}
+    assert whole.chosen["batchSize"].startswith("16: ")
+    assert whole.chosen["packing"].startswith("bfd: ")
+    assert whole.chosen["precision"] == "float32: on a CPU"
+
+    assert run("auto-stopped", 1, stop=True) is None
+    monkeypatch.setattr(Machine, "here", classmethod(lambda cls, processes: cls(False, 50_000_000, processes)))
+    resumed = run("auto-stopped", 2)
+    assert resumed is not None
+    assert resumed.chosen == whole.chosen
+    assert resumed.adapter == whole.adapter

@@ -78,10 +78,13 @@ bench-training: $(INSTALLED) ## The trainer beside TRL's on the same rows; ROUND
 	$(PY) -m benchmarks.training --rounds $(or $(ROUNDS),3) --rows $(or $(ROWS),64) --kind $(or $(KIND),tickets) \
 	  $(if $(MODEL),--model $(MODEL))
 
+bench-intents: $(INSTALLED) ## SmolLM2 learns six intents of a CSV: exact match before and after; ROWS=train.csv.
+	$(PY) -m benchmarks.intents $(ROWS)
+
 calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Minutes of one core.
 	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)
 
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-rollout bench-estimate bench-training calibrate clean
+.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-rollout bench-estimate bench-intents bench-training calibrate clean

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, SystemClock
 from shared.db import connect, migrate
+from shared.errors import InvalidInputError
 from shared.http import build_app
 from shared.messaging import ConsumeLoop, Handlers, ProcessLoop, RelayLoop
 from shared.messaging.security import KafkaSecurity
@@ -86,19 +87,29 @@ def run(definition: Definition[S], arguments: Sequence[str]) -> int:
         return 2
     settings = load_settings(definition.settings)
     configure(settings)
+    engine = connect(settings.database_url)
+    if not _migrated(engine, definition.migrations, service):
+        return 1
     if arguments:
-        return _migrate_only(definition, settings)
+        engine.dispose()
+        log.info("the database has the newest schema", database=str(engine.url))
+        return 0
+    try:
+        store = connect_store(settings)
+    except InvalidInputError as error:
+        sys.stderr.write(f"{service}: cannot start, the settings are wrong: {error}\n")
+        engine.dispose()
+        return 2
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     runtime = Runtime(
         settings=settings,
-        engine=connect(settings.database_url),
-        store=connect_store(settings),
+        engine=engine,
+        store=store,
         clock=SystemClock(),
         instance=settings.instance or f"{socket.gethostname()}-{os.getpid()}",
     )
-    migrate(runtime.engine, definition.migrations)
     loops = [*_delivery_loops(definition.handlers, runtime), *(definition.loops(runtime) if definition.loops else [])]
     router = definition.router(runtime) if definition.router else None
     failed = serve(loops, build_app(settings, runtime.engine, router), settings, stop)
@@ -106,18 +117,16 @@ def run(definition: Definition[S], arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _migrate_only(definition: Definition[S], settings: S) -> int:
-    engine = connect(settings.database_url)
+def _migrated(engine: Engine, migrations: Path, service: str) -> bool:
+    """Bring the database to the newest schema; False where it cannot, of which the reason is said."""
     try:
-        migrate(engine, definition.migrations)
+        migrate(engine, migrations)
     except (SQLAlchemyError, CommandError) as error:
         # A revision that is not known is one of a newer version of this service.
-        sys.stderr.write(f"{settings.service}: cannot migrate {engine.url}: {error}\n")
-        return 1
-    finally:
+        sys.stderr.write(f"{service}: cannot migrate {engine.url}: {error}\n")
         engine.dispose()
-    log.info("the database has the newest schema", database=str(engine.url))
-    return 0
+        return False
+    return True
 
 
 def serve(loops: Sequence[Loop], app: object, settings: ServiceSettings, stop: threading.Event) -> bool:

@@ -1,4 +1,4 @@
-"""``python -m services.X --migrate``: what runs before an upgrade, and must say what went wrong."""
+"""How a service begins, and ``--migrate``, which runs before an upgrade: both say what went wrong."""
 
 from pathlib import Path
 
@@ -42,14 +42,23 @@ def test_a_database_of_a_newer_version_is_left_alone(database: str, capsys: pyte
     assert "9999" in said
 
 
+@pytest.mark.parametrize("arguments", [["--migrate"], []])
 def test_a_database_that_is_away_is_named_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     monkeypatch.setenv("TUNELOOP_DATABASE_URL", "postgresql://tuneloop:hidden@127.0.0.1:1/registry")
-    assert run(DEFINITION, ["--migrate"]) == 1
+    assert run(DEFINITION, arguments) == 1
     said = capsys.readouterr().err
     assert "127.0.0.1:1/registry" in said
     assert "hidden" not in said
+
+
+def test_an_s3_that_cannot_be_asked_is_told_at_the_start(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TUNELOOP_S3_CA_FILE", "/no/ca.crt")
+    assert run(DEFINITION, []) == 2
+    assert "registry: cannot start, the settings are wrong: TUNELOOP_S3_CA_FILE=/no/ca.crt" in capsys.readouterr().err
 
 
 def test_an_unknown_argument_is_refused(database: str, capsys: pytest.CaptureFixture[str]) -> None:

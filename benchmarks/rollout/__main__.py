@@ -162,14 +162,16 @@ def main() -> int:
         measured = measure(engine, prometheus, options.rollouts, options.ticks)
         progressing, decisions = counted(engine)
         prometheus.close()
-    cpu = statistics.median(tick.cpu for tick in measured)
+    # Where the machine is busy a tick takes longer than the interval, and some rollouts are due twice in it.
+    ticks = [tick.cpu / tick.looks * options.rollouts for tick in measured]
+    cpu = statistics.median(ticks)
     verdict = "met" if cpu < GOAL_CPU_SECONDS else "MISSED"
     print(f"{options.rollouts} rollouts on {options.database}: a tick takes {cpu:.2f} s of CPU (median of "
           f"{len(measured)}), {cpu / options.rollouts * 1000:.2f} ms a look; "
           f"goal under {GOAL_CPU_SECONDS:g} s: {verdict}")
     print(json.dumps({
         "rollouts": options.rollouts, "database": options.database, "cpu_median": round(cpu, 3),
-        "cpu_max": round(max(tick.cpu for tick in measured), 3),
+        "cpu_max": round(max(ticks), 3),
         "wall_median": round(statistics.median(tick.wall for tick in measured), 3),
         "progressing": progressing, "decisions": decisions, "load_before": round(load, 2),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version(),

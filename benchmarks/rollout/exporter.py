@@ -14,12 +14,13 @@ RATES = {"base": 40.0, "1": 10.0}
 
 def exposition(routes: int, seconds: float) -> str:
     """All series after `seconds` of traffic, in Prometheus' text format."""
-    requests, durations, units = [], [], []
+    requests, durations, seen, new = [], [], [], []
     for route in range(routes):
         name = f"r{route:04}"
         for version, rate in RATES.items():
             label = version if version == "base" else f"{name}@{version}"
-            total = int(rate * seconds)
+            # No two routes alike, so that nothing can be computed for one and reused for another.
+            total = int(rate * (1 + route / 1000) * seconds)
             bad = total // 100
             at = f'route="{name}",model_version="{label}"'
             requests += [f'tuneloop_gateway_requests_total{{{at},outcome="ok"}} {total - bad}',
@@ -29,11 +30,13 @@ def exposition(routes: int, seconds: float) -> str:
                 f"{total - bad if float(le) > 1 else int((total - bad) * 0.99)}"
                 for le in BUCKETS
             ]
-            units.append(f"tuneloop_gateway_units_seen{{{at}}} {min(total, 500)}")
+            seen.append(f"tuneloop_gateway_units_seen{{{at}}} {min(total, 500)}")
+            new.append(f'tuneloop_gateway_unit_events_total{{{at},event="new",le="",times="1"}} {min(total, 500)}')
     return "\n".join([
         "# TYPE tuneloop_gateway_requests_total counter", *requests,
         "# TYPE tuneloop_gateway_request_duration_seconds_bucket counter", *durations,
-        "# TYPE tuneloop_gateway_units_seen gauge", *units, "",
+        "# TYPE tuneloop_gateway_units_seen gauge", *seen,
+        "# TYPE tuneloop_gateway_unit_events_total counter", *new, "",
     ])
 
 

@@ -31,7 +31,9 @@ class Ewc(SpecPart):
     """Elastic weight consolidation (Kirkpatrick et al., arXiv 1612.00796): what the earlier task needs moves least."""
 
     strength: float = Field(
-        default=100.0, gt=0, description="lambda; the penalty is lambda / 2 * sum of F * (weight - its start)^2"
+        default=1e5, gt=0,
+        description="lambda; the penalty is lambda / 2 * sum of F * (weight - its start)^2. No value is right for all: "
+        "F is of squared gradients, tiny where the model is sure. Try ten times more and less",
     )
     rows: int = Field(
         default=256, ge=1, description="of the earlier task, from whose gradients, row by row, F is estimated"

@@ -74,7 +74,7 @@ def metrics(trainer: Any) -> dict[str, float]:
     """What is told of a finished run: the last penalty, and which share of the weights has joined."""
     told = {} if trainer.penalty is None else {"penalty": float(trainer.penalty)}
     if trainer.schedule is not None:
-        told["trained_share"] = trainer.schedule.trained_share(trainer.state.max_steps)
+        told["trained_share"] = trainer.schedule.trained_share(trainer.state.global_step)
         if told["trained_share"] < 1:
             log.warning("the run ended before all layers had joined; lower "
                         "training.forgetting.gradualUnfreezing.stepsPerStage, or train longer",

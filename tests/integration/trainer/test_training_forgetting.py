@@ -105,7 +105,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "ewc": ("lora", {"ewc": {"strength": 100.0, "rows": 4}}),
     "l2": ("lora", {"l2": {"strength": 10.0}}),
     "unfreezing": ("lora", UNFREEZING),
-    "whole": ("full", {"ewc": {"rows": 4}, "l2": {}, "replay": {}, **UNFREEZING}),
+    "whole": ("full", {"ewc": {"strength": 100.0, "rows": 4}, "l2": {}, "replay": {}, **UNFREEZING}),
 }
 
 

@@ -15,7 +15,7 @@ trainer:
   database: true
   s3: true
   launches: true
-  topics: [tuneloop.datasets, tuneloop.drift, tuneloop.pipelines]
+  topics: [tuneloop.datasets, tuneloop.drift, tuneloop.models, tuneloop.pipelines]
 evaluator:
   name: evaluator
   service: evaluator

@@ -11,7 +11,7 @@ from shared.rl import RewardRecipe, RlRecipe
 from shared.spec_part import Slug, SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
-Objective = Literal["sft", "dpo", "kto", "pretrain", "reward", "grpo", "rloo", "distill"]
+Objective = Literal["sft", "dpo", "kto", "pretrain", "reward", "grpo", "rloo", "distill", "ppo"]
 Packing = Literal["off", "bfd", "padding_free", "grouped"]
 KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
@@ -25,7 +25,7 @@ ArtifactKind = Literal["adapters", "models", "reward-models"]
 
 SERVED_BY_VLLM: frozenset[Method] = frozenset({"lora", "qlora"})
 SUPERVISED: frozenset[Objective] = frozenset({"sft", "pretrain"})
-RL: frozenset[Objective] = frozenset({"grpo", "rloo"})
+RL: frozenset[Objective] = frozenset({"grpo", "rloo", "ppo"})
 LOW_RANK: frozenset[Method] = frozenset({"lora", "dora", "qlora"})
 # Virtual tokens stand before a whole sequence, and could not stand before each of several rows in it.
 VIRTUAL_TOKENS: frozenset[Method] = frozenset({"prefix", "prompt"})
@@ -90,8 +90,8 @@ class TrainingRecipe(SpecPart):
     objective: Objective = Field(
         default="sft",
         description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad, "
-        "pretrain texts, distill what a teacher would answer, reward to score answers as people compared them, grpo "
-        "and rloo what answers are rewarded for",
+        "pretrain texts, distill what a teacher would answer, reward to score answers as people compared them, grpo, "
+        "rloo and ppo what answers are rewarded for",
     )
     beta: float = Field(
         default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
@@ -100,10 +100,10 @@ class TrainingRecipe(SpecPart):
         default=None, description="absent: rows are of one task; else each has its `task`, and shares are balanced"
     )
     reward: RewardRecipe | None = Field(
-        default=None, description="for grpo and rloo: what answers are rewarded for"
+        default=None, description="for grpo, rloo and ppo: what answers are rewarded for"
     )
     rl: RlRecipe = Field(
-        default_factory=RlRecipe, description="for grpo and rloo: how answers are drawn and learned from"
+        default_factory=RlRecipe, description="for grpo, rloo and ppo: how answers are drawn and learned from"
     )
     distillation: Distillation | None = Field(default=None, description="for distill, which needs it")
     lora: LoraRecipe = Field(default_factory=LoraRecipe, description="for lora, dora and qlora: the update's shape")

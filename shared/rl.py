@@ -17,7 +17,7 @@ class RewardWeights(SpecPart):
 
 
 class RewardRecipe(SpecPart):
-    """What an answer is rewarded for, with grpo and rloo: a reward model's score, and checks that give 1 or 0.
+    """What an answer is rewarded for, with grpo, rloo and ppo: a reward model's score, and checks that give 1 or 0.
 
     What is given is added. Scores of a reward model have no natural size; look at its margins before you mix it with
     checks.
@@ -51,19 +51,19 @@ class RewardRecipe(SpecPart):
 
 
 class RlRecipe(SpecPart):
-    """How answers are drawn and learned from, with grpo and rloo."""
+    """How answers are drawn and learned from, with grpo, rloo and ppo."""
 
     group_size: int = Field(
-        default=8, ge=2, le=256, description="answers to each prompt, which are compared with each other; fewer are "
-        "cheaper, and a noisier comparison"
+        default=8, ge=2, le=256, description="for grpo and rloo: answers to each prompt, which are compared with "
+        "each other; fewer are cheaper, and a noisier comparison"
     )
     clip: float = Field(
-        default=0.2, gt=0, lt=1, description="an answer's probability is not moved by more than this share in a step, "
-        "as in the paper on PPO"
+        default=0.2, gt=0, lt=1, description="an answer's probability (a token's with ppo) is not moved by more than "
+        "this share in a round, as in the paper on PPO"
     )
     kl_coefficient: float = Field(
         default=0.05, ge=0, description="what a nat of departure from the base costs, in units of the reward; 0 frees "
-        "the model from it, and nobody measures it"
+        "the model from it, and with grpo and rloo nobody measures it"
     )
     max_kl: float = Field(
         default=100.0, gt=0, description="mean nats of an answer; a run that departs further has failed: by then a "
@@ -75,4 +75,26 @@ class RlRecipe(SpecPart):
     max_new_tokens: int = Field(
         default=64, ge=1, le=8192, description="of an answer; drawing is most of the time, so no more than you need"
     )
-    steps: int | None = Field(default=None, ge=1, description="of the optimizer; absent: as many as `epochs` make")
+    steps: int | None = Field(
+        default=None, ge=1, description="rounds of drawing answers and learning from them; absent: as many as "
+        "`epochs` make"
+    )
+    passes: int = Field(
+        default=4, ge=1, le=64, description="for ppo: steps of the optimizer on each round's answers; drawing them "
+        "costs more than a step, and clipping keeps a few steps near them"
+    )
+    gamma: float = Field(
+        default=1.0, gt=0, le=1, description="for ppo: what a reward one token later is worth; answers are short "
+        "and end"
+    )
+    gae_lambda: float = Field(
+        default=0.95, ge=0, le=1, description="for ppo: between the value head's word (0) and the rewards that came (1)"
+    )
+    value_coefficient: float = Field(
+        default=0.1, gt=0, description="for ppo: of the value head's loss, which shares the model with the policy"
+    )
+    value_clip: float = Field(default=0.2, gt=0, description="for ppo: a value is not moved by more in a round")
+    kl_target: float | None = Field(
+        default=None, gt=0, description="for ppo: mean nats of an answer that klCoefficient is moved towards, by at "
+        "most 2 % in a round; absent: it stays"
+    )

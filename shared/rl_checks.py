@@ -29,10 +29,25 @@ def rl_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.rl.max_new_tokens >= recipe.max_length:
         yield "rl.maxNewTokens", (f"{recipe.rl.max_new_tokens} leave no place for a prompt within training.maxLength, "
                                   f"which is {recipe.max_length}; raise that, or lower this")
-    yield from _groups(recipe)
+    yield from _proximal(recipe) if recipe.objective == "ppo" else _groups(recipe)
+
+
+_PPO = ("passes", "gamma", "gae_lambda", "value_coefficient", "value_clip", "kl_target")
+
+
+def _proximal(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    if recipe.rl.group_size != RlRecipe().group_size:
+        yield "rl.groupSize", ("has no effect with objective: ppo, whose value head takes the group's place; remove "
+                               "it, or train with grpo or rloo")
+    if recipe.rl.kl_target is not None and recipe.rl.kl_coefficient == 0:
+        yield "rl.klTarget", "moves klCoefficient by shares of it, and 0 stays 0; write a klCoefficient to begin with"
 
 
 def _groups(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
+    for name in _PPO:
+        field = RlRecipe.model_fields[name]
+        if getattr(recipe.rl, name) != field.default:
+            yield f"rl.{field.alias}", f"has no effect with objective: {recipe.objective}; remove it, or train with ppo"
     drawn, group = recipe.batch_size * recipe.gradient_accumulation, recipe.rl.group_size
     if drawn % group:
         yield "batchSize", (f"a step draws batchSize * gradientAccumulation = {drawn} answers, which {group} answers "

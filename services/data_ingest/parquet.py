@@ -22,6 +22,7 @@ _CONTENT: dict[Objective, tuple[pa.Field, ...]] = {
     "dpo": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
     "grpo": (_MESSAGES,),
     "rloo": (_MESSAGES,),
+    "ppo": (_MESSAGES,),
     "reward": (_MESSAGES, pa.field("rejected", pa.string(), nullable=False)),
     "kto": (_MESSAGES, pa.field("desired", pa.bool_(), nullable=False)),
     "pretrain": (pa.field("text", pa.string(), nullable=False),),

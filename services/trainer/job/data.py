@@ -21,6 +21,7 @@ Record: TypeAlias = dict[str, Any]
 COLUMNS: dict[Objective, tuple[str, ...]] = {
     "sft": ("messages",), "distill": ("messages",), "pretrain": ("text",), "dpo": ("messages", "rejected"),
     "kto": ("messages", "desired"), "reward": ("messages", "rejected"), "grpo": ("messages",), "rloo": ("messages",),
+    "ppo": ("messages",),
 }
 
 

@@ -14,6 +14,7 @@ from services.trainer.job.data import Splits
 from services.trainer.job.distillation import Distils, Teacher
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.per_task import ValidatesTasks
+from services.trainer.job.ppo import make_ppo_trainer
 from services.trainer.job.recipe import arguments, has_liger
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.rl import make_rl_trainer
@@ -62,7 +63,8 @@ def make_trainer(
     that are not PEFT's, the base once more.
     """
     if rewards is not None:
-        return make_rl_trainer(
+        make = make_ppo_trainer if recipe.objective == "ppo" else make_rl_trainer
+        return make(
             recipe, model, splits, rewards, tokenizer=tokenizer, output=output, peft_config=peft_config,
             callbacks=callbacks,
         )

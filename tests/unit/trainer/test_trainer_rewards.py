@@ -70,6 +70,9 @@ def test_departures_end_a_run() -> None:
     ({"reward": {"minCharacters": 3, "maxCharacters": 2}}, "reward.minCharacters", "no answer could have both"),
     ({"reward": {"exactMatch": True, "weights": {"model": 2}}}, "reward.weights.model", "name the reward"),
     ({"batchSize": 12}, "batchSize", "write multiples"),
+    ({"rl": {"gaeLambda": 0.5}}, "rl.gaeLambda", "train with ppo"),
+    ({"objective": "ppo", "rl": {"groupSize": 4}}, "rl.groupSize", "remove it"),
+    ({"objective": "ppo", "rl": {"klTarget": 6, "klCoefficient": 0}}, "rl.klTarget", "0 stays 0"),
     ({"lora": {"dropout": 0.1}}, "lora.dropout", "remove it"),
     ({"method": "prefix"}, "method", "another method than prefix and prompt"),
     ({"maxLength": 64}, "rl.maxNewTokens", "lower this"),
@@ -80,5 +83,5 @@ def test_what_makes_no_sense_is_refused_with_its_remedy(changes: dict[str, Any],
 
 
 def test_what_makes_sense_passes() -> None:
-    for objective in ("grpo", "rloo"):
+    for objective in ("grpo", "rloo", "ppo"):
         assert not list(recipe_problems(recipe(objective=objective, reward={"model": "judge", "minCharacters": 2})))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from services.trainer.job.divergence import Verdict, judge
 from shared.errors import PermanentError
@@ -25,25 +24,34 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
     def __init__(self, recipe: TrainingRecipe) -> None:
         self._recipe = recipe
         self.diverged_at: int | None = None
-        self.good: Path | None = None
+        self._good: Path | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step:
+            self._good = _checkpoint(args, state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        # All processes that train together hear of it, also those that have no files: they must decide the same.
+        self._good = _checkpoint(args, state)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         verdict = judge(state.log_history, uneven=self._recipe.objective in RL)
         if verdict.state != "fine":
             control.should_save = False
         if verdict.state == "diverged":
-            self._end(Path(str(args.output_dir)), state.global_step, control, verdict)
+            self._end(state.global_step, control, verdict)
 
-    def _end(self, output: Path, step: int, control: TrainerControl, verdict: Verdict) -> None:
-        newest = get_last_checkpoint(str(output)) if output.is_dir() else None
-        if self._recipe.on_divergence == "keep" and newest is not None:
+    def _end(self, step: int, control: TrainerControl, verdict: Verdict) -> None:
+        if self._recipe.on_divergence == "keep" and self._good is not None:
             log.warning("diverged; the last good checkpoint is kept", step=step, reason=verdict.reason,
-                        checkpoint=Path(newest).name)
-            self.diverged_at, self.good = step, Path(newest)
+                        checkpoint=self._good.name)
+            self.diverged_at = step
             control.should_evaluate, control.should_training_stop = False, True
             return
-        kept = "no checkpoint had been saved" if newest is None else (
-            f"the checkpoint of step {newest.rpartition('-')[2]} is kept, and training.onDivergence: keep would have "
+        kept = "no checkpoint had been saved" if self._good is None else (
+            f"the checkpoint of step {_step(self._good)} is kept, and training.onDivergence: keep would have "
             "ended the run with it"
         )
         raise PermanentError(
@@ -53,7 +61,15 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     def restore(self, trainer: Any) -> dict[str, float]:
         """Give the model the last good weights back, where that is how the run ended; what to tell of it."""
-        if self.diverged_at is None or self.good is None:
+        if self.diverged_at is None or self._good is None:
             return {}
-        trainer._load_from_checkpoint(str(self.good))
-        return {"diverged_at_step": float(self.diverged_at), "kept_step": float(self.good.name.rpartition("-")[2])}
+        trainer._load_from_checkpoint(str(self._good))
+        return {"diverged_at_step": float(self.diverged_at), "kept_step": float(_step(self._good))}
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -6,6 +6,7 @@ trained, and of what the saved files load into.
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -47,7 +48,7 @@ class Proof:
         # PEFT's adapters can be switched off; of all else the base must be asked before it is changed. Where it will
         # be trained: another device sums in another order.
         kept = recipe.method in ("full", "adapter")
-        self._base = logits_of(model.to("cuda") if torch.cuda.is_available() else model, self._probes) if kept else None
+        self._base = logits_of(model.to(_device()), self._probes) if kept else None
 
     def of(self, model: Any, saved: Path, *, name: str) -> dict[str, float]:
         """The largest change of a logit by training, and the largest error of what was saved: in a logit, and for
@@ -130,6 +131,13 @@ def logits_of(model: Any, probes: Sequence[Sequence[int]]) -> torch.Tensor:
             return torch.cat(found)
     finally:
         model.train(training)
+
+
+def _device() -> torch.device:
+    """Of several processes each has its own GPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def _largest(one: torch.Tensor, other: torch.Tensor) -> float:

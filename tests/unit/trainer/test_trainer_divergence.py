@@ -67,11 +67,15 @@ def test_the_bound_is_the_largest_of_noise_lost_progress_and_the_floor() -> None
     assert bound_of([0.0, 1.0] * 5, [0.5]) == pytest.approx(0.5 + 6 * 1.4826 * 0.5)
 
 
-def guarded(tmp_path: Path, policy: str, losses: list[float]) -> tuple[DivergenceGuard, TrainerControl]:
+def guarded(
+    tmp_path: Path, policy: str, losses: list[float], saved: tuple[int, ...] = ()
+) -> tuple[DivergenceGuard, TrainerControl]:
     guard = DivergenceGuard(TrainingRecipe.model_validate({"on_divergence": policy}))
-    control = TrainerControl(should_save=True, should_evaluate=True)
+    control, args = TrainerControl(should_save=True, should_evaluate=True), SimpleNamespace(output_dir=str(tmp_path))
+    for step in saved:
+        guard.on_save(args, SimpleNamespace(global_step=step), control)
     state: Any = SimpleNamespace(log_history=history(losses), global_step=len(losses))
-    guard.on_log(SimpleNamespace(output_dir=str(tmp_path)), state, control)
+    guard.on_log(args, state, control)
     return guard, control
 
 
@@ -81,21 +85,28 @@ def test_nothing_is_saved_while_the_loss_is_doubtful(tmp_path: Path) -> None:
 
 
 def test_a_diverged_run_fails_with_what_to_change_and_its_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint-40").mkdir()
     with pytest.raises(PermanentError, match=r"diverged at step 65: the loss is 4, .* Lower training.learningRate .*"
                        r"the checkpoint of step 40 is kept"):
-        guarded(tmp_path, "fail", learned() + [4.0] * 5)
+        guarded(tmp_path, "fail", learned() + [4.0] * 5, (30, 40))
 
 
 def test_by_policy_the_last_good_weights_are_the_result(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match="no checkpoint had been saved"):
-        guarded(tmp_path / "none", "keep", [math.nan])
-    for step in (9, 40):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    guard, control = guarded(tmp_path, "keep", learned() + [4.0] * 5)
+        guarded(tmp_path, "keep", [math.nan])
+    guard, control = guarded(tmp_path, "keep", learned() + [4.0] * 5, (9, 40))
     assert (control.should_save, control.should_evaluate, control.should_training_stop) == (False, False, True)
     loaded: list[str] = []
     told = guard.restore(SimpleNamespace(_load_from_checkpoint=loaded.append))
     assert loaded == [str(tmp_path / "checkpoint-40")]
     assert told == {"diverged_at_step": 65.0, "kept_step": 40.0}
     assert guarded(tmp_path, "keep", learned())[0].restore(None) == {}
+
+
+def test_a_resumed_run_has_the_checkpoint_that_it_began_with(tmp_path: Path) -> None:
+    guard = DivergenceGuard(TrainingRecipe(on_divergence="keep"))
+    args, control, state = SimpleNamespace(output_dir=str(tmp_path)), TrainerControl(), SimpleNamespace(global_step=20)
+    guard.on_train_begin(args, state, control)
+    guard.on_log(args, SimpleNamespace(log_history=[{"loss": math.nan}], global_step=21), control)
+    loaded: list[str] = []
+    assert guard.restore(SimpleNamespace(_load_from_checkpoint=loaded.append))["kept_step"] == 20
+    assert loaded == [str(tmp_path / "checkpoint-20")]

@@ -76,7 +76,7 @@ class AnswerLoss:
     """For TRL's supervised trainer: the loss of packed batches, and on a CPU logits of trained tokens alone.
 
     Away from Triton, TRL computes the logits of every token, and entropies beside; with a large vocabulary and short
-    answers that is a third of all work.
+    answers that is much of the work.
     """
 
     model: Any

@@ -28,7 +28,7 @@ _BATCHES = (64, 32, 16, 8, 4, 2, 1)
 # How much more than LoRA a method bears: few weights, far from the logits (docs/training.md shows rates of that order).
 _METHODS: dict[Method, float] = {"ia3": 5.0, "prefix": 10.0, "prompt": 30.0}
 # Texts: a tenth, as little is to be learned from each token. Preferences move a model that answers already.
-_OBJECTIVES: dict[Objective, float] = {"sft": 1.0, "pretrain": 0.1}
+_OBJECTIVES: dict[Objective, float] = {"sft": 1.0, "distill": 1.0, "pretrain": 0.1}
 _OTHER_OBJECTIVES = 0.05
 
 

@@ -69,15 +69,15 @@ def test_a_step_gains_nothing_beyond_the_clip(ratio: float, advantage: float, lo
         torch.tensor([[math.log(ratio), 5.0]]), torch.zeros(1, 2), torch.tensor([[advantage, 9.0]]),
         torch.tensor([[True, False]]), clip=0.2,
     )
-    assert (float(found), float(share)) == (pytest.approx(loss), clipped)
+    assert float(found) == pytest.approx(loss)
+    assert float(share) == clipped
 
 
 def test_beyond_the_clip_there_is_no_gradient() -> None:
     log_probs = torch.tensor([[math.log(1.5), math.log(1.1)]], requires_grad=True)
     loss, _ = policy_loss(log_probs, torch.zeros(1, 2), torch.ones(1, 2), BOTH, clip=0.2)
-    loss.backward()
-    assert log_probs.grad is not None
-    assert log_probs.grad[0].tolist() == pytest.approx([0.0, -1.1 / 2])
+    (slope,) = torch.autograd.grad(loss, log_probs)
+    assert slope[0].tolist() == pytest.approx([0.0, -1.1 / 2])
 
 
 def test_a_value_that_moved_too_far_is_judged_by_the_worse_of_two_errors() -> None:

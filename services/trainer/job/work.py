@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PrinterCallback
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from services.trainer.files import JobInput, Result
@@ -61,67 +61,103 @@ def run_job(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneloop-training-")))
         stack.enter_context(explained(job.recipe))
         trackers = stack.enter_context(trackers_of(job, store, scratch, stop, leads=team.leads))
-        base_digest, base = fetch_base(store, job.base_model, cache_dir)
-        store.get_dir(job.dataset.artifact, scratch / "dataset")
-        tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        tokenizer.padding_side = "right"
-        resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
-        job, settled = settled_job(job, base, scratch / "dataset", resumed, team.size)
-        past = Past(job, store, scratch / "dataset", scratch)
-        splits = load_splits(scratch / "dataset", tokenizer, job.recipe, replayed=past.replayed)
-        alike = likeness_of(scratch / "dataset")
-        if alike is not None and (alike.repeated or alike.contaminated):
-            log.warning("rows repeat each other", run=job.run_id, **alike.metrics)
-        gpu, memory = memory_here()
-        check_room(base / "config.json", job.recipe, longest_row(splits.train), gpu=gpu, memory=memory)
-        model = load_model(base, job.recipe)
-        proof = Proof(model, job.recipe, splits.validation)
-        model, peft_config = past.begin(model, base_digest)
-        rewards = load_rewards(job.recipe, store, cache_dir, scratch)
-        best, guard = BestAdapter(), DivergenceGuard(job.recipe)
-        teacher = None
-        if job.recipe.distillation is not None:
-            teacher = load_teacher(store, job.recipe.distillation, tokenizer, cache=cache_dir, scratch=scratch)
-        trainer = make_trainer(
-            job.recipe, model, splits, tokenizer=tokenizer, output=scratch / "output",
-            peft_config=peft_config, rewards=rewards, teacher=teacher,
-            callbacks=[KeepsSettled(settled), JobCallback(job, store, stop, best, team), guard, trackers],
-        )
-        train_in_float32(trainer.model)
-        if trainer.args.world_size != team.size:
-            raise PermanentError(
-                f"{team.size} processes were started to train together, and {trainer.args.world_size} have met"
-            )
-        past.restrain(trainer, tokenizer, team)
-        trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
-        if resumed is not None:
-            log.info("resuming", run=job.run_id, checkpoint=resumed.name)
-            best.load(resumed)
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        if stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
+        training = _Training(_Inputs(job, store, cache_dir, scratch, team.size), team, stop, trackers)
+        if not training.run():
             return False
-        if not team.leads:
-            return True
-        kept = guard.restore(trainer)
-        best.restore(trainer.model)
-        measured = measure(job.recipe, trainer, tokenizer)
-        save_result(
-            trainer.model, job.recipe, scratch / "result", base=base, name=job.base_model, tokenizer=tokenizer
-        )
-        proved = proof.of(trainer.model, scratch / "result", name=job.base_model)
-        adapter = store.put_dir(
-            job.recipe.kind, scratch / "result",
-            meta=_meta(job, base_digest, tokenizer, teacher) | past.meta() | _judge(rewards),
-        )
-    result = Result(adapter=adapter, base_model_digest=base_digest, steps=trainer.state.global_step,
-                    chosen=settled.chosen | chosen_with(trainer, job.recipe),
-                    metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept,
-                             **(alike.metrics if alike else {}), **past.metrics(trainer),
-                             "seconds": monotonic() - started,
-                             "train_rows": len(splits.train), "skipped_rows": splits.skipped,
-                             **({} if splits.ends is None else {"end_token_rows": splits.ends})})
-    store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(), content_type="application/json")
+        if team.leads:
+            result = training.result(started)
+            store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(),
+                            content_type="application/json")
     return True
+
+
+class _Inputs:
+    """What a job is made of, fetched and checked, before a model is loaded.
+
+    Attributes:
+        job: with the recipe as it is trained: what was left open is chosen.
+        base: the base model's folder.
+        resumed: the newest checkpoint's folder; None for a first attempt.
+    """
+
+    def __init__(self, job: JobInput, store: ArtifactStore, cache_dir: Path, scratch: Path, processes: int) -> None:
+        self.store, self.cache_dir, self.scratch = store, cache_dir, scratch
+        dataset = scratch / "dataset"
+        self.base_digest, self.base = fetch_base(store, job.base_model, cache_dir)
+        store.get_dir(job.dataset.artifact, dataset)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base, local_files_only=True, trust_remote_code=False)
+        self.tokenizer.padding_side = "right"
+        self.resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
+        self.job, self.settled = settled_job(job, self.base, dataset, self.resumed, processes)
+        self.past = Past(self.job, store, dataset, scratch)
+        self.splits = load_splits(dataset, self.tokenizer, self.job.recipe, replayed=self.past.replayed)
+        self.alike = likeness_of(dataset)
+        if self.alike is not None and (self.alike.repeated or self.alike.contaminated):
+            log.warning("rows repeat each other", run=job.run_id, **self.alike.metrics)
+        gpu, memory = memory_here()
+        check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory)
+
+
+class _Training:
+    """A trainer with everything that watches over it: made ready, run, and told of."""
+
+    def __init__(self, inputs: _Inputs, team: Team, stop: threading.Event, trackers: TrainerCallback) -> None:
+        self._inputs, self._stop, self._team = inputs, stop, team
+        job, recipe, past = inputs.job, inputs.job.recipe, inputs.past
+        model = load_model(inputs.base, recipe)
+        self._proof = Proof(model, recipe, inputs.splits.validation)
+        model, peft_config = past.begin(model, inputs.base_digest)
+        self._rewards = load_rewards(recipe, inputs.store, inputs.cache_dir, inputs.scratch)
+        self._teacher = None if recipe.distillation is None else load_teacher(
+            inputs.store, recipe.distillation, inputs.tokenizer, cache=inputs.cache_dir, scratch=inputs.scratch
+        )
+        self._best, self._guard = BestAdapter(), DivergenceGuard(recipe)
+        progress = JobCallback(job, inputs.store, stop, self._best, team)
+        self._trainer = make_trainer(
+            recipe, model, inputs.splits, tokenizer=inputs.tokenizer, output=inputs.scratch / "output",
+            peft_config=peft_config, rewards=self._rewards, teacher=self._teacher,
+            callbacks=[KeepsSettled(inputs.settled), progress, self._guard, trackers],
+        )
+        self._trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
+        train_in_float32(self._trainer.model)
+        met = self._trainer.args.world_size
+        if met != team.size:
+            raise PermanentError(f"{team.size} processes were started to train together, and {met} have met")
+        past.restrain(self._trainer, inputs.tokenizer, team)
+
+    def run(self) -> bool:
+        """Train; False if it was stopped before the end."""
+        resumed, trainer = self._inputs.resumed, self._trainer
+        if resumed is not None:
+            log.info("resuming", run=self._inputs.job.run_id, checkpoint=resumed.name)
+            self._best.load(resumed)
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        return not (self._stop.is_set() and trainer.state.global_step < trainer.state.max_steps)
+
+    def result(self, started: float) -> Result:
+        """Store the weights that the run ends with, and say what they are.
+
+        Args:
+            started: when the job did, on the monotonic clock.
+        """
+        inputs, trainer, recipe = self._inputs, self._trainer, self._inputs.job.recipe
+        folder, name = inputs.scratch / "result", inputs.job.base_model
+        kept = self._guard.restore(trainer)
+        self._best.restore(trainer.model)
+        measured = measure(recipe, trainer, inputs.tokenizer)
+        save_result(trainer.model, recipe, folder, base=inputs.base, name=name, tokenizer=inputs.tokenizer)
+        proved = self._proof.of(trainer.model, folder, name=name)
+        meta = _meta(inputs.job, inputs.base_digest, inputs.tokenizer, self._teacher)
+        adapter = inputs.store.put_dir(recipe.kind, folder, meta=meta | inputs.past.meta() | _judge(self._rewards))
+        ends = {} if inputs.splits.ends is None else {"end_token_rows": inputs.splits.ends}
+        return Result(
+            adapter=adapter, base_model_digest=inputs.base_digest, steps=trainer.state.global_step,
+            chosen=inputs.settled.chosen | chosen_with(trainer, recipe),
+            metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept, **ends,
+                     **(inputs.alike.metrics if inputs.alike else {}), **inputs.past.metrics(trainer),
+                     "train_rows": len(inputs.splits.train), "skipped_rows": inputs.splits.skipped,
+                     "seconds": monotonic() - started},
+        )
 
 
 def _judge(rewards: Rewards | None) -> dict[str, str]:

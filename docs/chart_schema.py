@@ -31,7 +31,10 @@ MANAGED = frozenset({
     "wanted_file", "model_path", "served_model_name", "vllm_arguments", "fault_hooks",
 })
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-_KEPT = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "description")
+_KEPT = (
+    "type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "additionalProperties",
+    "items", "description",
+)
 _QUANTITY = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 
 DEFINITIONS: dict[str, Any] = {

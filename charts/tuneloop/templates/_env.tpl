@@ -9,9 +9,10 @@
 {{- end }}
 {{- end }}
 
-{{/* A settings map: maxUploadBytes becomes TUNELOOP_MAX_UPLOAD_BYTES. */}}
+{{/* A settings map: maxUploadBytes becomes TUNELOOP_MAX_UPLOAD_BYTES. Maps are told as JSON, lists with commas. */}}
 {{- define "tuneloop.settings" -}}
 {{- range $key, $value := . }}
+{{- if kindIs "map" $value }}{{ $value = toJson $value }}{{ else if kindIs "slice" $value }}{{ $value = join "," $value }}{{ end }}
 {{- include "tuneloop.variable" (list (printf "TUNELOOP_%s" (snakecase $key | upper)) $value) }}
 {{- end }}
 {{- end }}

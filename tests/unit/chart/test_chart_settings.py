@@ -16,7 +16,7 @@ from services.drift.samples import GROUP
 from services.serving.vllm_server.arguments import command
 from shared.events import Topic
 from shared.settings import PREFIX, ServiceSettings
-from tests.support.chart import CHART, VARIANTS, pods, render, variant
+from tests.support.chart import CHART, VARIANTS, pods, render, values_of, variant
 
 MODULES = {module.removesuffix(".settings"): settings_class(module) for module in SERVICES.values()}
 # What Kubernetes would put in place of a reference.
@@ -70,6 +70,17 @@ def test_the_service_starts_with_its_environment(name: str, container: dict[str,
         assert ":9092" in settings.kafka_bootstrap
     told = {name.removeprefix(PREFIX).lower() for name in environment(container) if name.startswith(PREFIX)}
     assert told <= settings.model_fields_set
+
+
+def test_maps_and_lists_among_the_settings_arrive_as_such(enter: Any) -> None:
+    told = {"concurrentRuns": {"a100": 4, "default": 1}, "hourlyPrices": {"a100": 2.5}, "trackers": ["mlflow", "wandb"]}
+    [container] = [
+        container for pod in pods(render(values_of({"trainer": {"settings": told}}))) for container in pod.containers
+        if container.get("command", [])[-1:] == ["services.trainer"]
+    ]
+    settings: Any = enter(container)()
+    assert (settings.concurrent_runs, settings.hourly_prices) == (told["concurrentRuns"], told["hourlyPrices"])
+    assert settings.trackers == told["trackers"]
 
 
 @pytest.mark.parametrize(("name", "container"), PROCESSES)

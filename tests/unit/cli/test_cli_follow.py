@@ -8,7 +8,7 @@ from services.cli.follow import Loop, Verdict, judge
 
 PREPARED = {"state": "prepared", "reason": None}
 RUN: dict[str, Any] = {"id": "run-1", "state": "completed", "reason": None, "attempt": 1, "step": 40, "total_steps": 40,
-                       "loss": 0.5, "eta_seconds": None}
+                       "loss": 0.5, "tokens_per_second": None, "eta_seconds": None}
 PASSED = {"id": "eval-1", "state": "passed", "reason": None}
 MODEL = {"model_version": "intents@3", "stage": "candidate"}
 

@@ -74,8 +74,9 @@ def test_the_service_starts_with_its_environment(name: str, container: dict[str,
 
 def test_maps_and_lists_among_the_settings_arrive_as_such(enter: Any) -> None:
     told = {"concurrentRuns": {"a100": 4, "default": 1}, "hourlyPrices": {"a100": 2.5}, "trackers": ["mlflow", "wandb"]}
+    objects = tuple(render(values_of({"trainer": {"settings": told}})))
     [container] = [
-        container for pod in pods(render(values_of({"trainer": {"settings": told}}))) for container in pod.containers
+        container for pod in pods(objects) for container in pod.containers
         if container.get("command", [])[-1:] == ["services.trainer"]
     ]
     settings: Any = enter(container)()

@@ -163,4 +163,4 @@ def test_nobody_who_moves_traffic_hears_of_drift() -> None:
     assert set(DriftDetected.CONSUMERS) == {"evaluator", "trainer"}
     assert DriftDetected.TOPIC.value not in rollout_handlers.topics
     on_the_way_to_traffic = [cls for cls in payload_types().values() if "rollout" in cls.CONSUMERS]
-    assert {cls.PRODUCER for cls in on_the_way_to_traffic} == {"registry", "serving"}
+    assert {cls.PRODUCER for cls in on_the_way_to_traffic} == {"gateway", "registry", "serving"}

@@ -125,7 +125,9 @@ def settled_job(
         base, dataset: folders.
         resumed: the checkpoint to go on from; None for a beginning.
     """
-    settled = (kept(resumed) if resumed else None) or _begun(job.recipe, base, dataset, processes)
+    # A recipe that leaves nothing open says itself how to go on.
+    earlier = kept(resumed) if resumed and job.recipe.auto else None
+    settled = earlier or _begun(job.recipe, base, dataset, processes)
     return job.model_copy(update={"recipe": settled.recipe}), settled
 
 

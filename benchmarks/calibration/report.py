@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.calibration.results import CONTENDERS, OURS, Bar, Cell, Results, Verdict, bound, failed, gate
 from benchmarks.calibration.scenarios import LOOKS, MARGIN, NO_CHANGE, TENFOLD, THREEFOLD, TRAFFIC, Hypothesis
+from benchmarks.readme import between_marks
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _BARS: dict[Bar, str] = {
     "false rollback": "a harmless candidate is rolled back",
     "false promotion": "a candidate at the margin is promoted",
@@ -20,11 +20,7 @@ def with_measured(text: str, results: Results) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, between which the measured part is written")
-    return f"{before}{BEGIN}\n{measured(results)}{END}{after}"
+    return between_marks(text, lambda: measured(results))
 
 
 def measured(results: Results) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmarks.forgetting.tasks import Family, Scores
+from benchmarks.readme import between_marks
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _TITLES: dict[Family, str] = {"full": "A whole model that knows task A", "adapter": "An adapter that knows task A"}
 # Told apart without colour, too (Okabe and Ito's palette).
 _MARKS = {"none": ("o", "#444444"), "low-rank only": ("P", "#56B4E9"), "replay": ("s", "#0072B2"),
@@ -53,11 +53,7 @@ def with_measured(text: str, results: Results) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, between which the measured part is written")
-    return f"{before}{BEGIN}\n{measured(results)}{END}{after}"
+    return between_marks(text, lambda: measured(results))
 
 
 def draw(results: Results, path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.data_ingest.handlers import handlers
-from shared.clock import SystemClock
+from shared.clock import SystemClock, VirtualClock
 from shared.events import DatasetPublished
 from shared.s3 import sha256_of
 from shared.settings import S3Settings
@@ -93,11 +93,17 @@ def test_unknown_pipeline(api: httpx.Client, live: Ingest) -> None:
     assert raw_objects(live) == before
 
 
-def test_pipeline_that_was_applied_just_now(api: httpx.Client, live: Ingest) -> None:
-    late = threading.Timer(0.2, live.apply_pipeline)
-    late.start()
-    assert post(api, jsonl(rows(100))).status_code == 202
-    late.join()
+def test_pipeline_that_was_applied_just_now(engine: Engine, s3_settings: S3Settings, tmp_path: Path) -> None:
+    class PipelineComesMeanwhile(VirtualClock):
+        def wait(self, stop: threading.Event, seconds: float) -> bool:
+            live.apply_pipeline()
+            return super().wait(stop, seconds)
+
+    with (
+        ingest(engine, s3_settings, tmp_path / "work", PipelineComesMeanwhile()) as live, served(live.app) as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as api,
+    ):
+        assert post(api, jsonl(rows(100))).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 PREFIX = "TUNELOOP_"
 # Read by tools around the services (the CLI, the supervisor, the tests), so present in their environment too.
-FOREIGN = frozenset({"TUNELOOP_HOME", "TUNELOOP_STACK_ID", "TUNELOOP_TEST_KAFKA", "TUNELOOP_TEST_KUBECONFIG"}) | {
+FOREIGN = frozenset({
+    "TUNELOOP_HOME", "TUNELOOP_STACK_ID", "TUNELOOP_TEST_KAFKA", "TUNELOOP_TEST_KUBECONFIG", "TUNELOOP_GATEWAY_KEY",
+    "TUNELOOP_TEACHER_KEY",
+}) | {
     f"TUNELOOP_{service}_URL"  # where the CLI finds the services
     for service in ("REGISTRY", "DATA_INGEST", "TRAINER", "EVALUATOR", "ROLLOUT", "DRIFT", "SERVING", "GATEWAY")
 }

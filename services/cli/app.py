@@ -26,6 +26,7 @@ from services.cli.commands import (
     train,
 )
 from services.cli.demo import commands as demo
+from services.cli.demo import example
 from services.cli.errors import MEANING, CliError, ExitCode
 from services.cli.local import commands as local
 from services.cli.output import err
@@ -87,4 +88,5 @@ def build_app() -> typer.Typer:
         module.register(app)
     for group in (pipelines, datasets, train, runs, evaluations, models, rollouts, drift, feedback, inbox, keys):
         group.register(app)
+    example.register(app)
     return app

@@ -16,14 +16,19 @@ Json = dict[str, Any]
 
 
 class Service:
-    """One service's HTTP API. Use as a context manager."""
+    """One service's HTTP API. Use as a context manager.
 
-    def __init__(self, name: str, explicit_url: str | None = None) -> None:
+    Args:
+        key: sent as a bearer token; the gateway may want one.
+    """
+
+    def __init__(self, name: str, explicit_url: str | None = None, key: str | None = None) -> None:
         self.name = name
         self.url = resolve(name, explicit_url)
         # A proxy that the environment names knows nothing of this machine's own ports.
         local = urlsplit(self.url).hostname in _LOCAL
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=not local)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=not local)
 
     def __enter__(self) -> "Service":
         return self

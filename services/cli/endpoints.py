@@ -30,6 +30,7 @@ DataIngestUrl = Annotated[str | None, _option("data_ingest")]
 RolloutUrl = Annotated[str | None, _option("rollout")]
 TrainerUrl = Annotated[str | None, _option("trainer")]
 DriftUrl = Annotated[str | None, _option("drift")]
+GatewayUrl = Annotated[str | None, _option("gateway")]
 
 
 def resolve(service: str, explicit: str | None = None) -> str:

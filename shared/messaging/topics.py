@@ -1,4 +1,4 @@
-"""Making the topics on a broker: ``python -m shared.messaging.topics BOOTSTRAP``, TLS and login as in its settings.
+"""Making the topics: ``python -m shared.messaging.topics HOST:PORT [REPLICAS]``, TLS and login as in its settings.
 
 On Kubernetes the platform declares them (k8s/base/kafka/topics.yaml); on one machine, in compose and in tests this
 does.
@@ -27,9 +27,9 @@ def create_topics(bootstrap: str, *, partitions: int = 1, topics: Iterable[Topic
                         for topic in topics for name in (topic.value, topic.dlq)])
 
 
-def create_declared_topics(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> list[str]:
+def create_declared_topics(bootstrap: str, security: KafkaSecurity = PLAINTEXT, replicas: int = 1) -> list[str]:
     """Create the topics that do not exist yet, each as `shared.events.topics` declares it; their names."""
-    return _create(bootstrap, [NewTopic(name, policy.partitions, 1, topic_configs=policy.config())
+    return _create(bootstrap, [NewTopic(name, policy.partitions, replicas, topic_configs=policy.config())
                                for name, policy in declared().items()], security)
 
 
@@ -50,17 +50,18 @@ def _create(bootstrap: str, topics: Iterable[NewTopic], security: KafkaSecurity 
 
 
 def main(arguments: list[str]) -> int:
-    """Make the declared topics on one broker; the exit code."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.stderr.write("usage: python -m shared.messaging.topics HOST:PORT\n")
+    """Make the declared topics, on one broker or with so many replicas; the exit code."""
+    bootstrap, *rest = arguments or ["-"]
+    if bootstrap.startswith("-") or len(rest) > 1 or not all(part.isdecimal() for part in rest):
+        sys.stderr.write("usage: python -m shared.messaging.topics HOST:PORT [REPLICAS]\n")
         return 2
     try:
-        made = create_declared_topics(arguments[0], KafkaSecurity.of(KafkaSettings()))
+        made = create_declared_topics(bootstrap, KafkaSecurity.of(KafkaSettings()), *map(int, rest))
     except ValidationError as error:
         sys.stderr.write(f"the settings are wrong: {error}\n")
         return 2
     except (KafkaError, UnusableCertificateError) as error:
-        sys.stderr.write(f"the broker at {arguments[0]} could not make the topics: {error}\n")
+        sys.stderr.write(f"the broker at {bootstrap} could not make the topics: {error}\n")
         return 1
     sys.stdout.write(f"topics made: {', '.join(made) or 'none; all of them exist'}\n")
     return 0

@@ -108,8 +108,19 @@ def render(
     Raises:
         helm_python.HelmError: with Helm's own message.
     """
+    return _objects(rendered(values, chart, release=release, namespace=namespace))
+
+
+def rendered(
+    values: Mapping[str, Any], chart: Path = CHART, *, release: str = RELEASE, namespace: str = NAMESPACE
+) -> dict[str, str]:
+    """The text of each template by its path, as `render` makes objects of it."""
     with helm_python.Chart.load(str(chart)) as loaded:
-        files = loaded.render(dict(values), name=release, namespace=namespace)
+        files: dict[str, str] = loaded.render(dict(values), name=release, namespace=namespace)
+    return files
+
+
+def _objects(files: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         found for path, text in files.items() if path.endswith(".yaml")
         for found in yaml.load_all(text, _StrictLoader) if found
@@ -117,9 +128,21 @@ def render(
 
 
 @cache
+def _variant_files(name: str) -> dict[str, str]:
+    return rendered(values_of(*VARIANTS[name]))
+
+
+@cache
 def variant(name: str) -> tuple[dict[str, Any], ...]:
     """The objects of one of `VARIANTS`; not to be changed."""
-    return tuple(render(values_of(*VARIANTS[name])))
+    return tuple(_objects(_variant_files(name)))
+
+
+def notes(files: Mapping[str, str] | str) -> str:
+    """What Helm says after an install, of rendered files or of one of `VARIANTS`."""
+    known = _variant_files(files) if isinstance(files, str) else files
+    (text,) = [text for path, text in known.items() if path.endswith("NOTES.txt")]
+    return text
 
 
 def pods(objects: tuple[dict[str, Any], ...]) -> Iterator[PodTemplate]:

@@ -109,3 +109,26 @@
     {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* An endpoint at a port that pods may not go to, as a line, or nothing: (list $ "s3" "s3.endpoint" "http://s3:8333"). */}}
+{{- define "tuneloop.closedPort" -}}
+{{- $ports := (index (index . 0).Values.networkPolicy.egress (index . 1)).ports -}}
+{{- $url := index . 3 -}}
+{{- $port := regexFind ":[0-9]+(/|$)" $url | trimPrefix ":" | trimSuffix "/" | default (ternary "80" "443" (hasPrefix "http://" $url)) -}}
+{{- if not (has $port (toStrings $ports)) }}
+  {{ index . 2 }} is at port {{ $port }}, and networkPolicy.egress.{{ index . 1 }}.ports lets pods go to {{ join ", " (toStrings $ports) | default "none" }}
+{{- end }}
+{{- end }}
+
+{{/* All of those. */}}
+{{- define "tuneloop.closedPorts" -}}
+{{- if .Values.networkPolicy.enabled }}
+{{- include "tuneloop.closedPort" (list . "s3" "s3.endpoint" .Values.s3.endpoint) }}
+{{- range splitList "," .Values.kafka.bootstrapServers }}
+{{- include "tuneloop.closedPort" (list $ "kafka" "kafka.bootstrapServers" .) }}
+{{- end }}
+{{- include "tuneloop.closedPort" (list . "prometheus" "prometheus.url" .Values.prometheus.url) }}
+{{- with .Values.tracing.otlpEndpoint }}{{ include "tuneloop.closedPort" (list $ "tracing" "tracing.otlpEndpoint" .) }}{{ end }}
+{{- with dig "embeddingsUrl" "" (include "tuneloop.component" (list . "drift") | fromYaml).values.settings }}{{ include "tuneloop.closedPort" (list $ "embeddings" "drift.settings.embeddingsUrl" .) }}{{ end }}
+{{- end }}
+{{- end }}

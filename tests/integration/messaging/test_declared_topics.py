@@ -1,7 +1,7 @@
 """The topics as compose makes them, on a broker of their own."""
 
 import pytest
-from kafka.admin import KafkaAdminClient
+from kafka.admin import KafkaAdminClient, NewTopic
 
 from shared.events.topics import declared
 from shared.messaging.topics import main
@@ -24,6 +24,18 @@ def test_topics_are_made_once_with_their_partitions(capsys: pytest.CaptureFixtur
     assert found == {name: policy.partitions for name, policy in declared().items()}
 
 
-def test_a_wrong_call_is_told_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
+@pytest.mark.parametrize("wrong", [[], ["-h"], ["kafka:9092", "three"], ["kafka:9092", "3", "4"]])
+def test_a_wrong_call_is_told_the_right_one(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(wrong) == 2
     assert "usage: python -m shared.messaging.topics" in capsys.readouterr().err
+
+
+def test_a_broker_is_asked_for_as_many_replicas_as_were_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' broker has one copy of everything, so the request is what can be seen."""
+    asked: list[NewTopic] = []
+    monkeypatch.setattr(KafkaAdminClient, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(KafkaAdminClient, "create_topics", lambda _, topics: asked.extend(topics))
+    monkeypatch.setattr(KafkaAdminClient, "close", lambda _: None)
+    assert main(["kafka:9092", "3"]) == 0
+    assert {topic.replication_factor for topic in asked} == {3}
+    assert {topic.name for topic in asked} == set(declared())

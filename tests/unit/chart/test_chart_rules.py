@@ -3,14 +3,13 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from typer.main import get_command
 
-from services.cli.app import build_app
+from services.cli.local.plan import SERVICES
 from tests.support.chart import CHART, render, values_of
+from tests.support.commands import check_tuneloop
 from tests.support.dashboards import exposed
 from tests.support.promql import metrics_of, operands
 from tests.support.promtool import alerts, looked_at
@@ -63,17 +62,7 @@ def test_the_commands_of_the_runbook_exist() -> None:
     used = {line for page in RUNBOOK.glob("*.md") for line in re.findall(r"`(tuneloop [^`]+)`", page.read_text())}
     assert used
     for line in used:
-        command: Any = get_command(build_app())
-        words = iter(shlex.split(line)[1:])
-        while hasattr(command, "commands"):
-            word = next(words)
-            assert word in command.commands, line
-            command = command.commands[word]
-        left = list(words)
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in left if word.startswith("-")} <= known, line
-        required = [parameter for parameter in command.params if parameter.required]
-        assert len(left) >= len(required), line
+        check_tuneloop(shlex.split(line)[1:])
 
 
 def test_an_alert_can_be_switched_off_and_its_page_has_a_whole_address() -> None:
@@ -98,6 +87,16 @@ def test_thresholds_are_those_of_the_values_and_of_nothing_but_them() -> None:
     assert float(found["consumerLag"].removeprefix("vector(").removesuffix(")")) == 5_000_000
     used = {name for rule in rules for name in re.findall(r'tuneloop_threshold{name="(\w+)"}', str(rule["expr"]))}
     assert used == set(found) == set(yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["thresholds"])
+
+
+def test_the_absence_of_every_service_is_told() -> None:
+    rules = [rule for group in yaml.safe_load((CHART / "rules" / "services.yaml").read_text())["groups"]
+             for rule in group["rules"]]
+    missed = {rule["labels"]["job"]: rule["expr"] for rule in rules if rule["alert"] == "TuneloopServiceAbsent"}
+    # The agent's metrics come from the same pod as its engine's.
+    assert missed == {job: f'absent(up{{job="{job}"}})' for job in SERVICES if job != "engine"}
+    (down,) = [rule["expr"] for rule in rules if rule["alert"] == "TuneloopServiceDown"]
+    assert set(re.findall(r"[a-z_]+(?=[|\"])", down.partition("~")[2])) == set(missed)
 
 
 def test_nobody_is_told_of_the_absence_of_a_service_that_is_not_wanted() -> None:

@@ -17,6 +17,7 @@ KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 
 Precision = Literal["float32", "bfloat16"]
+Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 AutoField = Literal["batchSize", "gradientAccumulation", "learningRate", "warmupSteps"]
 AUTO_FIELDS: tuple[AutoField, ...] = ("batchSize", "gradientAccumulation", "learningRate", "warmupSteps")
 
@@ -136,6 +137,11 @@ class TrainingRecipe(SpecPart):
         default="auto",
         description="of the matrix products; weights and adapters stay float32. auto: bfloat16 on GPUs that have it; "
         "float32 on CPUs, so that every machine makes the same adapter, and bfloat16 is slow on most",
+    )
+    attention: Attention = Field(
+        default="auto",
+        description="how it is computed, as transformers names it; auto: flash_attention_2 where rows share sequences "
+        "and the GPU, its package and bfloat16 are there, else sdpa, which runs everywhere",
     )
     gradient_checkpointing: Literal["auto"] | bool = Field(
         default="auto",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.forgetting_checks import forgetting_problems
+from shared.kernel_checks import kernel_problems
 from shared.objective_checks import objective_problems
 from shared.preference_checks import reward_model_problems
 from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
@@ -47,6 +48,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.packing in ("bfd", "padding_free") and not recipe.packs:
         who = recipe.method if recipe.method in VIRTUAL_TOKENS else recipe.objective
         yield "packing", f"rows of {who} cannot share a sequence; write auto, grouped or off"
+    yield from kernel_problems(recipe)
     yield from reward_model_problems(recipe)
     yield from rl_problems(recipe)
     if recipe.gradient_checkpointing is True and recipe.method == "prefix":

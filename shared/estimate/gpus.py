@@ -5,6 +5,7 @@ in float32. A sheet's GB are taken as 10^9 bytes, which is less than what driver
 driver's own context takes.
 """
 
+import re
 from dataclasses import dataclass
 
 from shared.errors import NotFoundError
@@ -72,3 +73,21 @@ def gpu_named(name: str) -> Gpu:
             "its peak"
         )
     return found
+
+
+# What drivers call them, as patterns, after the vendor's name has gone. Of cards with several memories or sockets, the
+# one whose figures the table has; an A10G or H100 NVL is another card, and is not found.
+DRIVER_NAMES = {
+    r"t4": "t4", r"l4": "l4", r"a10": "a10", r"rtx 3090": "rtx-3090", r"rtx 4090": "rtx-4090", r"rtx 5090": "rtx-5090",
+    r"v100-sxm2-32gb": "v100-32gb", r"a100-sxm4-40gb|a100-pcie-40gb": "a100-40gb", r"a40": "a40",
+    r"rtx a6000": "rtx-a6000", r"l40s": "l40s", r"a100-sxm4-80gb|a100 80gb pcie": "a100-80gb",
+    r"h100 pcie": "h100-pcie", r"h100 80gb hbm3": "h100", r"h200": "h200", r"b200": "b200",
+    r"instinct mi300x.*": "mi300x",
+}
+
+
+def gpu_of_device(name: str) -> Gpu | None:
+    """The GPU that a driver calls so, such as ``NVIDIA H100 80GB HBM3``; None where the table has not that card."""
+    short = re.sub(r"^(nvidia|tesla|geforce|amd)\s+", "", re.sub(r"^nvidia\s+", "", name.strip().lower()))
+    found = next((own for pattern, own in DRIVER_NAMES.items() if re.fullmatch(pattern, short)), None)
+    return None if found is None else gpu_named(found)

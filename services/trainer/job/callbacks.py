@@ -28,6 +28,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     Args:
         stop: set when a process was asked to end; all save a checkpoint at the next step and stop.
         best: only used with early stopping.
+
+    Attributes:
+        tokens_per_second: real ones, since this attempt's training began; None before its first step.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
         self._first_tokens = 0
         self._told = -math.inf
         self._loss: float | None = None
+        self.tokens_per_second: float | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -99,12 +103,13 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
         steps = state.global_step - (self._first_step or 0)
         seconds = self._told - self._started
         losses = losses_of(state.log_history)
+        self.tokens_per_second = (state.num_input_tokens_seen - self._first_tokens) / seconds if steps else None
         progress = Progress(
             step=state.global_step,
             total_steps=state.max_steps,
             loss=self._loss,
             validation_loss=losses[-1] if losses else None,
-            tokens_per_second=(state.num_input_tokens_seen - self._first_tokens) / seconds if steps else None,
+            tokens_per_second=self.tokens_per_second,
             eta_seconds=seconds / steps * (state.max_steps - state.global_step) if steps else None,
         )
         log.info("progress", **{name: round(value, 4) for name, value in progress if value is not None})

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from peft import prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
+from services.trainer.job.kernels import FLASH, Choice, Hardware, attention_for
 from shared.recipe import TrainingRecipe
 from shared.reward_models import HEAD, load_with_head
 
@@ -21,10 +22,14 @@ def load_model(base: Path, recipe: TrainingRecipe) -> Any:
     torch.manual_seed(recipe.seed)
     quantized = recipe.method == "qlora"
     options: dict[str, Any] = {}
+    attention = attention_here(base, recipe).value
+    if attention == FLASH or recipe.attention != "auto":
+        # Left out otherwise: not every model has SDPA, and transformers knows which have.
+        options["attn_implementation"] = attention
     if quantized:
         # Quantisation happens while the weights are loaded, so they must be told where to.
         device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
-        options = {"quantization_config": _four_bits(recipe), "device_map": {"": device}}
+        options |= {"quantization_config": _four_bits(recipe), "device_map": {"": device}}
     model: Any = load_with_head(base, **options) if recipe.objective == "reward" else (
         AutoModelForCausalLM.from_pretrained(
             base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
@@ -35,6 +40,13 @@ def load_model(base: Path, recipe: TrainingRecipe) -> Any:
         # Checkpointing of activations is the trainer's to turn on, see `services.trainer.job.recipe`.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return model
+
+
+def attention_here(base: Path, recipe: TrainingRecipe) -> Choice:
+    """The attention of a base model's training in this process."""
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    code = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    return attention_for(recipe, Hardware.here(), able=bool(getattr(code, "_supports_flash_attn", False)))
 
 
 def train_in_float32(model: torch.nn.Module) -> None:

@@ -12,10 +12,11 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, Rewa
 
 from services.trainer.job.data import Splits
 from services.trainer.job.distillation import Distils, Teacher
+from services.trainer.job.kernels import Hardware, liger_for
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.per_task import ValidatesTasks
 from services.trainer.job.ppo import make_ppo_trainer
-from services.trainer.job.recipe import arguments, has_liger
+from services.trainer.job.recipe import arguments
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.rl import make_rl_trainer
 from services.trainer.job.supervised import AnswerLoss, LaidOut
@@ -73,7 +74,8 @@ def make_trainer(
         case "sft" | "pretrain" | "distill":
             kind = Distilled if recipe.objective == "distill" else Supervised
             config = SFTConfig(
-                **given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, use_liger_kernel=has_liger()
+                **given, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None,
+                use_liger_kernel=liger_for(recipe, Hardware.here()).value == "on",
             )
         case "dpo":
             kind, config = Preferred, DPOConfig(**given, beta=recipe.beta, max_length=None)

@@ -17,6 +17,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from services.trainer.job.kernels import without_flash
 from services.trainer.job.masks import masks_of
 from shared.adapters.bottleneck import bottlenecks_of, load_bottlenecks
 from shared.errors import PermanentError
@@ -121,8 +122,10 @@ def logits_of(model: Any, probes: Sequence[Sequence[int]]) -> torch.Tensor:
     training = model.training
     model.eval()
     try:
-        # Not the trainer's autocast: what is compared is compared at full precision.
-        with torch.autocast(model.device.type, enabled=False) if model.device.type != "cpu" else nullcontext():
+        # Not the trainer's autocast: what is compared is compared at full precision, in which there is no flash
+        # attention.
+        autocast = torch.autocast(model.device.type, enabled=False) if model.device.type != "cpu" else nullcontext()
+        with autocast, without_flash(model):
             found = []
             for probe in probes:
                 ids = torch.tensor([list(probe)], device=model.device)

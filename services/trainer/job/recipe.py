@@ -1,12 +1,11 @@
 """From a recipe to the trainer's arguments."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from shared.errors import InvalidInputError
+from services.trainer.job.kernels import Hardware, computes_in_bfloat16
 from shared.recipe import TrainingRecipe
 
 _OPTIMIZERS = {
@@ -18,23 +17,6 @@ _OPTIMIZERS = {
 def _schedule(recipe: TrainingRecipe) -> str:
     """What transformers calls it; its `constant` has no warm-up."""
     return "constant_with_warmup" if recipe.schedule == "constant" and recipe.warmup_steps else recipe.schedule
-
-
-def _mixed(recipe: TrainingRecipe) -> bool:
-    """Whether matrix products are in bfloat16. On CPUs that was a fifth faster where they have it, and twenty times
-    slower where they do not.
-    """
-    gpu = torch.cuda.is_available()
-    able = gpu and torch.cuda.is_bf16_supported()
-    if gpu and not able and recipe.precision == "bfloat16":
-        raise InvalidInputError(f"training.precision: {torch.cuda.get_device_name()} does not compute in bfloat16; "
-                                "write auto or float32")
-    return recipe.precision_on(bfloat16_gpu=able) == "bfloat16"
-
-
-def has_liger() -> bool:
-    """Whether there are Liger's kernels, which run on GPUs alone."""
-    return torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
 
 
 def arguments(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
@@ -54,7 +36,7 @@ def arguments(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
         "data_seed": recipe.seed,
         # Said, and not left to be found out: else processes on CPUs would each train alone.
         "use_cpu": not torch.cuda.is_available(),
-        "bf16": _mixed(recipe),
+        "bf16": computes_in_bfloat16(recipe, Hardware.here()),
         "gradient_checkpointing": recipe.checkpoints_activations(gpu=torch.cuda.is_available()),
         # Every adapted weight takes part in every step.
         "ddp_find_unused_parameters": False,

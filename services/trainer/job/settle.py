@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from services.trainer.files import JobInput
+from services.trainer.job.kernels import Choice, Hardware, liger_for
 from services.trainer.job.room import PROCESS_BYTES, memory_here
 from shared.advice.recipe import learning_rate_for, rows_per_step, warmup_for
 from shared.errors import InvalidInputError
@@ -142,12 +143,16 @@ def _begun(recipe: TrainingRecipe, base: Path, dataset: Path, processes: int) ->
     return settle(recipe, shape, rows, Machine.here(processes))
 
 
-def chosen_with(trainer: Any, recipe: TrainingRecipe) -> dict[str, str]:
+def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice) -> dict[str, str]:
     """What a trainer chose where the recipe says auto, with the reason."""
     args, gpu = trainer.args, torch.cuda.is_available()
     where = "on a GPU" if gpu else "on a CPU"
     twice = str(args.gradient_checkpointing).lower()
+    hardware = Hardware.here()
     found: dict[str, tuple[object, str]] = {
+        "attention": (recipe.attention, f"{trainer.model.config._attn_implementation}: {attention.why}"),
+        # No key of a recipe: there is nothing to weigh.
+        "liger": ("auto", str(liger_for(recipe, hardware))),
         "precision": (recipe.precision, f"{'bfloat16' if args.bf16 else 'float32'}: {where}"),
         "gradientCheckpointing": (recipe.gradient_checkpointing, f"{twice}: {where}"),
         "optimizer": (recipe.optimizer, f"{recipe.optimizer_on(gpu=gpu)}: {where}"),

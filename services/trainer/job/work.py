@@ -19,7 +19,7 @@ from services.trainer.job.distillation import Teacher, load_teacher
 from services.trainer.job.guard import DivergenceGuard
 from services.trainer.job.likeness import likeness_of
 from services.trainer.job.methods import facts, save_result
-from services.trainer.job.model import load_model, train_in_float32
+from services.trainer.job.model import attention_here, load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
 from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
@@ -28,6 +28,7 @@ from services.trainer.job.proof import Proof
 from services.trainer.job.rewards import Rewards, load_rewards
 from services.trainer.job.room import check_room, explained, longest_row, memory_here
 from services.trainer.job.settle import KeepsSettled, chosen_with, settled_job
+from services.trainer.job.speed import speed_here
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import trackers_of
 from shared.clock import monotonic
@@ -112,11 +113,11 @@ class _Training:
             inputs.store, recipe.distillation, inputs.tokenizer, cache=inputs.cache_dir, scratch=inputs.scratch
         )
         self._best, self._guard = BestAdapter(), DivergenceGuard(recipe)
-        progress = JobCallback(job, inputs.store, stop, self._best, team)
+        self._progress = JobCallback(job, inputs.store, stop, self._best, team)
         self._trainer = make_trainer(
             recipe, model, inputs.splits, tokenizer=inputs.tokenizer, output=inputs.scratch / "output",
             peft_config=peft_config, rewards=self._rewards, teacher=self._teacher,
-            callbacks=[KeepsSettled(inputs.settled), progress, self._guard, trackers],
+            callbacks=[KeepsSettled(inputs.settled), self._progress, self._guard, trackers],
         )
         self._trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         train_in_float32(self._trainer.model)
@@ -152,9 +153,11 @@ class _Training:
         ends = {} if inputs.splits.ends is None else {"end_token_rows": inputs.splits.ends}
         return Result(
             adapter=adapter, base_model_digest=inputs.base_digest, steps=trainer.state.global_step,
-            chosen=inputs.settled.chosen | chosen_with(trainer, recipe),
+            chosen=inputs.settled.chosen | chosen_with(trainer, recipe, attention_here(inputs.base, recipe)),
             metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept, **ends,
                      **(inputs.alike.metrics if inputs.alike else {}), **inputs.past.metrics(trainer),
+                     **speed_here(recipe, inputs.base / "config.json", inputs.splits.train,
+                                  self._progress.tokens_per_second, trainer.args),
                      "train_rows": len(inputs.splits.train), "skipped_rows": inputs.splits.skipped,
                      "seconds": monotonic() - started},
         )

@@ -41,7 +41,10 @@ def test_what_auto_chose_is_told_and_kept_when_the_run_is_resumed(
     whole = run("auto-whole", 1)
     assert whole is not None
     assert whole.steps == 2
-    assert set(whole.chosen) == {*AUTO_FIELDS, "packing", "precision", "gradientCheckpointing", "optimizer"}
+    assert set(whole.chosen) == {
+        *AUTO_FIELDS, "attention", "gradientCheckpointing", "liger", "optimizer", "packing", "precision"
+    }
+    assert whole.chosen["attention"] == "sdpa: there is no GPU"
     assert whole.chosen["batchSize"].startswith("16: ")
     assert whole.chosen["packing"].startswith("bfd: ")
     assert whole.chosen["precision"] == "float32: on a CPU"

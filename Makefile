@@ -35,14 +35,14 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m docs.chart --check
 	$(PY) -m docs.dashboards --check
 
-unit: $(INSTALLED) ## Pure tests, on all cores: about a minute on two.
+unit: $(INSTALLED) ## Pure tests, on all cores: less than a minute on two.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
 
 simulation: $(INSTALLED) ## What the statistics promise, over hundreds of seeded rollouts and runs.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/simulation -q -n auto --dist worksteal
 
-integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus.
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract tests/integration -q -n 2 --dist loadfile
+integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus; what computes with torch, too.
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract tests/integration tests/tensors -q -n 2 --dist loadfile
 
 e2e: $(INSTALLED) ## The whole loop on the real stack.
 	$(PY) -m pytest tests/e2e -q

@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from services.trainer.job.data import Record, read_rows, reader
 from services.trainer.job.masks import Mask, check_ends, count_ends, masks_of
+from services.trainer.job.rows import Record, read_rows, reader
 from shared.errors import InvalidInputError, NotFoundError, TuneloopError
 from shared.prompts import Tokenizer, end_token_id, template_sha256
 from shared.recipe import RL, TrainingRecipe

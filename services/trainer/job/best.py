@@ -1,6 +1,6 @@
-"""Early stopping and the best weights so far. The history is the trainer's own log, which checkpoints keep."""
+"""The best weights so far, which early stopping ends with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.trainer.job.methods import put_back, trainable
-from shared.recipe import EarlyStopping
 
 FILE = "best.safetensors"
-
-
-def losses_of(history: Iterable[Mapping[str, Any]]) -> list[float]:
-    """The validation losses in a trainer's log, oldest first."""
-    return [float(entry["eval_loss"]) for entry in history if "eval_loss" in entry]
-
-
-def is_exhausted(losses: Sequence[float], rule: EarlyStopping) -> bool:
-    """Whether the last `patience` validations all failed to be better by `min_delta` than the best before them."""
-    best, since = float("inf"), 0
-    for loss in losses:
-        if loss < best - rule.min_delta:
-            best, since = loss, 0
-        else:
-            since += 1
-    return since >= rule.patience
 
 
 class BestAdapter:

@@ -10,8 +10,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from services.trainer.files import JobInput, Progress
 from services.trainer.job import checkpoints
-from services.trainer.job.best import BestAdapter, is_exhausted, losses_of
+from services.trainer.job.best import BestAdapter
 from services.trainer.job.team import Team
+from services.trainer.job.validations import is_exhausted, losses_of
 from shared.clock import monotonic
 from shared.errors import TemporaryError
 from shared.s3 import ArtifactStore

@@ -1,28 +1,18 @@
 """A dataset version as token rows of the objective, with the loss on answers alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import pyarrow.parquet as pq
 from datasets import Dataset
 
 from services.trainer.job.documents import load_windows
 from services.trainer.job.masks import check_ends, count_ends
 from services.trainer.job.mixture import epoch_rows
+from services.trainer.job.rows import Record, read_rows, reader, require_columns
 from shared.errors import InvalidInputError
-from shared.prompts import Tokenizer, encode
-from shared.recipe import RL, Objective, TrainingRecipe
-
-Record: TypeAlias = dict[str, Any]
-
-# What a dataset version has beside its names, where it was prepared for the objective.
-COLUMNS: dict[Objective, tuple[str, ...]] = {
-    "sft": ("messages",), "distill": ("messages",), "pretrain": ("text",), "dpo": ("messages", "rejected"),
-    "kto": ("messages", "desired"), "reward": ("messages", "rejected"), "grpo": ("messages",), "rloo": ("messages",),
-    "ppo": ("messages",),
-}
+from shared.prompts import Tokenizer
+from shared.recipe import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ def load_splits(
     """
     if recipe.objective == "pretrain":
         texts, held = (
-            load_windows(_checked(folder / f"{name}.parquet", recipe.objective), tokenizer, recipe.max_length)
+            load_windows(require_columns(folder / f"{name}.parquet", recipe.objective), tokenizer, recipe.max_length)
             for name in ("train", "validation")
         )
         return Splits(texts, held, skipped=0, ends=None)
@@ -87,75 +77,6 @@ def load_splits(
     if recipe.objective == "kto":
         usable, checked = (_mismatched(records, recipe.batch_size) for records in (usable, checked))
     return Splits(Dataset.from_list(usable), Dataset.from_list(checked), skipped, ends.trained, tasks)
-
-
-def _checked(file: Path, objective: Objective, *, also: Sequence[str] = ()) -> Path:
-    """The file, which has what the objective needs."""
-    there = pq.read_schema(file).names
-    missing = [name for name in (*COLUMNS[objective], *also) if name not in there]
-    if missing:
-        key = "multiTask" if missing == ["task"] else f"objective: {objective}"
-        raise InvalidInputError(
-            f"the dataset has no {', '.join(missing)}: it was prepared before the pipeline had training.{key}; "
-            "publish it again, with the rows that docs/training.md shows"
-        )
-    return file
-
-
-def read_rows(file: Path, objective: Objective, *, also: Sequence[str] = ()) -> list[Record]:
-    """A split's rows as data_ingest wrote them for an objective, with other columns, too.
-
-    Raises:
-        InvalidInputError: they were prepared for another objective, or without tasks.
-    """
-    wanted = [*COLUMNS[objective], *also]
-    rows: list[Record] = pq.read_table(_checked(file, objective, also=also), columns=wanted).to_pylist()
-    return rows
-
-
-def reader(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Callable[[Record], Record | None]:
-    """From a row to its tokens; None where nothing of an answer is left within `max_length`."""
-
-    def supervised(row: Record) -> Record | None:
-        example = encode(tokenizer, row["messages"], max_length=recipe.max_length)
-        task = {"task": row["task"]} if "task" in row else {}
-        return {"input_ids": example.input_ids, "labels": example.labels, **task} if example.trained_tokens else None
-
-    def preferred(row: Record) -> Record | None:
-        chosen, rejected = (
-            encode(tokenizer, messages, max_length=recipe.max_length)
-            for messages in (row["messages"], [*row["messages"][:-1], _answer(row["rejected"])])
-        )
-        if not chosen.trained_tokens or not rejected.trained_tokens:
-            return None
-        return {"prompt_ids": chosen.input_ids[: chosen.prompt_length],
-                "chosen_ids": chosen.input_ids[chosen.prompt_length :],
-                "rejected_ids": rejected.input_ids[rejected.prompt_length :]}
-
-    def judged(row: Record) -> Record | None:
-        example = encode(tokenizer, row["messages"], max_length=recipe.max_length)
-        if not example.trained_tokens:
-            return None
-        return {"prompt_ids": example.input_ids[: example.prompt_length],
-                "completion_ids": example.input_ids[example.prompt_length :], "label": row["desired"]}
-
-    def rewarded(row: Record) -> Record | None:
-        example = encode(tokenizer, row["messages"])
-        if example.prompt_length + recipe.rl.max_new_tokens > recipe.max_length:
-            return None
-        return {"prompt_ids": example.input_ids[: example.prompt_length],
-                "completion_ids": example.input_ids[example.prompt_length :],
-                "prompt": row["messages"][:-1], "reference": row["messages"][-1]["content"]}
-
-    if recipe.objective in RL:
-        return rewarded
-    if recipe.objective in ("dpo", "reward"):
-        return preferred
-    return judged if recipe.objective == "kto" else supervised
-
-
-def _answer(text: str) -> Mapping[str, str]:
-    return {"role": "assistant", "content": text}
 
 
 def _mismatched(records: Sequence[Record], batch: int) -> list[Record]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import pyarrow.parquet as pq
 
-from services.trainer.job.data import read_rows
+from services.trainer.job.rows import read_rows
 from shared.errors import InvalidInputError
 from shared.prompts import Example, Tokenizer, encode
 from shared.recipe import TrainingRecipe
@@ -28,7 +28,7 @@ class Replayed:
     """Rows of the earlier task that are trained on again.
 
     Attributes:
-        rows: as `services.trainer.job.data` reads them.
+        rows: as `services.trainer.job.rows` reads them.
         ids: of the rows, in their order.
         share: of the mix, which is less than was asked for where there are too few.
     """

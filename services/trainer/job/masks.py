@@ -41,7 +41,7 @@ class Ends:
 
 
 def masks_of(record: Mapping[str, Any]) -> list[Mask]:
-    """The sequences of a record that `services.trainer.job.data` made, as the loss sees them."""
+    """The sequences of a record that `services.trainer.job.rows` made, as the loss sees them."""
     if "labels" in record:
         return [Mask("answer", record["input_ids"], [label != IGNORED_LABEL for label in record["labels"]])]
     prompt = record["prompt_ids"]

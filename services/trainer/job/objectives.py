@@ -1,7 +1,7 @@
 # ruff: noqa: ARG002 - the signatures are TRL's
 """From a recipe's objective to TRL's trainer. Rows come tokenized, so that training and serving share one rendering."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,8 @@ from services.trainer.job.distillation import Distils, Teacher
 from services.trainer.job.kernels import Hardware, liger_for
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.per_task import ValidatesTasks
-from services.trainer.job.ppo import make_ppo_trainer
 from services.trainer.job.recipe import arguments
 from services.trainer.job.rewards import Rewards
-from services.trainer.job.rl import make_rl_trainer
 from services.trainer.job.supervised import AnswerLoss, LaidOut
 from shared.recipe import TrainingRecipe
 
@@ -64,8 +62,7 @@ def make_trainer(
     that are not PEFT's, the base once more.
     """
     if rewards is not None:
-        make = make_ppo_trainer if recipe.objective == "ppo" else make_rl_trainer
-        return make(
+        return _rewarded_maker(recipe)(
             recipe, model, splits, rewards, tokenizer=tokenizer, output=output, peft_config=peft_config,
             callbacks=callbacks,
         )
@@ -93,3 +90,14 @@ def make_trainer(
     if splits.tasks:
         trainer.validate_by(splits.tasks)
     return trainer
+
+
+def _rewarded_maker(recipe: TrainingRecipe) -> Callable[..., Any]:
+    """TRL's trainers that draw answers import every tracker that is installed, for which others need not wait."""
+    if recipe.objective == "ppo":
+        from services.trainer.job.ppo import make_ppo_trainer
+
+        return make_ppo_trainer
+    from services.trainer.job.rl import make_rl_trainer
+
+    return make_rl_trainer

@@ -39,16 +39,3 @@ class ValidatesTasks:
         metrics[key] = nats / sum(self._tokens.values())
         count = sum(len(rows) for rows in self._tasks.values())
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=count)
-
-
-def task_losses(history: list[dict[str, Any]]) -> dict[str, float]:
-    """``validation_loss/NAME`` of each task, at the validation with the lowest loss of all."""
-    validations = [entry for entry in history if "eval_loss" in entry]
-    if not validations:
-        return {}
-    best = min(validations, key=lambda entry: float(entry["eval_loss"]))
-    prefix = "eval_loss/"
-    return {
-        f"validation_loss/{name.removeprefix(prefix)}": float(loss)
-        for name, loss in best.items() if name.startswith(prefix)
-    }

@@ -31,7 +31,8 @@ from services.trainer.job.ppo_math import (
 )
 from services.trainer.job.recipe import arguments
 from services.trainer.job.rewards import Rewards
-from services.trainer.job.rl import check_departure, drawn, repeatable
+from services.trainer.job.rl import repeatable
+from services.trainer.job.rl_steps import check_departure, drawn
 from shared.errors import InvalidInputError
 from shared.prompts import decode_answer, end_token_id
 from shared.recipe import TrainingRecipe

@@ -40,7 +40,7 @@ class Proof:
 
     Args:
         model: the base, before a method has put anything on it.
-        rows: token rows of the objective, as `services.trainer.job.data` makes them.
+        rows: token rows of the objective, as `services.trainer.job.rows` makes them.
     """
 
     def __init__(self, model: Any, recipe: TrainingRecipe, rows: Iterable[Mapping[str, Any]]) -> None:

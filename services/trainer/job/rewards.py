@@ -1,25 +1,18 @@
 """The reward of an answer: a reward model's score, and checks that give 1 or 0, weighted and added."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
-from transformers import AutoTokenizer
 
-from services.trainer.files import Result
-from services.trainer.job.base import fetch_base
-from shared.errors import IntegrityError, InvalidInputError, NotFoundError
-from shared.events import ArtifactRef
+from shared.errors import InvalidInputError
 from shared.prompts import Message
 from shared.recipe import TrainingRecipe
-from shared.reward_models import KIND, RewardModel, load_reward_model
 from shared.rl import RewardRecipe
-from shared.s3 import ArtifactStore
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+if TYPE_CHECKING:
+    from shared.reward_models import RewardModel
 
 
 class Rewards:
@@ -33,7 +26,7 @@ class Rewards:
         InvalidInputError: the JSON schema is none.
     """
 
-    def __init__(self, recipe: TrainingRecipe, model: RewardModel | None = None, digest: str | None = None) -> None:
+    def __init__(self, recipe: TrainingRecipe, model: "RewardModel | None" = None, digest: str | None = None) -> None:
         if recipe.reward is None:
             raise InvalidInputError("training.reward: nothing is rewarded; name a reward model or a check")
         self._reward, self._model, self.digest = recipe.reward, model, digest
@@ -94,54 +87,3 @@ def _validator(schema: Mapping[str, Any]) -> Any:
         return jsonschema_rs.validator_for(dict(schema))
     except (jsonschema_rs.ValidationError, ValueError) as error:
         raise InvalidInputError(f"training.reward.jsonSchema is no JSON schema: {error}") from error
-
-
-def load_rewards(recipe: TrainingRecipe, store: ArtifactStore, cache_dir: Path, scratch: Path) -> Rewards | None:
-    """What a recipe rewards, with its reward model from the store; None for objectives that reward nothing.
-
-    Raises:
-        InvalidInputError: what the recipe names is no reward model.
-        NotFoundError: it is not there.
-    """
-    if recipe.reward is None:
-        return None
-    if recipe.reward.model is None:
-        return Rewards(recipe)
-    ref = find_reward_model(store, recipe.reward.model)
-    meta = store.get_dir(ref, scratch / "reward-model").meta
-    digest, base = fetch_base(store, str(meta["base_model"]), cache_dir)
-    if digest != meta["base_model_digest"]:
-        raise IntegrityError(
-            f"training.reward.model: {recipe.reward.model} was trained on another {meta['base_model']} than is in S3 "
-            f"now ({meta['base_model_digest']}, and not {digest}); train the reward model again"
-        )
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    return Rewards(recipe, load_reward_model(scratch / "reward-model", base, tokenizer), ref.digest)
-
-
-def find_reward_model(store: ArtifactStore, name: str) -> ArtifactRef:
-    """The artifact of a reward model that is named by its digest, or by the run that trained it.
-
-    Raises:
-        InvalidInputError: the run trained something else.
-        NotFoundError: there is no such artifact, or no such run that has ended.
-    """
-    given = _DIGEST.fullmatch(name)
-    if given:
-        ref = ArtifactRef(uri=f"s3://{store.bucket}/{KIND}/{given[1]}/", digest=name)
-        if store.manifest(ref.uri) is None:
-            raise NotFoundError(f"training.reward.model: no reward model {name} is in S3 (below {KIND}/)")
-        return ref
-    for attempt in store.list_prefixes(f"runs/{name}/"):
-        if store.exists(f"{attempt}result.json"):
-            found = Result.model_validate_json(store.get_bytes(f"{attempt}result.json")).adapter
-            if f"/{KIND}/" not in found.uri:
-                raise InvalidInputError(
-                    f"training.reward.model: the run {name} trained no reward model; name a run of a pipeline with "
-                    "training.objective: reward"
-                )
-            return found
-    raise NotFoundError(
-        f"training.reward.model: no run {name} has left a result in S3; write the id of a completed run "
-        "(`tuneloop runs list`), or the digest of its artifact"
-    )

@@ -6,7 +6,6 @@ validations is the model. Its loss is the negative mean reward, so that early st
 at losses, look at rewards.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from services.trainer.job.data import Splits
 from services.trainer.job.methods import KeepsTrainable
 from services.trainer.job.recipe import arguments
 from services.trainer.job.rewards import Rewards
-from shared.errors import PermanentError
+from services.trainer.job.rl_steps import check_departure, drawn
 from shared.prompts import decode_answer, prompt_ids
 from shared.recipe import TrainingRecipe
 
@@ -90,20 +89,6 @@ def make_rl_trainer(
     return trainer
 
 
-def drawn(rows: int, prompts: int, recipe: TrainingRecipe) -> list[int]:
-    """The rows whose prompts are asked, in their order: each epoch its own permutation, whole steps of `prompts`.
-
-    Laid out beforehand: TRL's sampler would go on with other permutations after a restart.
-    """
-    order, shuffled = random.Random(recipe.seed), list(range(rows))  # noqa: S311 - no secret
-    wanted = prompts * (recipe.rl.steps or max(1, round(recipe.epochs * rows / prompts)))
-    found: list[int] = []
-    while len(found) < wanted:
-        order.shuffle(shuffled)
-        found += shuffled
-    return found[:wanted]
-
-
 def reward_function(rewards: Rewards, tokenizer: Any) -> Any:
     """`rewards` as TRL calls it. Answers are decoded as the evaluation does, without the prompt and the end token."""
 
@@ -125,19 +110,6 @@ def repeatable(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
-
-
-def check_departure(kl: float, most: float, step: int) -> None:
-    """End a run whose model has left the base behind.
-
-    Raises:
-        PermanentError: `kl`, mean nats of an answer, is above `most` or no number.
-    """
-    if not kl <= most:
-        raise PermanentError(
-            f"at step {step} answers depart from the base by {kl:.4g} nats, and training.rl.maxKl is {most:g}: the "
-            "model gives up its language for rewards. Raise training.rl.klCoefficient, or lower training.learningRate"
-        )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,19 +1,12 @@
-"""Whether a training fits into the memory that there is: foreseen before the base is loaded, explained where it is not.
+"""Whether a training fits into the memory that there is: foreseen before the base is loaded, and without torch.
 
 What does not fit fails at once and for good: another attempt would need as much.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-import pyarrow.compute as pc
-import torch
-from datasets import Dataset
-
-from shared.errors import InvalidInputError, PermanentError
+from shared.errors import InvalidInputError
 from shared.estimate import EstimateRequest, Hardware, estimate, setup_of, shape_of
 from shared.recipe import TrainingRecipe
 from shared.telemetry import get_logger
@@ -24,7 +17,6 @@ DOUBT = 1.2
 """The estimator was within 20 % of all measured peaks: what is foreseen to need more than this share cannot fit."""
 PROCESS_BYTES = 650 * 10**6
 """Python with torch, transformers and TRL, on a CPU beside the model; measured."""
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def check_room(config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int) -> None:
@@ -57,45 +49,3 @@ def check_room(config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool,
             f"{asked.max_length} tokens needs about {needed / 10**9:.2g} GB, and there are {memory / 10**9:.2g}. "
             f"{remedy}; or train on a larger machine (training.resources). `tuneloop estimate` shows what takes it"
         )
-
-
-def longest_row(rows: Dataset) -> int:
-    """Tokens of the longest row; where a prompt has several answers, at most so many."""
-    lengths = {
-        name: pc.max(pc.list_value_length(rows.data.column(name))).as_py() or 0
-        for name in rows.column_names if name.endswith("_ids")
-    }
-    if "input_ids" in lengths:
-        return int(lengths["input_ids"])
-    prompt = lengths.pop("prompt_ids", 0)
-    return int(prompt + max(lengths.values(), default=0))
-
-
-def memory_here(read: Callable[[], str] = _CGROUP.read_text) -> tuple[bool, int]:
-    """Whether there is a GPU, and the bytes of its memory, or of those that this process may use."""
-    if torch.cuda.is_available():
-        return True, int(torch.cuda.mem_get_info()[1])
-    total = int(psutil.virtual_memory().total)
-    try:
-        return False, min(total, int(read()))
-    except (OSError, ValueError):  # no cgroup of version 2, or one without a limit: "max"
-        return False, total
-
-
-@contextmanager
-def explained(recipe: TrainingRecipe) -> Iterator[None]:
-    """Say what to change where memory runs out inside.
-
-    Raises:
-        PermanentError: it did.
-    """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in str(error):
-            raise
-        raise PermanentError(
-            f"out of memory: lower training.batchSize (now {recipe.batch_size}) and raise gradientAccumulation by as "
-            f"much, lower maxLength (now {recipe.max_length}), or train with qlora or on a larger machine "
-            f"(training.resources). {str(error).splitlines()[0] if str(error) else ''}".rstrip()
-        ) from error

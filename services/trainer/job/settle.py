@@ -1,29 +1,16 @@
-"""What a run's recipe leaves to the trainer: chosen when the run begins, and kept for its later attempts.
+"""What a run's recipe leaves to the trainer, chosen from model, rows and machine. Pure; nothing here imports torch."""
 
-A run that is resumed on another machine goes on as it began.
-"""
-
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from services.trainer.files import JobInput
-from services.trainer.job.kernels import Choice, Hardware, liger_for
-from services.trainer.job.room import PROCESS_BYTES, memory_here
 from shared.advice.recipe import learning_rate_for, rows_per_step, warmup_for
 from shared.errors import InvalidInputError
-from shared.estimate import ModelShape, setup_of, shape_of
+from shared.estimate import ModelShape, setup_of
 from shared.estimate.fit import fits
 from shared.recipe import Method, Objective, TrainingRecipe
-
-FILE = "settled.json"
 
 _BATCHES = (64, 32, 16, 8, 4, 2, 1)
 # How much more than LoRA a method bears: few weights, far from the logits (docs/training.md shows rates of that order).
@@ -46,12 +33,6 @@ class Machine:
     gpu: bool
     memory: int
     processes: int
-
-    @classmethod
-    def here(cls, processes: int) -> "Machine":
-        """This one."""
-        gpu, memory = memory_here()
-        return cls(gpu, memory if gpu else memory // processes - PROCESS_BYTES, processes)
 
 
 class Settled(BaseModel):
@@ -115,69 +96,3 @@ def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machin
             return size
     raise InvalidInputError("training.batchSize: not even one row at a time fits into the memory that there is "
                             f"({machine.memory / 1e9:.1f} GB); `tuneloop estimate` says what would make it fit")
-
-
-def settled_job(
-    job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int
-) -> tuple[JobInput, Settled]:
-    """The job with its recipe as it is trained: as the run's earlier attempt had it, or chosen now.
-
-    Args:
-        base, dataset: folders.
-        resumed: the checkpoint to go on from; None for a beginning.
-    """
-    # A recipe that leaves nothing open says itself how to go on.
-    earlier = kept(resumed) if resumed and job.recipe.auto else None
-    settled = earlier or _begun(job.recipe, base, dataset, processes)
-    return job.model_copy(update={"recipe": settled.recipe}), settled
-
-
-def _begun(recipe: TrainingRecipe, base: Path, dataset: Path, processes: int) -> Settled:
-    if not recipe.auto:
-        return Settled(recipe=recipe)
-    rows = pq.read_metadata(dataset / "train.parquet").num_rows
-    try:
-        shape = shape_of(json.loads((base / "config.json").read_bytes()))
-    except InvalidInputError as error:
-        raise InvalidInputError(f"training.auto: {error}; give {', '.join(recipe.auto)} as numbers") from error
-    return settle(recipe, shape, rows, Machine.here(processes))
-
-
-def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice) -> dict[str, str]:
-    """What a trainer chose where the recipe says auto, with the reason."""
-    args, gpu = trainer.args, torch.cuda.is_available()
-    where = "on a GPU" if gpu else "on a CPU"
-    twice = str(args.gradient_checkpointing).lower()
-    hardware = Hardware.here()
-    found: dict[str, tuple[object, str]] = {
-        "attention": (recipe.attention, f"{trainer.model.config._attn_implementation}: {attention.why}"),
-        # No key of a recipe: there is nothing to weigh.
-        "liger": ("auto", str(liger_for(recipe, hardware))),
-        "precision": (recipe.precision, f"{'bfloat16' if args.bf16 else 'float32'}: {where}"),
-        "gradientCheckpointing": (recipe.gradient_checkpointing, f"{twice}: {where}"),
-        "optimizer": (recipe.optimizer, f"{recipe.optimizer_on(gpu=gpu)}: {where}"),
-    }
-    # What generates its own rows as it goes lays out none.
-    if layout := getattr(trainer, "layout", None):
-        found["packing"] = (recipe.packing, f"{layout.packing}: {layout.why}")
-    return {key: chosen for key, (said, chosen) in found.items() if said == "auto"}
-
-
-def kept(checkpoint: Path) -> Settled | None:
-    """What the run's earlier attempt had chosen."""
-    file = checkpoint / FILE
-    return Settled.model_validate_json(file.read_bytes()) if file.exists() else None
-
-
-class KeepsSettled(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Puts what was chosen into each checkpoint. Must come before who uploads them."""
-
-    def __init__(self, settled: Settled) -> None:
-        self.settled = settled
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
-    ) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_bytes(self.settled.model_dump_json(by_alias=True).encode())

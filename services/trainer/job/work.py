@@ -12,25 +12,27 @@ from transformers.utils import logging as transformers_logging
 from services.trainer.files import JobInput, Result
 from services.trainer.job import checkpoints
 from services.trainer.job.base import fetch_base
-from services.trainer.job.best import BestAdapter, losses_of
+from services.trainer.job.best import BestAdapter
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
 from services.trainer.job.distillation import Teacher, load_teacher
 from services.trainer.job.guard import DivergenceGuard
 from services.trainer.job.likeness import likeness_of
+from services.trainer.job.memory import explained, longest_row, memory_here
 from services.trainer.job.methods import facts, save_result
 from services.trainer.job.model import attention_here, load_model, train_in_float32
 from services.trainer.job.objectives import make_trainer
 from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
-from services.trainer.job.per_task import task_losses
 from services.trainer.job.proof import Proof
-from services.trainer.job.rewards import Rewards, load_rewards
-from services.trainer.job.room import check_room, explained, longest_row, memory_here
-from services.trainer.job.settle import KeepsSettled, chosen_with, settled_job
+from services.trainer.job.reward_model import load_rewards
+from services.trainer.job.rewards import Rewards
+from services.trainer.job.room import check_room
+from services.trainer.job.settled import KeepsSettled, chosen_with, settled_job
 from services.trainer.job.speed import speed_here
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import trackers_of
+from services.trainer.job.validations import losses_of, task_losses
 from shared.clock import monotonic
 from shared.errors import PermanentError
 from shared.prompts import template_sha256

@@ -50,7 +50,9 @@ def test_what_auto_chose_is_told_and_kept_when_the_run_is_resumed(
     assert whole.chosen["precision"] == "float32: on a CPU"
 
     assert run("auto-stopped", 1, stop=True) is None
-    monkeypatch.setattr(Machine, "here", classmethod(lambda cls, processes: cls(False, 50_000_000, processes)))
+    monkeypatch.setattr(
+        "services.trainer.job.settled.machine_here", lambda processes: Machine(False, 50_000_000, processes)
+    )
     resumed = run("auto-stopped", 2)
     assert resumed is not None
     assert resumed.chosen == whole.chosen

@@ -2,12 +2,10 @@
 
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.trainer.job.mixture import draws, epoch_rows
-from services.trainer.job.per_task import task_losses
 
 
 def test_shares_against_a_case_worked_out_by_hand() -> None:
@@ -41,12 +39,3 @@ def test_another_seed_repeats_other_rows_and_rows_of_another_task_change_nothing
     assert len(one) == len(two)
     assert one != two
     assert [row for row in one if row >= 90] == [row for row in epoch_rows([*tasks, "c"], 2.0, 1) if 90 <= row < 130]
-
-
-def test_the_losses_of_tasks_are_those_of_the_best_validation() -> None:
-    history = [
-        {"loss": 9.0}, {"eval_loss": 2.0, "eval_loss/a": 1.0, "eval_loss/b": 3.0},
-        {"eval_loss": 1.5, "eval_loss/a": 1.2, "eval_loss/b": 1.8}, {"eval_loss": 1.7, "eval_loss/a": 0.1},
-    ]
-    assert task_losses(history) == {"validation_loss/a": 1.2, "validation_loss/b": 1.8}
-    assert task_losses([{"loss": 1.0}]) == pytest.approx({})

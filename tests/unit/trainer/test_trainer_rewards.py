@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 
 from services.trainer.job.rewards import Rewards, fits_length, fits_schema
-from services.trainer.job.rl import check_departure, drawn
+from services.trainer.job.rl_steps import check_departure, drawn
 from shared.errors import InvalidInputError, PermanentError
 from shared.recipe import TrainingRecipe
 from shared.recipe_checks import recipe_problems

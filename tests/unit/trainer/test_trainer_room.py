@@ -1,15 +1,12 @@
-"""Memory that is not there: foreseen from the model's config, and explained where it runs out."""
+"""Memory that is not there, foreseen from the model's config."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from datasets import Dataset
 
-from services.trainer.job.room import check_room, explained, longest_row, memory_here
-from shared.errors import InvalidInputError, PermanentError
+from services.trainer.job.room import check_room
+from shared.errors import InvalidInputError
 from shared.recipe import TrainingRecipe
 
 # Llama 3.1 8B's.
@@ -47,34 +44,3 @@ def test_rows_count_as_long_as_they_are_and_not_as_they_may_be(config: Path) -> 
 def test_a_model_that_the_estimator_does_not_know_is_tried(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "of its own kind"}')
     check_room(tmp_path / "config.json", TrainingRecipe(), 60, gpu=False, memory=1)
-
-
-def test_the_longest_row_is_found_for_each_objective() -> None:
-    assert longest_row(Dataset.from_list([{"input_ids": [1] * 3}, {"input_ids": [1] * 5}])) == 5
-    assert longest_row(Dataset.from_list([{"prompt_ids": [1] * 4, "chosen_ids": [1], "rejected_ids": [1, 2, 3]}])) == 7
-
-
-def test_the_memory_of_a_machine_is_what_its_group_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    def unlimited() -> str:
-        return "max\n"
-
-    _, total = memory_here(unlimited)
-    assert memory_here(lambda: "1000000\n") == (False, 1_000_000)
-    assert total > 10**8
-
-
-@pytest.mark.parametrize("error", [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory: you tried to allocate"),
-])
-def test_where_it_runs_out_the_person_is_told_what_to_change(error: Any) -> None:
-    with pytest.raises(PermanentError, match=r"out of memory: lower training.batchSize \(now 16\)"), \
-            explained(TrainingRecipe()):
-        raise error
-
-
-def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), explained(TrainingRecipe()):
-        raise RuntimeError("shapes cannot be multiplied")

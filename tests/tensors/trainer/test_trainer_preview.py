@@ -10,8 +10,8 @@ from services.cli import preview_views
 from services.data_ingest.convert import Request as ConvertRequest
 from services.data_ingest.convert import convert
 from services.data_ingest.lines import read_lines
-from services.trainer.job.data import read_rows, reader
 from services.trainer.job.masks import Ends, check_ends, count_ends, masks_of
+from services.trainer.job.rows import read_rows, reader
 from services.trainer.preview import Preview, Request, load_tokenizer, preview, texts_of
 from shared.errors import InvalidInputError
 from shared.prompts import end_token_id

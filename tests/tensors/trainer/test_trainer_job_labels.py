@@ -7,14 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.trainer.job.best import is_exhausted, losses_of
 from services.trainer.job.data import load_splits
 from services.trainer.job.methods import check_target_modules, lora_config
 from services.trainer.job.objectives import make_trainer
 from shared.base_models.tiny import build_tiny
 from shared.errors import InvalidInputError
 from shared.prompts import IGNORED_LABEL, end_token_id
-from shared.recipe import EarlyStopping, TrainingRecipe
+from shared.recipe import TrainingRecipe
 from tests.support.templates import SMOLLM2_TEMPLATE
 
 ROWS = [("I lost my card", "card_lost"), ("Where is the money for the blue shirt that I sent back?", "refund_status")]
@@ -131,13 +130,3 @@ def test_target_modules_must_exist() -> None:
     for names, said in ((["norm"], "no linear layer norm; it has q_proj"), (["proj"], "proj;"), ([], "an empty list")):
         with pytest.raises(InvalidInputError, match=said):
             check(names)
-
-
-def test_patience_counts_validations_that_were_not_better_by_enough() -> None:
-    rule = EarlyStopping(patience=2, min_delta=0.1)
-    history = [{"loss": 9.0}, {"eval_loss": 1.0}, {"eval_loss": 0.5}, {"loss": 0.1}]
-    assert losses_of(history) == [1.0, 0.5]
-    assert not is_exhausted([], rule)
-    assert not is_exhausted([1.0, 0.95], rule)
-    assert is_exhausted([1.0, 0.95, 0.91], rule)
-    assert not is_exhausted([1.0, 0.95, 0.8, 0.75], rule)

@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,9 @@ def demo(
         _tell(console, home, fast=fast, vllm=vllm, keep=keep)
         console.print(f"[green]done[/] in {time.monotonic() - began:.0f} s")
         if not keep and sys.stdin.isatty() and sys.stdout.isatty():
-            console.input("[dim]The stack still runs, for you to look around. Press Enter to end it.[/] ")
+            # A terminal without a keyboard behind it ends the story as Enter does.
+            with suppress(EOFError):
+                console.input("[dim]The stack still runs, for you to look around. Press Enter to end it.[/] ")
     finally:
         if keep and control.is_up(home):
             console.print(f"The stack keeps running: export TUNELOOP_HOME={home.root}; end it with `tuneloop down`.")

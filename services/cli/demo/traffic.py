@@ -105,6 +105,8 @@ class Traffic:
                 failure = f"{response.status_code} {response.text[:_SAID]}"
         except httpx.HTTPError as error:
             version, failure = "none", str(error) or type(error).__name__
+        except (LookupError, TypeError, ValueError):
+            failure = f"not an answer of chat completions: {response.text[:_SAID]}"
         with self._lock:
             self.tally.requests[version] += 1
             self.tally.failures[version] += bool(failure)

@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from services.cli.app import build_app
 from services.gateway import key_file
 from shared.api_keys import ApiKey, entry_yaml, new_key
 from tests.support.gateway_process import environment
@@ -101,6 +103,19 @@ def test_too_many_requests_are_told_when_to_come_again(tmp_path: Path) -> None:
         assert 50 <= int(answers[2].headers["retry-after"]) <= 60
         assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
         assert stand.value("api_key_requests_total", key="first", outcome="rate_limited") == 1
+
+
+def test_the_example_s_users_come_in_by_a_key(tmp_path: Path) -> None:
+    """`tuneloop example traffic`, against a model server whose answers are no answers: it says so."""
+    secret, entry = key("first", "one")
+    write(tmp_path / "keys", entry)
+    with running_stand(facts, model_server, api_keys_file=tmp_path / "keys") as stand:
+        words = ["example", "traffic", "one", "--rate", "1000", "--requests", "8", "--key", secret]
+        done = CliRunner().invoke(build_app(), [*words, "--gateway-url", f"http://127.0.0.1:{stand.port}"])
+        assert stand.value("api_key_requests_total", key="first", outcome="admitted") >= 9
+    assert done.exit_code == 4
+    assert "one@1: " in done.stderr
+    assert 'last failure: not an answer of chat completions: {"choices": []}' in done.stderr
 
 
 @pytest.mark.usefixtures("_quick_looks")

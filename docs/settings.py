@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from shared.docs.generated import write_or_check
@@ -53,10 +54,14 @@ def page() -> str:
 
 def _table(cls: type[ServiceSettings], known: set[str]) -> list[str]:
     rows = [
-        f"| `{PREFIX}{name.upper()}` | {_default(field.default)} | {field.description or ''} |"
+        f"| `{PREFIX}{name.upper()}` | {_default(_of(field))} | {field.description or ''} |"
         for name, field in cls.model_fields.items() if name not in known
     ]
     return ["| variable | default | meaning |", "|---|---|---|", *rows] if rows else ["Nothing of its own."]
+
+
+def _of(field: FieldInfo) -> Any:
+    return PydanticUndefined if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
 
 
 def _default(value: Any) -> str:
@@ -64,7 +69,7 @@ def _default(value: Any) -> str:
         return "required"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    return f"`{value}`" if value != "" else "empty"
+    return "empty" if value in ("", [], {}) else f"`{value}`"
 
 
 def main(arguments: list[str]) -> int:

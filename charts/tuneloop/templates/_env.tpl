@@ -91,6 +91,7 @@
 {{- include "tuneloop.variable" (list "TUNELOOP_JOB_GRACE_SECONDS" $jobs.graceSeconds) }}
 {{- include "tuneloop.variable" (list "TUNELOOP_JOB_KEEP_SECONDS" $jobs.keepSeconds) }}
 {{- if $jobs.hardware }}{{ include "tuneloop.variable" (list "TUNELOOP_JOB_HARDWARE" (toJson $jobs.hardware)) }}{{ end }}
+{{- include "tuneloop.variable" (list "TUNELOOP_JOB_SECRETS" (join "," $jobs.existingSecrets)) }}
 {{- if $jobs.env }}{{ include "tuneloop.variable" (list "TUNELOOP_JOB_ENV" (toJson $jobs.env)) }}{{ end }}
 {{- if $s3.ca.existingSecret }}{{ include "tuneloop.variable" (list "TUNELOOP_JOB_S3_CA" (printf "%s/%s" $s3.ca.existingSecret $s3.ca.key)) }}{{ end }}
 {{- if $s3.existingSecret }}

@@ -61,6 +61,11 @@
 {{- end }}
 {{- end }}
 
+{{/* Whether training jobs tell their progress to trackers; "true" or nothing. */}}
+{{- define "tuneloop.tracks" -}}
+{{- with (include "tuneloop.component" (list . "trainer") | fromYaml).values }}{{ if and .enabled (dig "trackers" list .settings) }}true{{ end }}{{ end -}}
+{{- end }}
+
 {{/* Model servers: also those of other releases in this namespace, which a gateway serves as well. */}}
 {{- define "tuneloop.gatewayTargets" -}}
 - podSelector:
@@ -129,6 +134,7 @@
 {{- end }}
 {{- include "tuneloop.closedPort" (list . "prometheus" "prometheus.url" .Values.prometheus.url) }}
 {{- with .Values.tracing.otlpEndpoint }}{{ include "tuneloop.closedPort" (list $ "tracing" "tracing.otlpEndpoint" .) }}{{ end }}
+{{- with index .Values.jobs.env "MLFLOW_TRACKING_URI" }}{{ if include "tuneloop.tracks" $ }}{{ include "tuneloop.closedPort" (list $ "trackers" "jobs.env.MLFLOW_TRACKING_URI" .) }}{{ end }}{{ end }}
 {{- with dig "embeddingsUrl" "" (include "tuneloop.component" (list . "drift") | fromYaml).values.settings }}{{ include "tuneloop.closedPort" (list $ "embeddings" "drift.settings.embeddingsUrl" .) }}{{ end }}
 {{- end }}
 {{- end }}

@@ -6,6 +6,16 @@ enableServiceLinks: false
 securityContext: {{- toYaml .podSecurityContext | nindent 2 }}
 {{- end }}
 
+{{/* Where pods go that are of no service. */}}
+{{- define "tuneloop.defaultScheduling" -}}
+{{- with .Values.defaults.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.defaults.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "tuneloop.pullSecrets" -}}
 {{- with .Values.images.pullSecrets }}
 imagePullSecrets:

@@ -94,7 +94,7 @@ def test_no_value_has_the_name_of_a_secret() -> None:
         for key in keys(yaml.safe_load(path.read_text())):
             # secretKeyKey and passwordKey are names of keys in a secret.
             is_secret = re.search(r"password(?!Key)|token|secret(?!KeyKey)|credential", key, re.IGNORECASE)
-            assert not is_secret or key in {"existingSecret", "pullSecrets"}, f"{path.name}: {key}"
+            assert not is_secret or key in {"existingSecret", "existingSecrets", "pullSecrets"}, f"{path.name}: {key}"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -140,6 +140,13 @@ def _variables(item: Any) -> list[dict[str, Any]]:
         own = item["env"] if isinstance(item.get("env"), list) else []
         return own + [found for value in item.values() for found in _variables(value)]
     return [found for value in item for found in _variables(value)] if isinstance(item, list) else []
+
+
+@pytest.mark.parametrize(("name", "ports"), [("defaults", {443}), ("small", {8333}), ("everything", {443, 5000})])
+def test_jobs_reach_s3_and_trackers_only_where_runs_are_tracked(name: str, ports: set[int]) -> None:
+    [policy] = [item["spec"] for item in variant(name)
+                if item["kind"] == "NetworkPolicy" and item["metadata"]["name"].endswith("-job")]
+    assert {port["port"] for rule in policy["egress"] for port in rule.get("ports", [])} - {53} == ports
 
 
 @pytest.mark.parametrize(("name", "ports"), [

@@ -109,7 +109,7 @@ def test_values_arrive_as_settings(enter: Any) -> None:
     assert trainer.job_image == "registry.example.com/ml/tuneloop/trainer:v9"
     assert trainer.job_image_pull_secrets == ["pull"]
     assert trainer.job_hardware["a100"].node_selector == {"gpu": "a100"}
-    assert trainer.job_env == {"NCCL_DEBUG": "INFO"}
+    assert trainer.job_env["NCCL_DEBUG"] == "INFO"
     assert (trainer.job_queue, trainer.job_cache_claim, trainer.job_priority_class) == ("training", "models", "low")
     assert (trainer.job_owner, trainer.job_service_account) == ("loop", "loop-job")
     ingest = enter(process("everything", "services.data_ingest"))()
@@ -131,6 +131,13 @@ def test_jobs_get_the_credentials_of_their_service_from_the_same_secret(enter: A
     }
     assert (trainer.s3_access_key, trainer.database_url) == ("AK", "postgresql://user:word@db/trainer")
     assert enter(process("everything", "services.trainer"))().job_secret_env == {}
+
+
+def test_jobs_get_what_trackers_want(enter: Any) -> None:
+    trainer = enter(process("everything", "services.trainer"))()
+    assert trainer.trackers == ["mlflow", "wandb"]
+    assert trainer.job_env["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+    assert trainer.job_secrets == ["wandb"]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -175,7 +182,7 @@ def test_what_the_chart_sets_itself_cannot_be_set_a_second_time() -> None:
         fixed = {key.removeprefix(PREFIX).lower() for key in told if key.startswith(PREFIX)}
         from_values = {"reconcile_interval_seconds", "max_upload_bytes", "max_concurrent_runs", "max_in_flight",
                        "evaluation_timeout_seconds", "job_start_seconds", "enforce_eager", "max_model_len", "dtype",
-                       "load_stagger_seconds", "embeddings_url", "rewrite_check_seconds"}
+                       "load_stagger_seconds", "embeddings_url", "rewrite_check_seconds", "trackers"}
         assert fixed - from_values <= MANAGED
 
 

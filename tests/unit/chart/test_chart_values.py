@@ -81,7 +81,7 @@ def test_no_part_of_the_values_is_left_open_by_oversight() -> None:
         *(f"defaults/affinity/{kind}" for kind in ("nodeAffinity", "podAffinity", "podAntiAffinity")),
         *(f"networkPolicy/{who}" for who in ("gatewayClients", "modelServerClients", "operators", "monitoring", "dns")),
         *(f"networkPolicy/egress/{to}/to" for to in
-          ("kafka", "s3", "database", "prometheus", "kubernetes", "embeddings", "tracing", "webhooks")),
+          ("kafka", "s3", "database", "prometheus", "kubernetes", "embeddings", "tracing", "trackers", "webhooks")),
     }
 
 

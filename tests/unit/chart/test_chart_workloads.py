@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chart import CHART, VARIANTS, matches, variant
+from tests.support.chart import CHART, VARIANTS, matches, pods, variant
 
 Objects = tuple[dict[str, Any], ...]
 SERVICES = {"data-ingest", "trainer", "evaluator", "registry", "rollout", "drift", "gateway", "serving"}
@@ -30,6 +30,19 @@ def test_every_service_is_there(name: str) -> None:
     assert found == SERVICES
     modules = {path.parent.name for path in (CHART.parents[1] / "services").glob("*/__main__.py")}
     assert {service.replace("-", "_") for service in SERVICES} == modules - {"cli"}
+
+
+def test_pods_go_where_the_defaults_send_them_those_of_no_service_too() -> None:
+    for pod in pods(variant("everything")):
+        assert pod.spec["nodeSelector"] == {"disk": "fast"}, pod.owner
+        assert pod.spec["tolerations"] == [{"key": "spot", "operator": "Exists"}], pod.owner
+
+
+def test_migrations_have_the_environment_of_their_services() -> None:
+    """A proxy, or how a database is reached, is the same for both."""
+    (job,) = of_kind("everything", "Job")
+    for container in job["spec"]["template"]["spec"]["containers"]:
+        assert {"name": "AWS_CA_BUNDLE", "value": "/ca/ca.crt"} in container["env"]
 
 
 @every_workload

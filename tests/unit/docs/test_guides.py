@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from shared.pipeline import parse_pipeline
-from tests.support.chart import CHART, notes, rendered, values_of, variant
+from tests.support.chart import CHART, notes, pods, rendered, values_of, variant
 from tests.support.commands import check_tuneloop, typed
 from tests.support.dashboards import load
 
@@ -112,6 +112,16 @@ def test_the_first_canary_fits_what_the_guide_installs() -> None:
     (name,) = set(re.findall(r"--pipeline (\S+)", DEPLOY))
     assert f"example traffic {name} " in DEPLOY
     assert f"rollouts get {name}-r1 -w" in DEPLOY
+
+
+def test_what_the_production_values_name_is_in_the_guide() -> None:
+    """Kubernetes refuses pods that name a missing class, and keeps those waiting whose secret is missing."""
+    named = {pod.spec.get("priorityClassName", "") for pod in pods(variant("production"))}
+    values = values_of("gpu", "production")
+    named |= {*values["images"]["pullSecrets"], values["jobs"]["queue"], values["jobs"]["cacheClaim"]}
+    named |= set(re.findall(r"'existingSecret': '([^']+)'", str(values)))
+    assert {"serving", "training", "tuneloop-webhooks", "llm-example-com-tls"} <= named
+    assert {name for name in named - {""} if f"`{name}`" not in DEPLOY and f" {name} " not in DEPLOY} == set()
 
 
 def test_dashboards_are_where_the_guide_sends_people() -> None:

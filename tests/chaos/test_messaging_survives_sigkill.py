@@ -110,8 +110,8 @@ def test_effects_once_and_in_order_whenever_it_is_killed(database: Engine, tmp_p
                 threading.Event().wait(dice.uniform(0, 0.15))
                 service.kill()
             tell(teller, CLOCK, facts[KILLS * share :])
-            eventually(lambda: effects(database) == expected, timeout=60, what="all events handled")
-            eventually(lambda: unpublished(database) == 0, timeout=60, what="all facts published")
+            eventually(lambda: effects(database) == expected, what="all events handled")
+            eventually(lambda: unpublished(database) == 0, what="all facts published")
             assert read_out(bootstrap, len(facts)) == expected
         except AssertionError as error:
             error.add_note(log.read_text(errors="replace")[-5000:])
@@ -128,7 +128,7 @@ def more_than(before: int, database: Engine) -> int:
         handled = sum(map(len, effects(database).values()))
         return handled if handled > before else 0
 
-    return eventually(count, timeout=60, interval=0.02, what=f"more than {before} events handled")
+    return eventually(count, interval=0.02, what=f"more than {before} events handled")
 
 
 def read_out(bootstrap: str, facts: int) -> dict[str, list[int]]:

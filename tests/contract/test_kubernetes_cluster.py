@@ -130,7 +130,7 @@ def test_two_releases_share_a_namespace(kubeconfig: str, namespace: str, known: 
         apply(kubeconfig, namespace, [item for item in release if item["apiVersion"] in known])
     apps = AppsV1Api(client(kubeconfig))
     eventually(lambda: apps.read_namespaced_stateful_set("more-tuneloop-serving", namespace).status.current_replicas,
-               what="the pod of the second release's model server, which `restricted` lets in", timeout=60)
+               what="the pod of the second release's model server, which `restricted` lets in")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -156,13 +156,13 @@ def test_a_job_is_launched_adopted_and_cancelled(kubeconfig: str, accounts: str)
     launcher(kubeconfig, accounts).launch(spec)
     after_restart = launcher(kubeconfig, accounts)
     eventually(lambda: "no node can take it yet" in after_restart.observe(spec.name).message,
-               what="the job's pods, which `restricted` lets in", timeout=60)
+               what="the job's pods, which `restricted` lets in")
     assert len(core.list_namespaced_pod(accounts, label_selector=f"job-name={spec.name}").items) == spec.nodes
     assert after_restart.logs(spec.name) == ""
     after_restart.cancel(spec.name)
-    eventually(lambda: after_restart.observe(spec.name).state == "absent", what="the end of the job", timeout=60)
+    eventually(lambda: after_restart.observe(spec.name).state == "absent", what="the end of the job")
     eventually(lambda: spec.name not in {item.metadata.name for item in core.list_namespaced_service(accounts).items},
-               what="the end of its Service, which the Job owns", timeout=60)
+               what="the end of its Service, which the Job owns")
     assert spec.name not in {item.metadata.name for item in batch.list_namespaced_job(accounts).items}
 
 
@@ -170,9 +170,9 @@ def test_a_job_that_never_starts_is_ended_and_says_why(kubeconfig: str, accounts
     batch = BatchV1Api(client(kubeconfig))
     impatient = launcher(kubeconfig, accounts, "evaluator", job_unschedulable_seconds=0.1)
     impatient.launch(JobSpec(name="evaluate-1", module="services.evaluator.job"))
-    eventually(lambda: impatient.observe("evaluate-1").state == "failed", what="the end of patience", timeout=60)
+    eventually(lambda: impatient.observe("evaluate-1").state == "failed", what="the end of patience")
     found = eventually(lambda: batch.read_namespaced_job("evaluate-1", accounts).status.conditions,
-                       what="the controller's word", timeout=60)
+                       what="the controller's word")
     assert {condition.reason for condition in found} == {"DeadlineExceeded"}
     assert "did not start within" in impatient.observe("evaluate-1").message
 

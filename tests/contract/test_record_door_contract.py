@@ -23,7 +23,7 @@ def read(source: RecordSource, count: int) -> list[Record]:
         found.extend(source.poll(0.2))
         return len(found) >= count
 
-    eventually(enough, timeout=60, what=f"{count} records")
+    eventually(enough, what=f"{count} records")
     return found
 
 
@@ -98,7 +98,7 @@ def test_the_end_is_known_and_not_before_it_is_read(door: Door) -> None:
         found.extend(source.poll(0.1))
         return source.at_end()
 
-    eventually(at_end, timeout=60)
+    eventually(at_end)
     assert len(found) == 10
 
 
@@ -109,7 +109,7 @@ def test_the_end_of_an_empty_topic_is_known(door: Door) -> None:
         assert source.poll(0.1) == []
         return source.at_end()
 
-    eventually(at_end, timeout=60)
+    eventually(at_end)
 
 
 def test_a_reader_that_waits_gets_what_is_written_later(door: Door) -> None:

@@ -49,7 +49,7 @@ def test_every_panel_and_annotation_has_data(told: Told) -> None:
         return set(without_data(url, asked, window))
 
     # The last of it is scraped within a second or two.
-    eventually(lambda: missing() <= set(NOT_IN_THE_STORY), timeout=30, interval=1, what="an answer to all expressions")
+    eventually(lambda: missing() <= set(NOT_IN_THE_STORY), interval=1, what="an answer to all expressions")
     assert missing() == set(NOT_IN_THE_STORY), "those that have data now need no excuse"
 
 
@@ -60,7 +60,7 @@ def test_all_that_rules_look_at_has_data(told: Told) -> None:
         window = Window(told.since, time.time(), step=5)
         return {item.text for item in asked if not answer(url, item.text, window)}
 
-    eventually(lambda: missing() <= set(RULES_WITHOUT_DATA), timeout=30, interval=1, what="data for all rules")
+    eventually(lambda: missing() <= set(RULES_WITHOUT_DATA), interval=1, what="data for all rules")
     assert missing() | {NO_DATA} == set(RULES_WITHOUT_DATA), "those that have data now need no excuse"
 
 

@@ -45,7 +45,7 @@ def start_tansu(
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         try:
-            eventually(listening, timeout=30)
+            eventually(listening)
             yield address
         finally:
             process.terminate()

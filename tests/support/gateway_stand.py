@@ -106,12 +106,12 @@ class Stand:
     def assert_clean(self) -> None:
         """Nothing of any request is left: no slot, no connection, no task."""
         gateway = self.gateway
-        eventually(lambda: gateway.proxy.in_flight == 0, timeout=10, what="the last slot's return")
-        eventually(lambda: not gateway.site.connections, timeout=10, what="the last client's end")
+        eventually(lambda: gateway.proxy.in_flight == 0, what="the last slot's return")
+        eventually(lambda: not gateway.site.connections, what="the last client's end")
         self.call(gateway.pool.close)
-        eventually(lambda: not gateway.pool.open, timeout=10, what="the last model server's connection's end")
+        eventually(lambda: not gateway.pool.open, what="the last model server's connection's end")
         # The timers and the test's own servers.
-        eventually(lambda: not gateway.doors.tasks, timeout=10)
+        eventually(lambda: not gateway.doors.tasks)
         gc.collect()
         assert self.call(lambda: gateway.timers.count) == 0
 

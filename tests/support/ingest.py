@@ -99,7 +99,7 @@ class IngestProcess:
         """Start it, and return when it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([sys.executable, "-m", "services.data_ingest"], env=self._env, stderr=log)
-        eventually(self._ready, what=f"data_ingest's start ({self._log})", timeout=60)
+        eventually(self._ready, what=f"data_ingest's start ({self._log})")
 
     def kill(self) -> None:
         """End it as a crash would."""

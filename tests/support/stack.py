@@ -68,5 +68,5 @@ class Stack:
         with self.service("registry") as registry:
             return eventually(
                 lambda: found if (found := registry.find("datasets", dataset_id)) and found["finished_at"] else None,
-                timeout=60, what=f"the end of {dataset_id}",
+                what=f"the end of {dataset_id}",
             )

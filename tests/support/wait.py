@@ -7,8 +7,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T | None], *, timeout: float = 30.0, interval: float = 0.05, what: str = "") -> T:
+def eventually(probe: Callable[[], T | None], *, timeout: float = 120.0, interval: float = 0.05, what: str = "") -> T:
     """The first truthy result of `probe`, asked every `interval` seconds for at most `timeout` seconds.
+
+    A test gives no time of its own unless it needs more: how long something takes says how busy the machine is.
 
     Raises:
         AssertionError: with the last result and the last error, if it never came.

@@ -127,7 +127,7 @@ def test_more_adapters_than_fit_are_loaded_and_it_dies_where_an_evicted_ones_fil
     # a@1 was evicted when a@4 came; it is still listed.
     shutil.rmtree(folders[0])
     assert answers_ok(vllm, "a@1") is False
-    eventually(lambda: vllm.process.poll() is not None, timeout=60, what="the end of the whole server")
+    eventually(lambda: vllm.process.poll() is not None, what="the end of the whole server")
 
 
 def test_an_adapter_that_was_loaded_in_place_is_read_again_for_each_request(
@@ -140,7 +140,7 @@ def test_an_adapter_that_was_loaded_in_place_is_read_again_for_each_request(
     assert vllm.chat("a@1", "hello").status_code == 200
     shutil.rmtree(folder)
     assert answers_ok(vllm, "a@1") is False
-    eventually(lambda: vllm.process.poll() is not None, timeout=60, what="the end of the whole server")
+    eventually(lambda: vllm.process.poll() is not None, what="the end of the whole server")
 
 
 def answers_ok(vllm: VllmServer, model: str) -> bool:

@@ -113,11 +113,11 @@ def test_nobody_is_answered_by_another_adapter_while_vllm_dies_and_returns(
     both = ("busy@1", "busy@2")
     right = tuple(f"right {name}" for name in both)
     with running("services.serving", tmp_path / "agent.log", **agent_settings):
-        eventually(lambda: set(vllm.listed()) == set(both), timeout=60, what="both adapters on vLLM")
+        eventually(lambda: set(vllm.listed()) == set(both), what="both adapters on vLLM")
         truth = {(name, q): vllm.say(name, q, max_tokens=TOKENS) for name in both for q in QUESTIONS}
         assert all(truth[both[0], q] != truth[both[1], q] for q in QUESTIONS), "they can be told apart"
         with running_gateway(tmp_path / "gateway", KAFKA_BOOTSTRAP=broker) as gateway:
-            eventually(lambda: gateway.chat("busy", "hi", max_tokens=1).status_code == 200, timeout=60,
+            eventually(lambda: gateway.chat("busy", "hi", max_tokens=1).status_code == 200,
                        what="the gateway's first answer")
             with Crowd(gateway, truth) as crowd:
                 crowd.waits_for(*right)
@@ -125,5 +125,5 @@ def test_nobody_is_answered_by_another_adapter_while_vllm_dies_and_returns(
                 crowd.waits_for("refused")
                 vllm.restart()
                 crowd.waits_for(*right)
-                eventually(lambda: set(vllm.listed()) == set(both), timeout=60, what="both adapters back")
+                eventually(lambda: set(vllm.listed()) == set(both), what="both adapters back")
             assert set(crowd.seen) <= {*right, "refused"}, crowd.seen

@@ -124,7 +124,7 @@ def serve_until_counted(world: Stand, step: int, requests: int) -> RolloutState:
         state = state_of(world)
         return state if state.step == step and counted(state) >= requests and state.step_seconds > 0 else None
 
-    return eventually(probe, timeout=60, what=f"{requests} requests counted in step {step}")
+    return eventually(probe, what=f"{requests} requests counted in step {step}")
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def hanging(world: Stand) -> Iterator[str]:
     """Prometheus answers nothing, so that the owner of the lease stands in the middle of a look; its name."""
     world.prometheus.fault = "hang"
     try:
-        yield eventually(lambda: row_of(world).lease_owner, timeout=30, what="a look in progress")
+        yield eventually(lambda: row_of(world).lease_owner, what="a look in progress")
     finally:
         world.prometheus.fault = None
 
@@ -142,7 +142,7 @@ def finish(world: Stand) -> None:
         world.serve(50)
         return world.phase() == "promoted"
 
-    eventually(probe, timeout=90, what="the promotion")
+    eventually(probe, what="the promotion")
 
 
 def weights_of_candidate(world: Stand) -> list[int]:
@@ -155,13 +155,13 @@ def test_kill_9_in_the_middle_of_a_step_resumes_it_with_its_clock(world: Stand, 
     with hanging(world) as owner:
         until = row_of(world).lease_until
         # While its owner lives, the lease is renewed, and the other one waits for longer than a lease lasts.
-        eventually(lambda: row_of(world).lease_until != until, timeout=30, what="a heartbeat")
+        eventually(lambda: row_of(world).lease_until != until, what="a heartbeat")
         assert row_of(world).lease_owner == owner
         held = state_of(world)
         controllers[owner].send(signal.SIGKILL)
     other = {"one": "two", "two": "one"}[owner]
     after = eventually(
-        lambda: now if (now := state_of(world)).looked_at != held.looked_at else None, timeout=60,
+        lambda: now if (now := state_of(world)).looked_at != held.looked_at else None,
         what="the other's look",
     )
     assert (after.step, after.since, after.started_at) == (held.step, before.since, before.started_at)
@@ -182,7 +182,7 @@ def test_a_stopped_leader_that_wakes_up_changes_nothing(world: Stand, start: typ
     finish(world)
     facts, row = said(world.engine), row_of(world).model_dump()
     first.send(signal.SIGCONT)
-    eventually(lambda: "the lease is lost; this look is dropped" in first.log.read_text(), timeout=60,
+    eventually(lambda: "the lease is lost; this look is dropped" in first.log.read_text(),
                what="the old leader to notice")
     first.send(signal.SIGTERM)
     assert first.process.wait(30) == 0

@@ -96,12 +96,12 @@ def test_unknown_pipeline(api: httpx.Client, live: Ingest) -> None:
 def test_pipeline_that_was_applied_just_now(engine: Engine, s3_settings: S3Settings, tmp_path: Path) -> None:
     class PipelineComesMeanwhile(VirtualClock):
         def wait(self, stop: threading.Event, seconds: float) -> bool:
-            live.apply_pipeline()
+            patient.apply_pipeline()
             return super().wait(stop, seconds)
 
     with (
-        ingest(engine, s3_settings, tmp_path / "work", PipelineComesMeanwhile()) as live, served(live.app) as url,
-        httpx.Client(base_url=url, trust_env=False, timeout=60) as api,
+        ingest(engine, s3_settings, tmp_path / "work", PipelineComesMeanwhile()) as patient,
+        served(patient.app) as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as api,
     ):
         assert post(api, jsonl(rows(100))).status_code == 202
 

@@ -54,7 +54,7 @@ def publish(process: IngestProcess, pipeline: str, data: bytes) -> str:
         answer = process.client.post("/v1/datasets", params={"pipeline": pipeline}, content=data)
         return None if answer.status_code == 404 else answer.raise_for_status()
 
-    return str(eventually(upload, timeout=60, what=f"it knows {pipeline}").json()["dataset_id"])
+    return str(eventually(upload, what=f"it knows {pipeline}").json()["dataset_id"])
 
 
 def state(process: IngestProcess, dataset_id: str) -> dict[str, Any]:

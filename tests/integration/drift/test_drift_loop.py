@@ -69,7 +69,7 @@ class DriftProcess:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([sys.executable, "-m", "services.drift"], env=self._env, stderr=log)
-        eventually(self._ready, what=f"the start of the drift service ({self._log})", timeout=60)
+        eventually(self._ready, what=f"the start of the drift service ({self._log})")
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
         assert self._process is not None
@@ -175,7 +175,7 @@ def test_drift_starts_a_run_and_a_crash_in_between_changes_nothing(
         process.end()
         say(bootstrap, *drift.samples(250, first=2000, drifted=True))
         process.start()
-        run = eventually(lambda: _first(trainer, Run), what="the run", timeout=60)
+        run = eventually(lambda: _first(trainer, Run), what="the run")
         eventually(lambda: process.series()["samples"] == first + 370, what="all samples")
         (found,) = events_on(bootstrap, Topic.DRIFT)
         assert (run.dataset["dataset_id"], run.causation_id) == (new.dataset_id, found.id)
@@ -202,7 +202,7 @@ def test_drift_starts_an_evaluation_of_production(
         say(bootstrap, fact(staged, sequence=2))
         eventually(lambda: _counted(bootstrap, process), what="the first counted sample")
         say(bootstrap, *drift.samples(250, first=2000, drifted=True))
-        again = eventually(lambda: _repeated(evaluator), what="the evaluation", timeout=60)
+        again = eventually(lambda: _repeated(evaluator), what="the evaluation")
         assert (again.cause, again.model_version) == ("drift", "intents@1")
 
 

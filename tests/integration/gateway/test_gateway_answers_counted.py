@@ -64,7 +64,7 @@ def test_what_answers_show_is_counted_by_model_version(streamed: bool) -> None:
             ask(stand, words, stream=streamed, **fields)
         assert value(stand, "answers_total", kind="refused") == 1
         assert value(stand, "answers_total", kind="answered") == 3
-        eventually(lambda: value(stand, "structured_answers_total", result="valid") == 1, timeout=10)
+        eventually(lambda: value(stand, "structured_answers_total", result="valid") == 1)
         assert value(stand, "structured_answers_total", result="invalid") == 1
         assert value(stand, "structured_answers_total", result="unchecked") == 0
         stand.assert_clean()
@@ -77,7 +77,7 @@ def test_an_answer_that_is_too_long_to_keep_is_unchecked_and_passes_whole(monkey
     ) as stand:
         body = ask(stand, "x" * 1000, response_format={"type": "json_object"})
         assert b"x" * 1000 in body
-        eventually(lambda: value(stand, "structured_answers_total", result="unchecked") == 1, timeout=10)
+        eventually(lambda: value(stand, "structured_answers_total", result="unchecked") == 1)
 
 
 def test_what_finds_no_room_is_unchecked() -> None:

@@ -76,7 +76,7 @@ def test_a_sample_holds_what_was_said_and_nothing_personal(broker: str) -> None:
     with running_stand(facts("whole"), model_server, kafka_bootstrap=broker) as stand:
         assert ask(stand, "whole", "one-piece").status == 200
         assert ask(stand, "whole", "streamed", stream=True).status == 200
-        eventually(lambda: stand.value("capture_sent_total") == 2, timeout=20)
+        eventually(lambda: stand.value("capture_sent_total") == 2)
         found = samples(broker, "whole")
         assert sorted(found) == ["one-piece", "streamed"]
         for identity, event in found.items():
@@ -97,7 +97,7 @@ def test_a_sample_holds_what_was_said_and_nothing_personal(broker: str) -> None:
 def test_a_route_that_does_not_scrub_says_so(broker: str) -> None:
     with running_stand(facts("raw", redact=False), model_server, kafka_bootstrap=broker) as stand:
         ask(stand, "raw", "raw-1")
-        eventually(lambda: stand.value("capture_sent_total") == 1, timeout=20)
+        eventually(lambda: stand.value("capture_sent_total") == 1)
         data = samples(broker, "raw")["raw-1"].data
         assert (data.messages[1].content, data.answer, data.redacted) == ("from a@b.com", ANSWER, None)
 
@@ -106,7 +106,7 @@ def test_the_share_is_drawn_and_without_rules_there_is_none(broker: str) -> None
     with running_stand(facts("some", share=0.3), model_server, kafka_bootstrap=broker) as stand:
         for number in range(100):
             ask(stand, "some", f"some-{number}")
-        first = len(eventually(lambda: samples(broker, "some"), timeout=20))
+        first = len(eventually(lambda: samples(broker, "some")))
     with running_stand(facts("off", share=None), model_server, kafka_bootstrap=broker) as stand:
         assert ask(stand, "off", "off-1").status == 200
     assert 15 <= first <= len(samples(broker, "some")) <= 45
@@ -121,7 +121,7 @@ def test_what_cannot_be_a_sample_is_counted_by_its_reason(broker: str) -> None:
         ask(stand, "odd", "odd-2", content="x" * 5_000)
         ask(stand, "odd", "odd-3", stream=True, times=10)
         ask(stand, "odd", "odd-4", fail=True)
-        eventually(lambda: (dropped(stand, "not_text"), dropped(stand, "too_large")) == (1, 2), timeout=20)
+        eventually(lambda: (dropped(stand, "not_text"), dropped(stand, "too_large")) == (1, 2))
     assert samples(broker, "odd") == {}
 
 
@@ -129,7 +129,7 @@ def test_without_kafka_answers_are_as_ever_and_samples_are_lost_and_counted() ->
     with running_stand(facts("lost"), model_server, kafka_bootstrap=NO_KAFKA) as stand:
         for number in range(20):
             assert ask(stand, "lost", f"lost-{number}").status == 200
-        eventually(lambda: dropped(stand, "kafka") == 20, timeout=20)
+        eventually(lambda: dropped(stand, "kafka") == 20)
         assert stand.value("requests_total", route="lost", model_version="lost@1", outcome="ok") == 20
 
 
@@ -144,7 +144,7 @@ def test_kafka_that_comes_back_gets_the_samples_from_then_on() -> None:
         port = int(gone.rsplit(":", 1)[1])
     with running_stand(facts("back"), model_server, kafka_bootstrap=gone) as stand:
         ask(stand, "back", "back-1")
-        eventually(lambda: dropped(stand, "kafka") == 1, timeout=20)
+        eventually(lambda: dropped(stand, "kafka") == 1)
         with start_tansu(port=port) as bootstrap:
             create_topics(bootstrap)
 
@@ -152,7 +152,7 @@ def test_kafka_that_comes_back_gets_the_samples_from_then_on() -> None:
                 ask(stand, "back", "back-2")
                 return stand.value("capture_sent_total") > 0
 
-            eventually(one_more, timeout=60, interval=0.5)
+            eventually(one_more, interval=0.5)
             assert "back-2" in samples(bootstrap, "back")
             assert "back-1" not in samples(bootstrap, "back"), "at most once, and never late"
 
@@ -163,10 +163,10 @@ def test_what_route_updated_says_counts_at_once_and_a_gateway_that_ends_sends_wh
         create_topics(bootstrap)
         with running_gateway(tmp_path, KAFKA_BOOTSTRAP=bootstrap) as gateway:
             publish(bootstrap, route("live"), ready("one", url))
-            eventually(lambda: gateway.chat("live", "say a").status_code == 200, timeout=60)
+            eventually(lambda: gateway.chat("live", "say a").status_code == 200)
             rules = RouteCapture(share=1.0, max_bytes=4_096)
             publish(bootstrap, route("live", revision=2).model_copy(update={"capture": rules}))
-            eventually(lambda: gateway.metric("route_revision", route="live") == 2, timeout=30)
+            eventually(lambda: gateway.metric("route_revision", route="live") == 2)
             for number in range(20):
                 assert gateway.chat("live", "say hello", headers={"x-request-id": f"live-{number}"}).status_code == 200
             gateway.terminate()

@@ -240,8 +240,8 @@ def test_a_client_that_does_not_read_pauses_the_model_server_and_is_dropped(stan
     with stand.connect() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         client.sendall(request({**BODY, "stream": True}))
-        eventually(lambda: stand.gateway.proxy.in_flight == 1, timeout=10)
-        eventually(lambda: stand.gateway.proxy.in_flight == 0, timeout=20)
+        eventually(lambda: stand.gateway.proxy.in_flight == 1)
+        eventually(lambda: stand.gateway.proxy.in_flight == 0)
     assert sum(PRODUCED) < 30_000_000, "an unread stream runs into gigabytes within this time"
     stand.assert_clean()
 
@@ -269,5 +269,5 @@ def test_clients_that_leave_while_a_connection_is_made_for_them_leave_nothing_be
             return sum(alone.value("requests_total", route="r", model_version="r@1", outcome=outcome)
                        for outcome in ("ok", "error", "rejected"))
 
-        eventually(lambda: counted() == 30, timeout=10)
+        eventually(lambda: counted() == 30)
         alone.assert_clean()

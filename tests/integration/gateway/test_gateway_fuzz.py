@@ -177,7 +177,7 @@ def test_ten_thousand_mutated_requests(stand: Stand) -> None:
     assert failures == []
     assert exchange_works(stand)
     stand.assert_clean()
-    eventually(lambda: only(stand, tasks), timeout=10, what="the last task's end")
+    eventually(lambda: only(stand, tasks), what="the last task's end")
     check_records(stand)
 
 

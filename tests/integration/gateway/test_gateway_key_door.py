@@ -130,13 +130,13 @@ def test_a_new_file_counts_at_once_and_a_broken_one_not_at_all(tmp_path: Path) -
 
         assert (status(old)(), status(new)()) == (200, 401)
         write(path, second)
-        eventually(lambda: (status(old)(), status(new)()) == (401, 200), timeout=10)
+        eventually(lambda: (status(old)(), status(new)()) == (401, 200))
         path.write_text("keys: [")
-        eventually(lambda: stand.value("api_keys_file_ok") == 0, timeout=10)
+        eventually(lambda: stand.value("api_keys_file_ok") == 0)
         assert status(new)() == 200
         write(path, first, second)
-        eventually(lambda: stand.value("api_keys_file_ok") == 1, timeout=10)
-        eventually(lambda: (status(old)(), status(new)()) == (200, 200), timeout=10)
+        eventually(lambda: stand.value("api_keys_file_ok") == 1)
+        eventually(lambda: (status(old)(), status(new)()) == (200, 200))
         assert stand.value("api_keys") == 2
 
 

@@ -46,7 +46,7 @@ def test_without_table_and_kafka_it_says_what_it_waits_for(tmp_path: Path) -> No
 
 def test_a_new_installation_is_ready_without_routes(tmp_path: Path, broker: str) -> None:
     with running_gateway(tmp_path, KAFKA_BOOTSTRAP=broker) as gateway:
-        eventually(lambda: gateway.client.get("/readyz").status_code == 200, timeout=30)
+        eventually(lambda: gateway.client.get("/readyz").status_code == 200)
 
 
 def test_a_corrupt_table_is_set_aside_and_kafka_gives_a_new_one(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_a_corrupt_table_is_set_aside_and_kafka_gives_a_new_one(tmp_path: Path) 
         with start_tansu(port=port) as bootstrap:
             create_topics(bootstrap)
             publish(bootstrap, route("r"))
-            eventually(lambda: gateway.client.get("/readyz").status_code == 200, timeout=60)
-            eventually(lambda: gateway.client.get("/v1/models").json()["data"], timeout=10)
-            eventually((tmp_path / "route-table.json").exists, timeout=10)
+            eventually(lambda: gateway.client.get("/readyz").status_code == 200)
+            eventually(lambda: gateway.client.get("/v1/models").json()["data"])
+            eventually((tmp_path / "route-table.json").exists)
 
 
 def test_kafka_changes_what_is_served_and_its_end_does_not(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_full_disk_stops_neither_answers_nor_samples_nor_rollbacks(tmp_path: P
 
             room_again = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, room_again)
-            eventually(lambda: _revision_on_disk(tmp_path) == 2, timeout=30, what="the table on disk")
+            eventually(lambda: _revision_on_disk(tmp_path) == 2, what="the table on disk")
 
 
 def _revision_on_disk(state: Path) -> int:

@@ -124,7 +124,7 @@ def counted(stand: Stand, label: str) -> float:
 
 
 def becomes(stand: Stand, expected: dict[str, float]) -> None:
-    eventually(lambda: outcomes(stand) == expected, timeout=10, what=f"{expected}, but it is {outcomes(stand)}")
+    eventually(lambda: outcomes(stand) == expected, what=f"{expected}, but it is {outcomes(stand)}")
 
 
 def test_a_copy_is_the_same_request_for_another_model_and_counts_as_nothing_else() -> None:
@@ -176,7 +176,7 @@ def test_a_shadow_that_takes_no_connections_is_an_error_and_no_other_replica_is_
     with shadowed(good, status("404 Gone"), scribe) as stand:
         ask(stand)
         ask(stand)
-        eventually(lambda: sum(outcomes(stand).values()) == 2, timeout=10)
+        eventually(lambda: sum(outcomes(stand).values()) == 2)
         assert outcomes(stand) == {"error": 1, "ok": 1}
         assert len(scribe.seen) == 1, "the copy that failed is not repeated"
 
@@ -238,8 +238,8 @@ def test_the_two_answers_to_a_request_are_compared(
 ) -> None:
     with shadowed(primary, shadow, shadow_timeout_seconds=0.3) as stand:
         ask(stand, response_format={"type": "json_object"})
-        eventually(lambda: sum(outcomes(stand).values()) == 1, timeout=10, what="the copy's end")
-        eventually(lambda: pairs(stand) == dict.fromkeys(expected, 1), timeout=10, what=f"{expected}: {pairs(stand)}")
+        eventually(lambda: sum(outcomes(stand).values()) == 1, what="the copy's end")
+        eventually(lambda: pairs(stand) == dict.fromkeys(expected, 1), what=f"{expected}: {pairs(stand)}")
         stand.call(stand.gateway.features.shadow.close)
 
 

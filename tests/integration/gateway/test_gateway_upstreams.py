@@ -241,7 +241,7 @@ def test_connections_are_kept_and_let_go() -> None:
         for _ in range(20):
             exchange(stand, request(BODY))
         assert stand.call(lambda: len(stand.gateway.pool.open)) == 1
-        eventually(lambda: not stand.gateway.pool.open, timeout=8, what="letting go of an idle connection")
+        eventually(lambda: not stand.gateway.pool.open, what="letting go of an idle connection")
 
 
 @pytest.mark.parametrize("bad", [says(http(b"{}", status="500 Oops")), hangs, resets()])
@@ -262,7 +262,7 @@ def test_a_replica_whose_answers_fail_is_skipped_and_comes_back(bad: Handler) ->
         assert ask(4) == [True] * 4
         assert asked[0] == 0
         sick[0] = False
-        eventually(lambda: ask(1) and asked[0] > 0, timeout=10, what="the probe")
+        eventually(lambda: ask(1) and asked[0] > 0, what="the probe")
         assert ask(4) == [True] * 4
 
 
@@ -298,7 +298,7 @@ def test_a_client_that_leaves_is_recorded_once() -> None:
         with stand.connect() as client:
             client.sendall(request(BODY))
             eventually(lambda: stand.gateway.proxy.in_flight == 1)
-        eventually(lambda: recorder.records, timeout=10)
+        eventually(lambda: recorder.records)
         assert [(r.status, r.outcome, r.error) for r in recorder.records] == [(None, "rejected", "client_left")]
         assert outcomes(stand) == {"ok": 0, "error": 0, "rejected": 1}
 

@@ -107,7 +107,7 @@ child = start(Component("c", [sys.executable, "-c", {SLEEPER!r}], dict(os.enviro
 time.sleep(600)
 """], env={**os.environ, STACK_ID: "orphaned", "PYTHONPATH": str(Path.cwd())})
     try:
-        child = int(eventually((tmp_path / "pid").read_text, timeout=30))
+        child = int(eventually((tmp_path / "pid").read_text))
         eventually(lambda: alive(child, "orphaned"))
         supervisor.kill()
         supervisor.wait()

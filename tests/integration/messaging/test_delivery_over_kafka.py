@@ -57,7 +57,7 @@ def read_topic(bootstrap: str, topic: str, enough: Callable[[list[Record]], bool
         return enough(found)
 
     with closing(KafkaSource(bootstrap, [topic], group=None)) as source:
-        eventually(look, timeout=60, what=f"enough records in {topic}")
+        eventually(look, what=f"enough records in {topic}")
     return found
 
 
@@ -74,8 +74,8 @@ def test_events_flow_and_junk_goes_to_the_dead_letter_topic(engine: Engine) -> N
         with closing(KafkaSink(bootstrap, "test")) as sink:
             assert sink.send([Outgoing(TOPIC_IN, b"k", b"\xff\x00 junk", (("x", b"1"),))]) == [None]
         tell(engine, CLOCK, facts("abc", 8))
-        eventually(lambda: effects(engine) == expected("abc", 8), timeout=60)
-        eventually(lambda: unpublished(engine) == 0, timeout=60)
+        eventually(lambda: effects(engine) == expected("abc", 8))
+        eventually(lambda: unpublished(engine) == 0)
         assert heard(read_topic(bootstrap, TOPIC_OUT, lambda found: len(found) >= 24)) == expected("abc", 8)
         (letter,) = read_topic(bootstrap, f"{TOPIC_IN}.dlq", bool)
         assert letter.value == b"\xff\x00 junk"
@@ -90,7 +90,7 @@ def test_a_service_that_starts_before_its_broker_waits_for_it(engine: Engine) ->
     with running(engine, f"127.0.0.1:{port}"):
         tell(engine, CLOCK, facts("a", 3))
         with start_tansu(port=port):
-            eventually(lambda: effects(engine) == expected("a", 3), timeout=60)
+            eventually(lambda: effects(engine) == expected("a", 3))
 
 
 class DyingSource:
@@ -159,7 +159,7 @@ def live_once(url: str, bootstrap: str, plan: CrashPlan) -> bool:
     ):
         source, sink = DyingSource(reader, plan), DyingSink(writer, plan)
         try:
-            eventually(done, timeout=60)
+            eventually(done)
         except Crash:
             return False
         finally:

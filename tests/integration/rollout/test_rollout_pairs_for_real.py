@@ -27,7 +27,7 @@ def test_a_candidate_whose_copies_fail_is_rolled_back_before_it_has_a_user(tmp_p
         publish(to.bootstrap, ReplicaReady(replica="gpu-0", endpoint=to.model_server, base_model="tiny"),
                 PipelineApplied(pipeline="r", version=1, digest=artifact("specs", 1).digest, spec=SPEC))
         for url in to.gateways:
-            eventually(lambda url=url: serves(url, 1), timeout=60, what="the route at the gateways")  # type: ignore[misc]
+            eventually(lambda url=url: serves(url, 1), what="the route at the gateways")  # type: ignore[misc]
         found: dict[str, Any] = {}
 
         def ended() -> bool:

@@ -134,7 +134,7 @@ def test_an_artifact_that_is_not_there_is_tried_again_and_given_up(agent: Agent)
         agent.look()
         return bool(agent.said("adapter.failed.v1")[-1]["permanent"])
 
-    eventually(gives_up, timeout=20, interval=0.2)
+    eventually(gives_up, interval=0.2)
 
 
 def test_a_name_never_gets_other_weights(agent: Agent, engine_from_s3: ServingProcess, adapters: Adapters) -> None:
@@ -259,16 +259,16 @@ def test_the_agent_as_a_process_survives_kill_and_obeys_sigterm(
     log = tmp_path / "agent.log"
     with running("services.serving", log, **settings) as process:
         _publish(broker, ref)
-        eventually(lambda: "support-live@1" in engine_from_s3.listed(), timeout=60)
+        eventually(lambda: "support-live@1" in engine_from_s3.listed())
         process.process.send_signal(signal.SIGKILL)
         process.process.wait()
     shutil.copy(log, tmp_path / "killed.log")
     with running("services.serving", log, **settings) as process:
-        rows = eventually(lambda: process.client.get("/v1/adapters?state=loaded").json()["items"], timeout=30)
+        rows = eventually(lambda: process.client.get("/v1/adapters?state=loaded").json()["items"])
         assert [(row["model_version"], row["digest"]) for row in rows] == [("support-live@1", ref.digest)]
         assert process.client.get("/v1/replica").json()["ready_at"]
         assert process.client.post("/v1/drain").json()["leaving"]
-        eventually(lambda: not process.client.get("/v1/adapters?state=loaded").json()["items"], timeout=30)
+        eventually(lambda: not process.client.get("/v1/adapters?state=loaded").json()["items"])
         assert process.terminate() == 0
     engine_from_s3.unload("support-live@1")
 

@@ -226,7 +226,7 @@ def test_a_client_that_leaves_ends_its_generation(engine: ServingProcess) -> Non
             else:
                 with pytest.raises(httpx.ReadTimeout):
                     client.send(request)
-        eventually(lambda: gauge(engine, "tuneloop_engine_requests_running") == 0, timeout=5, what="the end of the row")
+        eventually(lambda: gauge(engine, "tuneloop_engine_requests_running") == 0, what="the end of the row")
 
 
 def test_a_full_queue_is_answered_at_once_with_when_to_come_back(engine: ServingProcess) -> None:

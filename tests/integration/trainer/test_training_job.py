@@ -159,7 +159,7 @@ def test_a_killed_job_resumes_and_ends_where_an_undisturbed_one_does(bench: Benc
 
     first = bench.job("killed", **recipe)
     process = bench.start(first)
-    eventually(lambda: bench.checkpoints(first), timeout=100, what="the first checkpoint")
+    eventually(lambda: bench.checkpoints(first), what="the first checkpoint")
     process.kill()
     process.wait()
     assert bench.read(first, "result.json") is None, "it was killed too late to prove anything"
@@ -179,7 +179,7 @@ def test_a_killed_job_resumes_and_ends_where_an_undisturbed_one_does(bench: Benc
 def test_a_job_that_is_asked_to_end_saves_a_checkpoint_first(bench: Bench) -> None:
     job = bench.job("asked", epochs=60, checkpoint_every_steps=1000)
     process = bench.start(job)
-    eventually(lambda: b'"loss":' in (bench.read(job, "progress.json") or b"") or None, timeout=100, what="progress")
+    eventually(lambda: b'"loss":' in (bench.read(job, "progress.json") or b"") or None, what="progress")
     process.send_signal(signal.SIGTERM)
 
     assert process.wait(timeout=60) == 143

@@ -82,7 +82,7 @@ class Trainer:
     def until_checkpoint(self) -> None:
         run = self.until("running")
         prefix = f"runs/{run.id}/{run.attempt}/checkpoints/"
-        eventually(lambda: [uri for uri in self.store.list_prefixes(prefix) if self.store.exists(uri)], timeout=100,
+        eventually(lambda: [uri for uri in self.store.list_prefixes(prefix) if self.store.exists(uri)],
                    what="a checkpoint")
 
     def job(self) -> JobFolder:
@@ -158,7 +158,7 @@ def test_a_run_that_is_cancelled_ends_with_its_job(trainer: Trainer, dataset: Da
     assert "has ended already: it is cancelled" in again.json()["error"]["message"]
     assert [told["reason"] for told in trainer.said("training.failed.v1")] == ["cancelled: wrong data"]
     name = trainer.job().path.name
-    eventually(lambda: launcher_from(trainer.settings).observe(name).state == "failed", timeout=30, what="the job ends")
+    eventually(lambda: launcher_from(trainer.settings).observe(name).state == "failed", what="the job ends")
 
 
 def test_a_base_model_that_does_not_exist_fails_the_run_at_once(trainer: Trainer, dataset: DatasetRef) -> None:

@@ -237,7 +237,7 @@ def test_a_surprise_does_not_end_the_following(tmp_path: Path, monkeypatch: pyte
     follower.load()
     follower.start()
     file.write(listed("a", "b"))
-    eventually(lambda: len(seen) == 2, timeout=10)
+    eventually(lambda: len(seen) == 2)
     follower.stop(5)
     assert seen == [["a", "b"], ["a", "b"]]
     assert states == [True, True, False, True]

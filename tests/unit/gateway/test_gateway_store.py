@@ -81,7 +81,7 @@ def test_the_keeper_hands_on_changes_and_writes_the_last(tmp_path: Path) -> None
     keeper = TableKeeper(store, lambda _, *to: Script([], events, *to), seen.append)
     keeper.load()
     keeper.start()
-    eventually(lambda: len(seen) == 2, timeout=10)
+    eventually(lambda: len(seen) == 2)
     keeper.stop(10)
     assert seen[-1].routes["r"].revision == 1, "the bad revision was refused"
     assert store.load() == seen[-1]
@@ -100,7 +100,7 @@ def test_the_keeper_starts_a_consumer_that_failed_again(tmp_path: Path, monkeypa
 
     keeper = TableKeeper(TableStore(tmp_path), consumer, seen.append)
     keeper.start()
-    eventually(lambda: seen, timeout=10)
+    eventually(lambda: seen)
     keeper.stop(10)
     assert len(attempts) == 2
 
@@ -113,7 +113,7 @@ def test_history_is_not_served_on_the_way(tmp_path: Path) -> None:
     keeper.load()
     assert not keeper.complete
     keeper.start()
-    eventually(lambda: keeper.complete, timeout=10)
+    eventually(lambda: keeper.complete)
     keeper.stop(10)
     assert [table.routes["r"].revision for table in seen] == [4]
 
@@ -131,5 +131,5 @@ def test_an_empty_topic_is_a_complete_table(tmp_path: Path) -> None:
     """A new installation has no routes, and its gateway is as ready as it can be."""
     keeper = TableKeeper(TableStore(tmp_path), lambda _, *to: Script([], [], *to), lambda _: None)
     keeper.start()
-    eventually(lambda: keeper.complete, timeout=10)
+    eventually(lambda: keeper.complete)
     keeper.stop(10)

@@ -22,6 +22,8 @@ FLOOR = 0.1
 FIRST = 5
 """Losses at the beginning whose median says where the run came from."""
 
+_NUMBERS = {"loss": "loss", "grad_norm": "gradient norm", "eval_loss": "validation loss"}
+
 State = Literal["fine", "doubtful", "diverged"]
 
 
@@ -34,18 +36,19 @@ class Verdict:
 
 
 def judge(history: Sequence[Mapping[str, Any]], *, uneven: bool = False) -> Verdict:
-    """The verdict after the newest step of a trainer's log.
+    """The verdict after the newest entry of a trainer's log.
 
     Args:
-        history: the log, oldest first; entries with a ``loss`` are steps, those without are passed over.
+        history: the log, oldest first; entries with a ``loss`` are steps, those with an ``eval_loss`` validations.
         uneven: only values that are no numbers count. The loss of reinforcement learning is a surrogate that need not
             fall.
     """
-    if not history or "loss" not in history[-1]:
+    newest = history[-1] if history else {}
+    for key, name in _NUMBERS.items():
+        if not math.isfinite(float(newest.get(key, 0.0))):
+            return Verdict("diverged", f"the {name} became {float(newest[key])}")
+    if "loss" not in newest:
         return Verdict("fine")
-    for name, value in (("loss", history[-1]["loss"]), ("gradient norm", history[-1].get("grad_norm", 0.0))):
-        if not math.isfinite(float(value)):
-            return Verdict("diverged", f"the {name} became {float(value)}")
     recent = _newest_losses(history, WINDOW + PATIENCE)
     if uneven or len(recent) < 2 * PATIENCE + FIRST:
         return Verdict("fine")
@@ -56,6 +59,27 @@ def judge(history: Sequence[Mapping[str, Any]], *, uneven: bool = False) -> Verd
         return Verdict("fine")
     why = f"the loss is {tail[-1]:.4g}, where {bound:.4g} is the most that the {len(past)} steps before explain"
     return Verdict("diverged" if above == PATIENCE else "doubtful", why)
+
+
+def judge_end(history: Sequence[Mapping[str, Any]], *, uneven: bool = False) -> Verdict:
+    """The verdict on a run's last weights, once they are validated.
+
+    Doubt in the last steps has no time to become certain, so rows that were not trained on decide: where their loss has
+    risen since before the doubt, and by more than the bound allows that of training, it was no rare batch. The verdict
+    stays `doubtful` where nothing was validated before the doubt.
+    """
+    steps = [place for place, entry in enumerate(history) if "loss" in entry]
+    verdict = judge(history[: steps[-1] + 1], uneven=uneven) if steps else Verdict("fine")
+    if verdict.state != "doubtful":
+        return verdict
+    validations = [(place, float(entry["eval_loss"])) for place, entry in enumerate(history) if "eval_loss" in entry]
+    before = [loss for place, loss in validations if place < steps[-PATIENCE]]
+    if not before:
+        return verdict
+    past, last = _newest_losses(history, WINDOW + PATIENCE)[:-PATIENCE], validations[-1][1]
+    if last - before[-1] <= bound_of(past, _first_losses(history)) - median(past):
+        return Verdict("fine")
+    return Verdict("diverged", f"{verdict.reason}, and the validation loss rose from {before[-1]:.4g} to {last:.4g}")
 
 
 def bound_of(past: Sequence[float], first: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from services.trainer.job.divergence import Verdict, judge
+from services.trainer.job.divergence import Verdict, judge, judge_end
 from shared.errors import PermanentError
 from shared.recipe import RL, TrainingRecipe
 from shared.telemetry import get_logger
@@ -15,7 +15,9 @@ log = get_logger(__name__)
 
 
 class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Judges each step. While a loss is doubtful nothing is saved, so that the newest checkpoint is a good one.
+    """Judges each step and each validation. While a loss is doubtful nothing is saved.
+
+    A checkpoint is a good one once the step after it was fine: the loss of its own step is that of the weights before.
 
     Attributes:
         diverged_at: the step at which the run diverged and was stopped to keep its last good weights; None otherwise.
@@ -23,25 +25,43 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     def __init__(self, recipe: TrainingRecipe) -> None:
         self._recipe = recipe
+        self._uneven = recipe.objective in RL
         self.diverged_at: int | None = None
+        self._newest: Path | None = None
         self._good: Path | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step:
-            self._good = _checkpoint(args, state)
+            self._newest = _checkpoint(args, state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # All processes that train together hear of it, also those that have no files: they must decide the same.
-        self._good = _checkpoint(args, state)
+        self._newest = _checkpoint(args, state)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        verdict = judge(state.log_history, uneven=self._recipe.objective in RL)
-        if verdict.state != "fine":
-            control.should_save = False
+        verdict = judge(state.log_history, uneven=self._uneven)
+        if verdict.state == "fine":
+            if "loss" in state.log_history[-1]:
+                self._good = self._newest
+            return
+        control.should_save = False
         if verdict.state == "diverged":
             self._end(state.global_step, control, verdict)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # transformers validates the last weights of every run that is not stopped before its end.
+        if state.global_step < state.max_steps or self.diverged_at is not None:
+            return
+        verdict = judge_end(state.log_history, uneven=self._uneven)
+        if verdict.state == "diverged":
+            self._end(state.global_step, control, verdict)
+        elif verdict.state == "doubtful":
+            log.warning("the run ends in doubt: nothing was validated before it; lower training.validateEverySteps",
+                        step=state.global_step, reason=verdict.reason)
 
     def _end(self, step: int, control: TrainerControl, verdict: Verdict) -> None:
         if self._recipe.on_divergence == "keep" and self._good is not None:
@@ -50,14 +70,21 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
             self.diverged_at = step
             control.should_evaluate, control.should_training_stop = False, True
             return
-        kept = "no checkpoint had been saved" if self._good is None else (
-            f"the checkpoint of step {_step(self._good)} is kept, and training.onDivergence: keep would have "
-            "ended the run with it"
-        )
         raise PermanentError(
             f"diverged at step {step}: {verdict.reason}. Lower training.learningRate "
-            f"({self._recipe.learning_rate:g}), or add training.warmupSteps; {kept}"
+            f"({self._recipe.learning_rate:g}), or add training.warmupSteps; {self._what_is_left()}"
         )
+
+    def _what_is_left(self) -> str:
+        if self._good is not None:
+            return (f"the checkpoint of step {_step(self._good)} is kept, and training.onDivergence: keep would have "
+                    "ended the run with it")
+        nothing = "no checkpoint from before it is there"
+        if self._recipe.on_divergence == "fail":
+            return nothing
+        return (f"training.onDivergence: keep had nothing to keep, as {nothing}: one is saved every "
+                f"{self._recipe.checkpoint_every_steps} steps (training.checkpointEverySteps), and is good once the "
+                "step after it was fine")
 
     def restore(self, trainer: Any) -> dict[str, float]:
         """Give the model the last good weights back, where that is how the run ended; what to tell of it."""

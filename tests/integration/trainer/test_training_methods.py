@@ -94,13 +94,14 @@ def test_files_that_hold_something_else_than_was_trained_are_not_taken(
 def test_a_run_that_diverges_may_end_with_its_last_good_weights(
     trained: Trained, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def diverges_at_the_second(history: list[dict[str, Any]], *, uneven: bool) -> Verdict:
-        return Verdict("diverged" if history[-1]["step"] == 2 and "loss" in history[-1] else "fine", "as the test says")
+    def diverges_at_the_third(history: list[dict[str, Any]], *, uneven: bool) -> Verdict:
+        return Verdict("diverged" if history[-1]["step"] == 3 and "loss" in history[-1] else "fine", "as the test says")
 
-    monkeypatch.setattr("services.trainer.job.guard.judge", diverges_at_the_second)
-    job = trained.job(name, f"diverged-{name}", on_divergence="keep")
+    monkeypatch.setattr("services.trainer.job.guard.judge", diverges_at_the_third)
+    job = trained.job(name, f"diverged-{name}", on_divergence="keep", epochs=1.5)
     result = trained.run(job)
-    assert (result.metrics["diverged_at_step"], result.metrics["kept_step"]) == (2, 1)
+    # The weights of the second step are those that the third found bad.
+    assert (result.metrics["diverged_at_step"], result.metrics["kept_step"]) == (3, 1)
     trained.store.get_dir(f"s3://{trained.store.bucket}/{job.prefix}checkpoints/step-000001/", tmp_path / "checkpoint")
     trained.store.get_dir(result.adapter, tmp_path / "result")
     kept = load_file(tmp_path / "checkpoint" / KeepsTrainable.FILE)

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from shared.forgetting import Forgetting, StartFrom
 from shared.limits import Limits
+from shared.range_test import RangeTest
 from shared.resources import TrainingResources
 from shared.rl import RewardRecipe, RlRecipe
 from shared.spec_part import Slug, SpecPart
@@ -157,6 +158,11 @@ class TrainingRecipe(SpecPart):
         "pads batches of rows of like length, off pads any; auto: what is fastest and keeps rows apart",
     )
     learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
+    range_test: RangeTest | None = Field(
+        default=None,
+        description="with `learningRate: auto`: try rates on the run's own rows first, and take the one at which the "
+        "loss falls fastest; absent: take the advised one, which costs nothing",
+    )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="cosine", description="how the learning rate falls after the warm-up"
     )

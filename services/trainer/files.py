@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.trainer.job.rates import Sweep
 from shared.events import ArtifactRef, DatasetRef
 from shared.recipe import TrainingRecipe
 
@@ -54,6 +55,7 @@ class Result(BaseModel):
 
     Attributes:
         chosen: what the recipe left open, by its key: what was chosen, and why.
+        range_test: the one that chose the learning rate; None where the recipe wanted none.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -63,6 +65,7 @@ class Result(BaseModel):
     steps: int
     metrics: dict[str, float] = Field(default_factory=dict)
     chosen: dict[str, str] = Field(default_factory=dict)
+    range_test: Sweep | None = None
 
 
 def prefix_of(run_id: str, attempt: int) -> str:

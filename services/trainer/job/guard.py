@@ -48,7 +48,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
             return
         control.should_save = False
         if verdict.state == "diverged":
-            self._end(state.global_step, control, verdict)
+            self._end(args, state, control, verdict)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -58,12 +58,15 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
             return
         verdict = judge_end(state.log_history, uneven=self._uneven)
         if verdict.state == "diverged":
-            self._end(state.global_step, control, verdict)
+            self._end(args, state, control, verdict)
         elif verdict.state == "doubtful":
             log.warning("the run ends in doubt: nothing was validated before it; lower training.validateEverySteps",
                         step=state.global_step, reason=verdict.reason)
 
-    def _end(self, step: int, control: TrainerControl, verdict: Verdict) -> None:
+    def _end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, verdict: Verdict
+    ) -> None:
+        step = state.global_step
         if self._recipe.on_divergence == "keep" and self._good is not None:
             log.warning("diverged; the last good checkpoint is kept", step=step, reason=verdict.reason,
                         checkpoint=self._good.name)
@@ -72,7 +75,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
             return
         raise PermanentError(
             f"diverged at step {step}: {verdict.reason}. Lower training.learningRate "
-            f"({self._recipe.learning_rate:g}), or add training.warmupSteps; {self._what_is_left()}"
+            f"({args.learning_rate:g}), or add training.warmupSteps; {self._what_is_left()}"
         )
 
     def _what_is_left(self) -> str:

@@ -51,7 +51,7 @@ class Proof:
         kept = recipe.method in ("full", "adapter")
         self._base = logits_of(model.to(_device()), self._probes) if kept else None
 
-    def of(self, model: Any, saved: Path, *, name: str) -> dict[str, float]:
+    def of(self, model: Any, saved: Path, *, name: str, learning_rate: float) -> dict[str, float]:
         """The largest change of a logit by training, and the largest error of what was saved: in a logit, and for
         full training, whose files are compared without loading them, in a weight.
 
@@ -59,6 +59,7 @@ class Proof:
             model: as trained, with the weights that were saved.
             saved: the folder that they were saved to.
             name: what adapters call their base.
+            learning_rate: that was trained with.
 
         Raises:
             PermanentError: training changed nothing, or what was saved is something else.
@@ -73,7 +74,7 @@ class Proof:
         scale = float(trained.abs().max())
         change = _largest(trained, base)
         if not change > UNCHANGED * scale:
-            raise PermanentError(_nothing(self._recipe, len(self._probes)))
+            raise PermanentError(_nothing(learning_rate, self._recipe.epochs, len(self._probes)))
         error = self._error(model, saved, trained)
         allowed = self._allowed() * scale
         if not error <= allowed:
@@ -171,10 +172,10 @@ def _load_bottlenecks(model: Any, folder: Path) -> None:
         layer.load_state_dict(loaded[path])
 
 
-def _nothing(recipe: TrainingRecipe, rows: int) -> str:
+def _nothing(learning_rate: float, epochs: float, rows: int) -> str:
     return (
         f"training changed nothing: with and without it the model says the same of {rows} validation rows. Either "
-        f"its steps were too small (training.learningRate is {recipe.learning_rate:g}, training.epochs "
-        f"{recipe.epochs:g}) or no gradient reached "
+        f"its steps were too small (training.learningRate is {learning_rate:g}, training.epochs "
+        f"{epochs:g}) or no gradient reached "
         "the trained weights; raise the learning rate or the epochs, or adapt other layers"
     )

@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.trainer.job.rates import Sweep
 from shared.advice.recipe import learning_rate_for, rows_per_step, warmup_for
 from shared.errors import InvalidInputError
 from shared.estimate import ModelShape, setup_of
 from shared.estimate.fit import fits
+from shared.range_test import RangeTest
 from shared.recipe import Method, Objective, TrainingRecipe
 
 _BATCHES = (64, 32, 16, 8, 4, 2, 1)
@@ -40,12 +42,25 @@ class Settled(BaseModel):
 
     Attributes:
         chosen: what was chosen by itself, by the recipe's key, with the reason.
+        sweep: the range test, once it was made.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     recipe: TrainingRecipe
     chosen: dict[str, str] = Field(default_factory=dict)
+    sweep: Sweep | None = None
+
+    @property
+    def open_range_test(self) -> RangeTest | None:
+        """The one by which the learning rate is still to be found."""
+        return self.recipe.range_test if self.sweep is None else None
+
+    def take(self, sweep: Sweep) -> None:
+        """Train with the learning rate of a range test."""
+        self.sweep = sweep
+        self.recipe = self.recipe.model_copy(update={"learning_rate": sweep.rate})
+        self.chosen["learningRate"] = f"{sweep.rate:g}: {sweep.why}"
 
 
 def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machine) -> Settled:

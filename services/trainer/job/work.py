@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from services.trainer.files import JobInput, Result
@@ -25,13 +25,15 @@ from services.trainer.job.objectives import make_trainer
 from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
 from services.trainer.job.proof import Proof
+from services.trainer.job.range_test import find_rate
+from services.trainer.job.rates import Sweep
 from services.trainer.job.reward_model import load_rewards
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.room import check_room
 from services.trainer.job.settled import KeepsSettled, chosen_with, settled_job
 from services.trainer.job.speed import speed_here
 from services.trainer.job.team import Team
-from services.trainer.job.trackers import trackers_of
+from services.trainer.job.trackers import Trackers, trackers_of
 from services.trainer.job.validations import losses_of, task_losses
 from shared.clock import monotonic
 from shared.errors import PermanentError
@@ -51,7 +53,7 @@ def run_job(
         team: the processes that do so together, each of which calls this.
 
     Returns:
-        False if `stop` was set before the end; a checkpoint is in S3 then, and no result.
+        False if `stop` was set before the end; no result is in S3 then, but a checkpoint where training had begun.
 
     Raises:
         PermanentError: the same job would fail the same way again.
@@ -100,12 +102,17 @@ class _Inputs:
         gpu, memory = memory_here()
         check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory)
 
+    def take(self, sweep: Sweep) -> None:
+        """Train with the learning rate that a range test found."""
+        self.settled.take(sweep)
+        self.job = self.job.model_copy(update={"recipe": self.settled.recipe})
+
 
 class _Training:
     """A trainer with everything that watches over it: made ready, run, and told of."""
 
-    def __init__(self, inputs: _Inputs, team: Team, stop: threading.Event, trackers: TrainerCallback) -> None:
-        self._inputs, self._stop, self._team = inputs, stop, team
+    def __init__(self, inputs: _Inputs, team: Team, stop: threading.Event, trackers: Trackers) -> None:
+        self._inputs, self._stop, self._team, self._trackers = inputs, stop, team, trackers
         job, recipe, past = inputs.job, inputs.job.recipe, inputs.past
         model = load_model(inputs.base, recipe)
         self._proof = Proof(model, recipe, inputs.splits.validation)
@@ -130,12 +137,25 @@ class _Training:
 
     def run(self) -> bool:
         """Train; False if it was stopped before the end."""
+        if (wanted := self._inputs.settled.open_range_test) is not None and not self._find_rate(wanted.steps):
+            return False
         resumed, trainer = self._inputs.resumed, self._trainer
         if resumed is not None:
             log.info("resuming", run=self._inputs.job.run_id, checkpoint=resumed.name)
             self._best.load(resumed)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         return not (self._stop.is_set() and trainer.state.global_step < trainer.state.max_steps)
+
+    def _find_rate(self, steps: int) -> bool:
+        """Choose the learning rate by a range test; False if that was stopped."""
+        inputs, trainer = self._inputs, self._trainer
+        sweep = find_rate(trainer, inputs.job.recipe.learning_rate, steps, self._stop, self._team)
+        if sweep is None:
+            return False
+        inputs.take(sweep)
+        trainer.args.learning_rate = sweep.rate
+        self._trackers.show(sweep)
+        return True
 
     def result(self, started: float) -> Result:
         """Store the weights that the run ends with, and say what they are.
@@ -149,13 +169,14 @@ class _Training:
         self._best.restore(trainer.model)
         measured = measure(recipe, trainer, inputs.tokenizer)
         save_result(trainer.model, recipe, folder, base=inputs.base, name=name, tokenizer=inputs.tokenizer)
-        proved = self._proof.of(trainer.model, folder, name=name)
+        proved = self._proof.of(trainer.model, folder, name=name, learning_rate=recipe.learning_rate)
         meta = _meta(inputs.job, inputs.base_digest, inputs.tokenizer, self._teacher)
         adapter = inputs.store.put_dir(recipe.kind, folder, meta=meta | inputs.past.meta() | _judge(self._rewards))
         ends = {} if inputs.splits.ends is None else {"end_token_rows": inputs.splits.ends}
         return Result(
             adapter=adapter, base_model_digest=inputs.base_digest, steps=trainer.state.global_step,
             chosen=inputs.settled.chosen | chosen_with(trainer, recipe, attention_here(inputs.base, recipe)),
+            range_test=inputs.settled.sweep,
             metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept, **ends,
                      **(inputs.alike.metrics if inputs.alike else {}), **inputs.past.metrics(trainer),
                      **speed_here(recipe, inputs.base / "config.json", inputs.splits.train,

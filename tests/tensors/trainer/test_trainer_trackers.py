@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
+from services.trainer.job.rates import Sweep
 from services.trainer.job.trackers.fan_out import Trackers
 from services.trainer.job.trackers.model import End, Subject
 
@@ -26,6 +27,9 @@ class Recorder:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._take("log", dict(values), step)
+
+    def sweep(self, sweep: Sweep) -> None:
+        self._take("sweep", sweep.rate)
 
     def end(self, how: End) -> None:
         self._take("end", how)

@@ -19,7 +19,7 @@ def problems(**recipe: Any) -> dict[str, str]:
     {"method": "ia3", "merge": True}, {"method": "prefix", "virtualTokens": 3}, {"method": "prompt"},
     {"method": "adapter", "bottleneck": 8}, {"method": "full"}, {"objective": "pretrain", "method": "full"},
     {"objective": "distill", "distillation": {"teacher": "a"}, "multiTask": {}},
-    {"objective": "reward", "method": "ia3"},
+    {"objective": "reward", "method": "ia3"}, {"learningRate": "auto", "rangeTest": {}},
     # As the registry stores it, and `tuneloop pipelines get` shows it: with all defaults filled in.
     TrainingRecipe(method="ia3").model_dump(by_alias=True),
 ])
@@ -49,6 +49,9 @@ def test_what_fits_together_passes(recipe: dict[str, Any]) -> None:
     ({"distillation": {"teacher": "a"}}, "distillation", "write objective: distill"),
     ({"objective": "distill", "distillation": {"teacher": "a"}, "method": "prompt"}, "objective", "another method"),
     ({"lora": {"targetModules": []}}, "lora.targetModules", "all-linear"),
+    ({"learningRate": "auto", "rangeTest": {}, "objective": "dpo"}, "rangeTest", "train with sft, distill"),
+    ({"learningRate": "auto", "rangeTest": {}, "objective": "grpo"}, "rangeTest", "train with sft, distill"),
+    ({"rangeTest": {}}, "rangeTest", "write learningRate: auto"),
 ])
 def test_what_does_not_is_named_with_its_remedy(recipe: dict[str, Any], key: str, remedy: str) -> None:
     assert remedy in problems(**recipe)[key]

@@ -11,6 +11,7 @@ from typing import Any, Self
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from services.trainer.files import JobInput
+from services.trainer.job.rates import Sweep
 from services.trainer.job.trackers.model import End, Subject, Tracker
 from services.trainer.job.trackers.tensorboard import TensorBoard
 from shared.s3 import ArtifactStore
@@ -32,6 +33,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
 
     def __init__(self, subject: Subject, trackers: Sequence[Tracker], stop: threading.Event) -> None:
         self._subject, self._stop = subject, stop
+        self._sweep: Sweep | None = None
         self._mailboxes = [_Mailbox(tracker) for tracker in trackers]
 
     def __enter__(self) -> Self:
@@ -42,11 +44,18 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         for mailbox in self._mailboxes:
             mailbox.close(how)
 
+    def show(self, sweep: Sweep) -> None:
+        """Tell of the range test before the training, once that begins."""
+        self._sweep = sweep
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         step = state.global_step
         self._each(lambda tracker: tracker.begin(self._subject, step))
+        if self._sweep is not None:
+            sweep = self._sweep
+            self._each(lambda tracker: tracker.sweep(sweep))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logged, step = kwargs.get("logs") or {}, state.global_step

@@ -7,11 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from services.trainer.job.rates import Sweep
 from services.trainer.job.trackers.model import End, Subject
 
 _TAG = "tuneloop.run"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _PARAMETERS_AT_ONCE = 100
+_METRICS_AT_ONCE = 1000
 _LONGEST_PARAMETER = 500
 # MLflow waits minutes for a server that is away; a curve is not worth that.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -52,6 +54,16 @@ class Mlflow:
 
         now = get_current_time_millis()
         self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+
+    def sweep(self, sweep: Sweep) -> None:
+        """Metrics by the test's own steps: ``range_test/loss``."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        made = [Metric(f"range_test/{name}", value, now, step) for step, name, value in sweep.curves()]
+        for start in range(0, len(made), _METRICS_AT_ONCE):
+            self._client.log_batch(self._run, metrics=made[start : start + _METRICS_AT_ONCE])
 
     def end(self, how: End) -> None:
         """End the run as it ended."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from services.trainer.files import JobInput
+from services.trainer.job.rates import Sweep
 
 End = Literal["finished", "failed", "stopped"]
 
@@ -41,6 +42,10 @@ class Tracker(Protocol):
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Values of a step."""
+        ...
+
+    def sweep(self, sweep: Sweep) -> None:
+        """The range test that chose the learning rate; after `begin`."""
         ...
 
     def end(self, how: End) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from services.trainer.job.rates import Sweep
 from services.trainer.job.trackers.model import End, Subject
 from shared.clock import monotonic
 from shared.s3 import ArtifactStore
@@ -36,6 +37,12 @@ class TensorBoard:
             self._writer.add_scalar(_tag(name), value, step)
         if monotonic() - self._uploaded >= UPLOAD_SECONDS:
             self._upload()
+
+    def sweep(self, sweep: Sweep) -> None:
+        """Scalars by the test's own steps: ``range_test/loss``."""
+        for step, name, value in sweep.curves():
+            self._writer.add_scalar(f"range_test/{name}", value, step)
+        self._writer.add_text("range_test", f"{sweep.rate:g}: {sweep.why}", 0)
 
     def end(self, how: End) -> None:  # noqa: ARG002
         """Upload what is not yet."""

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from services.trainer.job.rates import Sweep
 from services.trainer.job.trackers.model import End, Subject
 
 
@@ -32,6 +33,10 @@ class Wandb:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """The step's values."""
         self._run.log(dict(values), step=step)
+
+    def sweep(self, sweep: Sweep) -> None:
+        """In the run's summary: steps of a run must rise, and its own begin at 1."""
+        self._run.summary.update({"range_test": sweep.model_dump()})
 
     def end(self, how: End) -> None:
         """End the run, as failed or not."""

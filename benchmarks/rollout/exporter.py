@@ -30,8 +30,9 @@ def exposition(routes: int, seconds: float) -> str:
                 f"{total - bad if float(le) > 1 else int((total - bad) * 0.99)}"
                 for le in BUCKETS
             ]
-            seen.append(f"tuneloop_gateway_units_seen{{{at}}} {min(total, 500)}")
-            new.append(f'tuneloop_gateway_unit_events_total{{{at},event="new",le="",times="1"}} {min(total, 500)}')
+            # A unit asks four times, so that they divide as requests do.
+            seen.append(f"tuneloop_gateway_units_seen{{{at}}} {total // 4}")
+            new.append(f'tuneloop_gateway_unit_events_total{{{at},event="new",le="",times="1"}} {total // 4}')
     return "\n".join([
         "# TYPE tuneloop_gateway_requests_total counter", *requests,
         "# TYPE tuneloop_gateway_request_duration_seconds_bucket counter", *durations,

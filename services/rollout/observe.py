@@ -81,8 +81,19 @@ def read(
         stable: whom the candidate is compared with.
         control: the same where it is the control, which gets copies as the candidate does.
     """
+    result = _asked(samples, counted, now, queries_of(counted, route, stable, candidate, copies=copies),
+                    candidate, control)
+    if not isinstance(result, NoData) or result.kind != "no_bucket":
+        return result
+    every = queries_of(counted, route, stable, candidate, copies=copies, every_bucket=True)
+    return _asked(samples, counted, now, every, candidate, control)
+
+
+def _asked(
+    samples: Samples, counted: Counted, now: datetime, queries: Sequence[Query], candidate: str, control: str | None
+) -> tuple[Reading, ...] | NoData:
     found: list[tuple[Query, Sequence[Sample]]] = []
-    for query in queries_of(counted, route, stable, candidate, copies=copies):
+    for query in queries:
         answer = samples.newest(query.selector, now)
         if not isinstance(answer, NoData):
             found.append((query, answer))

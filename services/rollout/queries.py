@@ -1,5 +1,6 @@
 """What is asked of Prometheus for each guardrail, A/B test and objective. Pure."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,28 +31,41 @@ _STABLE_MAY_LACK = frozenset({"empty", "stale"})
 
 
 def queries_of(
-    guardrail: Counted, route: str, stable: str, candidate: str, *, copies: bool = False
+    guardrail: Counted, route: str, stable: str, candidate: str, *, copies: bool = False, every_bucket: bool = False
 ) -> tuple[Query, ...]:
-    """What to ask for all that it needs, of both versions; with `copies`, also what those of the candidate showed."""
-    asked = _queries(guardrail, route, stable, candidate)
+    """What to ask for all that it needs, of both versions.
+
+    Args:
+        copies: also for what the candidate's copies showed.
+        every_bucket: of histograms, to say which there are; else only for those that are counted, a fifth of them.
+    """
+    asked = _queries(guardrail, route, stable, candidate, every_bucket)
     if not copies or not judges_copies(guardrail):
         return asked
     source = COPIES[guardrail.metric]
-    selector = f'{source}_bucket{{route="{route}"}}' if isinstance(source, str) else _selector(source, route)
+    selector = _buckets(source, guardrail, route, every_bucket) if isinstance(source, str) else _selector(source, route)
     return (*asked, Query(selector, candidate))
 
 
-def _queries(guardrail: Counted, route: str, stable: str, candidate: str) -> tuple[Query, ...]:
+def _queries(guardrail: Counted, route: str, stable: str, candidate: str, every_bucket: bool) -> tuple[Query, ...]:
     if expressions(guardrail):
         of_stable = _promql(guardrail, route, stable, _STABLE_MAY_LACK)
         return (*_promql(guardrail, route, candidate, frozenset()), *of_stable)
     if guardrail.metric in HISTOGRAMS:
-        return (Query(f'{HISTOGRAMS[guardrail.metric]}_bucket{{route="{route}"}}'),)
+        return (Query(_buckets(HISTOGRAMS[guardrail.metric], guardrail, route, every_bucket)),)
     return (Query(_selector(COUNTERS[guardrail.metric], route)),)
 
 
 def _selector(cells: Cells, route: str) -> str:
     return f'{cells.name}{{route="{route}",{cells.label}=~"{"|".join((*cells.good, *cells.bad))}"}}'
+
+
+def _buckets(histogram: str, guardrail: Counted, route: str, every_bucket: bool) -> str:
+    if every_bucket:
+        return f'{histogram}_bucket{{route="{route}"}}'
+    # A whole number of seconds is written with a decimal point by some, and without by others.
+    slo = re.sub(r"\.0$", "", str(guardrail.slo_seconds)).replace(".", "[.]")
+    return f'{histogram}_bucket{{route="{route}",le=~"{slo}([.]0)?|[+]Inf"}}'
 
 
 def _promql(guardrail: Counted, route: str, version: str, may_lack: frozenset[str]) -> tuple[Query, ...]:

@@ -27,11 +27,11 @@ def histogram(**buckets: float) -> list[Sample]:
 
 @pytest.mark.parametrize(("guardrail", "name", "selectors"), [
     (ERRORS, "errors", ['requests_total{route="m",outcome=~"ok|error"}']),
-    (LATENCY, "latency>0.5s", ['request_duration_seconds_bucket{route="m"}']),
+    (LATENCY, "latency>0.5s", ['request_duration_seconds_bucket{route="m",le=~"0[.]5([.]0)?|[+]Inf"}']),
     (Guardrail(metric="time_to_first_token", slo_seconds=1), "time_to_first_token>1s",
-     ['time_to_first_token_seconds_bucket{route="m"}']),
+     ['time_to_first_token_seconds_bucket{route="m",le=~"1([.]0)?|[+]Inf"}']),
     (Guardrail(metric="inter_token", slo_seconds=0.1), "inter_token>0.1s",
-     ['request_inter_token_seconds_bucket{route="m"}']),
+     ['request_inter_token_seconds_bucket{route="m",le=~"0[.]1([.]0)?|[+]Inf"}']),
     (Guardrail(metric="thumbs_down"), "thumbs_down", ['feedback_total{route="m",verdict=~"good|neutral|bad"}']),
     (Guardrail(metric="refusals"), "refusals", ['answers_total{route="m",kind=~"answered|refused"}']),
     (Guardrail(metric="invalid_output"), "invalid_output",

@@ -145,7 +145,7 @@ def test_no_series_of_copies_is_no_data_however_much_traffic_there_is() -> None:
 def test_latency_of_copies_has_the_same_slo() -> None:
     guardrail = Guardrail(metric="latency", slo_seconds=1.0)
     primary, copies = queries_of(guardrail, "m", STABLE, CANDIDATE, copies=True)
-    assert copies.selector == 'tuneloop_gateway_shadow_duration_seconds_bucket{route="m"}'
+    assert copies.selector == 'tuneloop_gateway_shadow_duration_seconds_bucket{route="m",le=~"1([.]0)?|[+]Inf"}'
     labels = {"job": "g", "instance": "1", "model_version": CANDIDATE}
     buckets = [Sample({**labels, "le": bound}, value, 0) for bound, value in (("1.0", 4.0), ("+Inf", 9.0))]
     found = readings_of(guardrail, [(primary, buckets), (copies, buckets)], CANDIDATE)

@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.clock import Clock, SystemClock
+from shared.collector import leave_alone_what_stays
 from shared.db import connect, migrate
 from shared.errors import InvalidInputError
 from shared.http import build_app
@@ -112,7 +113,9 @@ def run(definition: Definition[S], arguments: Sequence[str]) -> int:
     )
     loops = [*_delivery_loops(definition.handlers, runtime), *(definition.loops(runtime) if definition.loops else [])]
     router = definition.router(runtime) if definition.router else None
-    failed = serve(loops, build_app(settings, runtime.engine, router), settings, stop)
+    app = build_app(settings, runtime.engine, router)
+    leave_alone_what_stays()
+    failed = serve(loops, app, settings, stop)
     runtime.engine.dispose()
     return 1 if failed else 0
 

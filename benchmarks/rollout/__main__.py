@@ -29,6 +29,7 @@ from services.rollout.prometheus import Prometheus
 from services.rollout.reconcile import Reconciler
 from services.rollout.settings import RolloutSettings
 from shared.clock import SystemClock
+from shared.collector import leave_alone_what_stays
 from shared.db import connect, migrate, reading
 from shared.events import AdapterLoaded, ModelRef, ModelRegistered, Payload, PipelineApplied, ReplicaReady
 from shared.pipeline import PipelineSpec
@@ -159,6 +160,7 @@ def main() -> int:
         configure(RolloutSettings())
         begin(engine, options.rollouts)
         prometheus = Prometheus(url, timeout=10, stale_after=30)
+        leave_alone_what_stays()  # as the service does before it serves
         measured = measure(engine, prometheus, options.rollouts, options.ticks)
         progressing, decisions = counted(engine)
         prometheus.close()

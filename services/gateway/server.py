@@ -1,7 +1,6 @@
 """Wires the gateway together and runs it: one event loop for requests, threads for all that may take long."""
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from services.gateway.table import RouteTable
 from services.gateway.timers import Timers
 from services.gateway.units import UnitCounter
 from services.gateway.upstream import Upstream
+from shared.collector import leave_alone_what_stays
 from shared.messaging import TableConsumer
 from shared.messaging.security import KafkaSecurity
 from shared.telemetry import get_logger
@@ -36,7 +36,6 @@ log = get_logger(__name__)
 
 _KEEPALIVE_SECONDS = 75
 _THREADS_SECONDS = 5.0
-_GC_THRESHOLD = 20_000
 
 
 class Gateway:
@@ -111,11 +110,7 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, stop, signal.Signals(number).name)
         self._keeper.start()
-        # What is there by now stays for good; a collector that looks through it delays requests for nothing.
-        gc.collect()
-        gc.freeze()
-        # Requests leave no circles behind, so to look for some after every few hundred objects finds nothing.
-        gc.set_threshold(_GC_THRESHOLD)
+        leave_alone_what_stays()
         try:
             await self.serve(listener, stop)
         finally:

@@ -81,16 +81,16 @@ def read(
         stable: whom the candidate is compared with.
         control: the same where it is the control, which gets copies as the candidate does.
     """
-    result = _asked(samples, counted, now, queries_of(counted, route, stable, candidate, copies=copies),
-                    candidate, control)
+    asked = queries_of(counted, route, stable, candidate, copies=copies)
+    result = _asked(samples, counted, now, asked, candidate=candidate, control=control)
     if not isinstance(result, NoData) or result.kind != "no_bucket":
         return result
     every = queries_of(counted, route, stable, candidate, copies=copies, every_bucket=True)
-    return _asked(samples, counted, now, every, candidate, control)
+    return _asked(samples, counted, now, every, candidate=candidate, control=control)
 
 
 def _asked(
-    samples: Samples, counted: Counted, now: datetime, queries: Sequence[Query], candidate: str, control: str | None
+    samples: Samples, counted: Counted, now: datetime, queries: Sequence[Query], *, candidate: str, control: str | None
 ) -> tuple[Reading, ...] | NoData:
     found: list[tuple[Query, Sequence[Sample]]] = []
     for query in queries:

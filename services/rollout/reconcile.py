@@ -1,10 +1,10 @@
 """The controller's loop body: look at the world, ask decide.py, and have store.py write the answer."""
 
-import json
 import time
 from collections.abc import Sequence
 from functools import lru_cache
 
+import orjson
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
@@ -69,7 +69,7 @@ class Reconciler:
 
     def _look(self, row: Rollout, lease: Lease) -> None:
         before = RolloutState.model_validate(row.data)
-        policy = _policy(json.dumps(row.policy))
+        policy = _policy(orjson.dumps(row.policy))
         samples = self._samples.after(before.looked_at)
         if row.id not in self._facts:
             self.prepare([row])
@@ -98,6 +98,6 @@ class Reconciler:
 
 
 @lru_cache(maxsize=1024)
-def _policy(stored: str) -> RolloutPolicy:
+def _policy(stored: bytes) -> RolloutPolicy:
     """From its JSON; a rollout keeps the policy that it was made with for hundreds of looks."""
-    return RolloutPolicy.model_validate(json.loads(stored))
+    return RolloutPolicy.model_validate(orjson.loads(stored))

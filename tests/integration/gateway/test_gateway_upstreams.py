@@ -109,7 +109,7 @@ def before(*handlers: Handler, keep: int = 0, **settings: Any) -> Iterator[tuple
         lambda urls: [route("r", target("r@1", "stable", 10_000)),
                       *(loaded(name, url, "r@1") for name, url in zip(names, urls, strict=True))],
         *handlers, observer=recorder,
-        **{"read_timeout_seconds": 0.5, "max_response_bytes": 10_000, **settings},
+        **{"max_response_bytes": 10_000, **settings},
     ) as stand:
         yield stand, recorder
         stand.assert_clean()
@@ -121,6 +121,11 @@ def outcomes(stand: Stand) -> dict[str, float]:
 
 
 ONE_ERROR = {"ok": 0, "error": 1, "rejected": 0}
+
+
+def _patience(code: str) -> dict[str, float]:
+    """Little where a timeout is expected; nowhere else may a busy machine make one."""
+    return {"read_timeout_seconds": 1.0} if code == "upstream_timeout" else {}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ ONE_ERROR = {"ok": 0, "error": 1, "rejected": 0}
     ],
 )
 def test_what_is_no_answer_is_an_error(handler: Handler, status: int, code: str) -> None:
-    with before(handler) as (stand, recorder):
+    with before(handler, **_patience(code)) as (stand, recorder):
         answer = exchange(stand, request(BODY))
         assert (answer.status, answer.code) == (status, code)
         assert answer.headers["x-tuneloop-model-version"] == "r@1"
@@ -166,7 +171,7 @@ def test_what_is_no_answer_is_an_error(handler: Handler, status: int, code: str)
     ],
 )
 def test_a_stream_that_breaks_ends_with_an_error_event(handler: Handler, code: str) -> None:
-    with before(handler) as (stand, recorder):
+    with before(handler, **_patience(code)) as (stand, recorder):
         answer = exchange(stand, request(STREAMED))
         assert answer.status == 200
         assert answer.body.startswith(EVENT)
@@ -255,7 +260,7 @@ def test_a_replica_whose_answers_fail_is_skipped_and_comes_back(bad: Handler) ->
     def ask(count: int) -> list[bool]:
         return [exchange(stand, request(BODY)).status == 200 for _ in range(count)]
 
-    with before(moody, good, read_timeout_seconds=0.2, eject_seconds=0.7, eject_after_failures=2) as (stand, _):
+    with before(moody, good, read_timeout_seconds=1, eject_seconds=4, eject_after_failures=2) as (stand, _):
         assert ask(4).count(False) == 2
         assert stand.value("replica_ejections_total", replica="replica-0") == 1
         asked[0] = 0

@@ -8,6 +8,7 @@ feed-forward) and of PEFT's layers, and are held against measured peaks in ``ben
 from dataclasses import dataclass
 
 from shared.estimate.adapters import targets
+from shared.estimate.beside import divergence_bytes
 from shared.estimate.setup import Setup
 from shared.estimate.shape import Linear, ModelShape
 
@@ -147,10 +148,14 @@ def _weight_copies(shape: ModelShape, setup: Setup) -> int:
 def _loss_bytes(shape: ModelShape, setup: Setup) -> int:
     """From the last hidden state to its gradient."""
     gradient = setup.tokens * shape.hidden * _FLOAT
+    if setup.objective == "reward":
+        return gradient  # a score for each sequence, and no logits
+    if setup.objective == "distill":
+        return divergence_bytes(shape, setup) + gradient
     if setup.loss == "full":
         # log_softmax's output, its gradient, and the gradient that comes from the labels, all in float32.
         return setup.tokens * shape.vocabulary * 3 * _FLOAT + gradient
-    tokens = min(setup.micro_batch * (setup.length - 1), TILE_TOKENS)
+    tokens = min(setup.sequences * (setup.length - 1), TILE_TOKENS)
     words = min(shape.vocabulary, TILE_WORDS)
     tile = tokens * TILE_WORDS * setup.compute_bytes
     folded = _CPU_TILES * tokens * words * _FLOAT if setup.device == "cpu" else 0

@@ -19,6 +19,7 @@ from shared.estimate.gpus import GB, GPUS, gpu_named
 from shared.estimate.memory import memory
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
+from shared.recipe import RL
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def estimate(shape: ModelShape, request: EstimateRequest) -> EstimateAnswer:
     return EstimateAnswer(
         family=shape.family, parameters=shape.parameters, trainable=trainable_parameters(shape, setup), setup=setup,
         memory=MemoryView(
-            weights=found.weights, gradients=found.gradients, optimizer=found.optimizer, activations=found.activations,
-            logits=found.logits, phases=found.phases, peak=found.peak, peak_phase=found.peak_phase,
-            pageable=found.pageable,
+            weights=found.weights, beside=found.beside, gradients=found.gradients, optimizer=found.optimizer,
+            activations=found.activations, logits=found.logits, phases=found.phases, peak=found.peak,
+            peak_phase=found.peak_phase, pageable=found.pageable,
         ),
         fits=roomy and able, recommended=best.name if best else None,
         remedies=_views(single_remedies(shape, setup, capacity), asked) if capacity else [],
@@ -113,6 +114,10 @@ def _time(
 
 def _notes(setup: Setup, request: EstimateRequest, device: _Device) -> list[str]:
     notes = []
+    if setup.objective == "distill" and not setup.teacher_parameters:
+        notes.append("the teacher is not counted; say how many weights it has (teacher_parameters)")
+    if setup.objective in RL:
+        notes.append("the keys and values of answers while they are drawn, and a reward model, are not counted")
     if not device.bfloat16 and setup.precision != "float32":
         notes.append(f"{request.hardware.gpu} does not compute in bfloat16: it runs precision float32 alone")
     if request.hardware.count > 1:

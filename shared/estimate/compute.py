@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shared.estimate.adapters import low_rank_parameters, trainable_parameters
+from shared.estimate.beside import forward_flops
 from shared.estimate.memory import weight_bytes
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
@@ -38,7 +39,8 @@ def flops_per_token(shape: ModelShape, setup: Setup) -> float:
 
     Two for each weight that multiplies it, forwards; as many backwards for the gradient of its input, and as many
     again for the gradient of the weight where the weight is trained (Kaplan et al., arXiv 2001.08361, section 2.1).
-    So 6 N for full training, 4 N and the adapter's 6 for adapters; checkpointing goes forwards once more.
+    So 6 N for full training, 4 N and the adapter's 6 for adapters; checkpointing goes forwards once more, and so do
+    references and teachers.
     """
     attention = attention_flops(shape, setup)
     blocks = 2 * (shape.active_weights - shape.embedding_parameters) + attention
@@ -48,7 +50,8 @@ def flops_per_token(shape: ModelShape, setup: Setup) -> float:
     again = blocks - _last_layers(shape, setup) if setup.gradient_checkpointing else 0.0
     # The chunked loss computes its logits once more in the backward pass.
     heads = head * ((3 if setup.method == "full" else 2) + (1 if setup.loss == "chunked" else 0))
-    return blocks + backwards + again + heads + _adapter_flops(shape, setup)
+    trained = blocks + backwards + again + heads + _adapter_flops(shape, setup)
+    return trained + forward_flops(setup, own=blocks + head)
 
 
 def attention_flops(shape: ModelShape, setup: Setup) -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shared.estimate.activations import Activations, activations
 from shared.estimate.adapters import trainable_parameters
+from shared.estimate.beside import beside_bytes, pull_bytes
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
 
@@ -24,6 +25,7 @@ class Memory:
 
     Attributes:
         weights: of the base and the adapter.
+        beside: what the objective keeps beside them: a reference, a teacher, where weights started.
         gradients: of what is trained, at the end of the backward pass.
         optimizer: its states.
         pageable: how much of the states may move to the host's memory.
@@ -33,6 +35,7 @@ class Memory:
     """
 
     weights: int
+    beside: int
     gradients: int
     optimizer: int
     pageable: int
@@ -52,27 +55,29 @@ class Memory:
 def memory(shape: ModelShape, setup: Setup) -> Memory:
     """What a step needs."""
     trained = trainable_parameters(shape, setup)
-    weights = weight_bytes(shape, setup)
+    weights, beside = weight_bytes(shape, setup), beside_bytes(shape, setup)
     width = 2 if setup.method == "full" and setup.precision == "bfloat16" else _FLOAT
     gradients = trained * width
     states = _state_bytes(shape, setup, trained, width)
     acts = activations(shape, setup)
     return Memory(
-        weights=weights, gradients=gradients, optimizer=states,
+        weights=weights, beside=beside, gradients=gradients, optimizer=states,
         pageable=states if setup.optimizer.startswith("paged") else 0, activations=acts.kept + acts.block,
-        logits=acts.loss, phases=_phases(shape, setup, weights + states, gradients, acts),
+        logits=acts.loss, phases=_phases(shape, setup, weights + beside + states, gradients, acts),
     )
 
 
 def _phases(shape: ModelShape, setup: Setup, static: int, gradients: int, acts: Activations) -> dict[str, int]:
-    """What exists at once at each of the four summits of a step; between them the sum only falls or grows evenly."""
+    """What exists at once at each of the summits of a step; between them the sum only falls or grows evenly."""
     earlier = gradients if setup.gradient_accumulation > 1 else 0
     table = shape.embedding_parameters * _FLOAT if setup.method == "full" else 0
+    pull = {"pull to the start": static + gradients + pull_bytes(shape, setup)} if setup.held_by else {}
     return {
         "loss": static + earlier + acts.kept + acts.loss + table,
         "backward through a block": static + earlier + acts.kept + acts.block + table,
         # The embedding's gradient is as large as its table, and is added to the output layer's where they are one.
         "end of the backward pass": static + gradients + (table if shape.tied or earlier else 0),
+        **pull,
         "optimizer step": static + gradients + _unpacked_bytes(shape, setup),
     }
 

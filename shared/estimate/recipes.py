@@ -4,7 +4,7 @@ from shared.estimate.setup import Setup
 from shared.recipe import TrainingRecipe
 
 
-def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None) -> Setup:
+def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None, teacher_parameters: int = 0) -> Setup:
     """The setup that the trainer makes of a recipe.
 
     Where the recipe leaves it open: on a CPU float32 with all activations kept; on GPUs bfloat16 and gradient
@@ -12,11 +12,14 @@ def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None) -> Setup:
 
     Args:
         on_gpu: whether it runs on one; None: where the recipe asks for one.
+        teacher_parameters: of distillation's teacher, whose shape the recipe does not tell.
     """
     gpu = recipe.resources.gpu > 0 if on_gpu is None else on_gpu
+    held = "ewc" if recipe.forgetting.ewc else "l2" if recipe.forgetting.l2 else None
     mixed = recipe.precision_on(bfloat16_gpu=gpu) == "bfloat16"
     return Setup(
-        method=recipe.method, rank=recipe.lora.rank, target_modules=recipe.lora.target_modules,
+        method=recipe.method, objective=recipe.objective, teacher_parameters=teacher_parameters,
+        held_by=held, rank=recipe.lora.rank, target_modules=recipe.lora.target_modules,
         dropout=recipe.lora.dropout, precision="mixed" if mixed else "float32",
         gradient_checkpointing=recipe.checkpoints_activations(gpu=gpu), virtual_tokens=recipe.virtual_tokens,
         bottleneck=recipe.bottleneck, double_quantization=recipe.double_quantization,

@@ -4,10 +4,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.recipe import LOW_RANK, KnownOptimizer, Method
+from shared.recipe import LOW_RANK, KnownOptimizer, Method, Objective
 
 Optimizer = KnownOptimizer
 Precision = Literal["float32", "mixed", "bfloat16"]
+HeldBy = Literal["l2", "ewc"]
 
 
 class Setup(BaseModel):
@@ -25,6 +26,9 @@ class Setup(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = Field(default="lora", description="how the weights are adapted")
+    objective: Objective = Field(default="sft", description="what is learned; dpo and reward read two answers a row")
+    teacher_parameters: int = Field(default=0, ge=0, description="for distill: how many weights the teacher has")
+    held_by: HeldBy | None = Field(default=None, description="what holds weights near their start")
     rank: int = Field(default=8, ge=1, le=1024, description="for lora, dora and qlora: of the update")
     target_modules: Literal["all-linear"] | list[str] = Field(
         default="all-linear", description="for lora, dora and qlora: the layers that are adapted, by name"
@@ -65,6 +69,11 @@ class Setup(BaseModel):
         return self.sequence_length + (self.virtual_tokens if self.method == "prompt" else 0)
 
     @property
+    def sequences(self) -> int:
+        """Sequences in one pass: better and worse answers are read in the same."""
+        return self.micro_batch * (2 if self.objective in ("dpo", "reward") else 1)
+
+    @property
     def tokens(self) -> int:
         """Tokens in one pass, padding included."""
-        return self.micro_batch * self.length
+        return self.sequences * self.length

@@ -42,6 +42,7 @@ from trl import SFTConfig, SFTTrainer
 from shared.adapters.bottleneck import add_bottlenecks
 from shared.base_models.folders import quiet_transformers
 from shared.estimate import Setup
+from tests.support.objective_peaks import trainer_of
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}
 _STEPS = 2
@@ -122,6 +123,8 @@ def _allocations() -> Iterator[list[tuple[int, bool]]]:
 
 def _trainer(source: Path, setup: Setup, scratch: Path) -> Any:
     model, tokenizer = _model(source, setup), _tokenizer()
+    if setup.objective != "sft" or setup.held_by is not None:
+        return trainer_of(model, tokenizer, setup, scratch, source=source, peft=_adapter(setup), steps=_STEPS)
     rows = _rows(model.config.vocab_size, setup)
     arguments: dict[str, Any] = {
         "output_dir": str(scratch), "max_steps": _STEPS, "per_device_train_batch_size": setup.micro_batch,

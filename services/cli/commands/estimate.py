@@ -15,6 +15,7 @@ from services.cli.output import OutputFormat, OutputOption, emit
 from shared.errors import InvalidInputError
 from shared.estimate import (
     EstimateRequest,
+    HeldBy,
     Method,
     ModelShape,
     Optimizer,
@@ -24,6 +25,7 @@ from shared.estimate import (
     known_shape,
     shape_of,
 )
+from shared.recipe import Objective
 
 CONFIG = "config.json"
 M = TypeVar("M", bound=BaseModel)
@@ -57,6 +59,11 @@ def register(app: typer.Typer) -> None:
 def estimate_run(
     model: ModelArgument, *,
     method: Annotated[Method, typer.Option(help="How the weights are adapted.")] = "lora",
+    objective: Annotated[Objective, typer.Option(help="What is learned.")] = "sft",
+    teacher: Annotated[str | None, typer.Option(
+        help="For distill: the teacher's folder or config.json, or a well-known model.",
+    )] = None,
+    held_by: Annotated[HeldBy | None, typer.Option(help="What holds weights near their start.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of lora, dora and qlora.")] = 8,
     target: Annotated[list[str] | None, typer.Option(help="An adapted layer; all linear ones by default.")] = None,
     optimizer: Annotated[Optimizer, typer.Option(help="Whose states are kept.")] = "adamw",
@@ -89,7 +96,9 @@ def estimate_run(
     }
     body: dict[str, Any] = {
         "setup": {
-            "method": method, "rank": rank, "target_modules": target or "all-linear", "optimizer": optimizer,
+            "method": method, "objective": objective, "held_by": held_by,
+            "teacher_parameters": 0 if teacher is None else _teacher(teacher), "rank": rank,
+            "target_modules": target or "all-linear", "optimizer": optimizer,
             "precision": precision or ("float32" if cpu else "mixed"), "micro_batch": micro_batch,
             "sequence_length": sequence_length,
             "gradient_checkpointing": method != "prefix" and not cpu if checkpointing is None else checkpointing,
@@ -103,6 +112,14 @@ def estimate_run(
     emit(answer, output, lambda value: estimate_views.estimate(value, model))
     if answer["fits"] is False:
         raise CliError(f"{model} does not fit", ExitCode.REFUSED)
+
+
+def _teacher(model: str) -> int:
+    """How many weights a teacher has."""
+    shape = local_shape(model)
+    if shape is None:
+        raise CliError(f"--teacher {model}: give its folder or config.json, or a well-known model", ExitCode.USAGE)
+    return shape.parameters
 
 
 def _data(rows: int | None, tokens_per_row: float | None, epochs: float, fill: float) -> Json | None:

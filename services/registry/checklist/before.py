@@ -87,7 +87,9 @@ def _memory(facts: Facts) -> Outcome:
     model, recipe = facts.spec.base_model, facts.spec.training
     if not is_known(model):
         return not_run(f"the shape of {model} is not built in; `tuneloop estimate {model}` asks the trainer")
-    setup = setup_of(recipe)
+    teacher = recipe.distillation.teacher if recipe.distillation else None
+    size = known_shape(teacher).parameters if teacher and is_known(teacher) else 0
+    setup = setup_of(recipe, teacher_parameters=size)
     answer = estimate(known_shape(model), EstimateRequest(setup=setup))
     peak = f"a step takes about {answer.memory.peak / 10**9:.2g} GB at its peak"
     limit = recipe.resources.request()["memory"]

@@ -1,5 +1,6 @@
 """Distillation from a teacher's distribution over tokens (Hinton et al., arXiv 1503.02531), on the answers of rows."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.job.base import fetch_base
 from shared.errors import InvalidInputError, NotFoundError
+from shared.estimate import shape_of
 from shared.events import ArtifactRef
 from shared.prompts import IGNORED_LABEL, Tokenizer
 from shared.recipe import Distillation
 from shared.recipe_checks import MERGEABLE
 from shared.s3 import ArtifactStore
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
 
 _ADAPTER = "spec.training.distillation.adapter"
+_TEACHER = "training.distillation.teacher"
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,22 @@ class Distils:
         return (loss, outputs) if return_outputs else loss
 
 
+def teacher_parameters(store: ArtifactStore, recipe: Distillation | None, cache: Path) -> int:
+    """How many weights the teacher of a recipe has; 0 without one, and where its shape is not known.
+
+    Raises:
+        NotFoundError: it is not in S3.
+    """
+    if recipe is None:
+        return 0
+    _, folder = fetch_base(store, recipe.teacher, cache, key=_TEACHER)
+    try:
+        return shape_of(json.loads((folder / "config.json").read_bytes())).parameters
+    except InvalidInputError as error:
+        log.info("the memory of this teacher cannot be estimated", reason=str(error))
+        return 0
+
+
 def load_teacher(
     store: ArtifactStore, recipe: Distillation, tokenizer: Tokenizer, *, cache: Path, scratch: Path
 ) -> Teacher:
@@ -97,7 +119,7 @@ def load_teacher(
         NotFoundError: it, or its adapter, is not in S3.
         InvalidInputError: its tokens are not the student's, or its adapter is none that PEFT loads.
     """
-    digest, folder = fetch_base(store, recipe.teacher, cache, key="training.distillation.teacher")
+    digest, folder = fetch_base(store, recipe.teacher, cache, key=_TEACHER)
     check_same_tokens(tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     dtype = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(

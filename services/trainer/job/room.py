@@ -19,13 +19,16 @@ PROCESS_BYTES = 650 * 10**6
 """Python with torch, transformers and TRL, on a CPU beside the model; measured."""
 
 
-def check_room(config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int) -> None:
+def check_room(
+    config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int, teacher_parameters: int = 0
+) -> None:
     """Refuse a training that cannot fit.
 
     Args:
         config: the base model's ``config.json``.
         longest: tokens of the longest row.
         memory: bytes of the device.
+        teacher_parameters: weights of distillation's teacher.
 
     Raises:
         InvalidInputError: with what is needed, and what would make it fit.
@@ -36,7 +39,8 @@ def check_room(config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool,
     room = Hardware(memory_gb=max(1, memory - own) * DOUBT / 10**9)
     try:
         shape = shape_of(json.loads(config.read_text()))
-        answer = estimate(shape, EstimateRequest(setup=setup_of(asked), hardware=room))
+        setup = setup_of(asked, teacher_parameters=teacher_parameters)
+        answer = estimate(shape, EstimateRequest(setup=setup, hardware=room))
     except InvalidInputError as error:
         log.info("the memory of this base model cannot be estimated", reason=str(error))
         return

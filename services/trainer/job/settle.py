@@ -30,11 +30,13 @@ class Machine:
         memory: bytes that one process's training may take. Not those that are free just now: all processes of a team
             must come to the same answer.
         processes: how many train together.
+        teacher_parameters: weights of distillation's teacher, which is there, too.
     """
 
     gpu: bool
     memory: int
     processes: int
+    teacher_parameters: int = 0
 
 
 class Settled(BaseModel):
@@ -103,7 +105,7 @@ def learning_rate(recipe: TrainingRecipe, shape: ModelShape, steps: int) -> floa
 
 
 def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machine) -> int:
-    setup = setup_of(recipe, on_gpu=machine.gpu)
+    setup = setup_of(recipe, on_gpu=machine.gpu, teacher_parameters=machine.teacher_parameters)
     length = min(recipe.max_length, shape.context)
     for size in _BATCHES:
         asked = setup.model_copy(update={"micro_batch": size, "sequence_length": length})

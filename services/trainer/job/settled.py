@@ -24,21 +24,22 @@ FILE = "settled.json"
 
 
 def settled_job(
-    job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int
+    job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int, *, teacher_parameters: int = 0
 ) -> tuple[JobInput, Settled]:
     """The job with its recipe as it is trained: as the run's earlier attempt had it, or chosen now.
 
     Args:
         base, dataset: folders.
         resumed: the checkpoint to go on from; None for a beginning.
+        teacher_parameters: weights of distillation's teacher.
     """
     # A recipe that leaves nothing open says itself how to go on.
     earlier = kept(resumed) if resumed and job.recipe.auto else None
-    settled = earlier or _begun(job.recipe, base, dataset, processes)
+    settled = earlier or _begun(job.recipe, base, dataset, processes, teacher_parameters)
     return job.model_copy(update={"recipe": settled.recipe}), settled
 
 
-def _begun(recipe: TrainingRecipe, base: Path, dataset: Path, processes: int) -> Settled:
+def _begun(recipe: TrainingRecipe, base: Path, dataset: Path, processes: int, teacher_parameters: int) -> Settled:
     if not recipe.auto:
         return Settled(recipe=recipe)
     rows = pq.read_metadata(dataset / "train.parquet").num_rows
@@ -46,13 +47,13 @@ def _begun(recipe: TrainingRecipe, base: Path, dataset: Path, processes: int) ->
         shape = shape_of(json.loads((base / "config.json").read_bytes()))
     except InvalidInputError as error:
         raise InvalidInputError(f"training.auto: {error}; give {', '.join(recipe.auto)} as numbers") from error
-    return settle(recipe, shape, rows, machine_here(processes))
+    return settle(recipe, shape, rows, machine_here(processes, teacher_parameters))
 
 
-def machine_here(processes: int) -> Machine:
-    """This one, for each of so many processes."""
+def machine_here(processes: int, teacher_parameters: int = 0) -> Machine:
+    """This one, for each of so many processes, with so large a teacher."""
     gpu, memory = memory_here()
-    return Machine(gpu, memory if gpu else memory // processes - PROCESS_BYTES, processes)
+    return Machine(gpu, memory if gpu else memory // processes - PROCESS_BYTES, processes, teacher_parameters)
 
 
 def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice) -> dict[str, str]:

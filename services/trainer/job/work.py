@@ -15,7 +15,7 @@ from services.trainer.job.base import fetch_base
 from services.trainer.job.best import BestAdapter
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
-from services.trainer.job.distillation import Teacher, load_teacher
+from services.trainer.job.distillation import Teacher, load_teacher, teacher_parameters
 from services.trainer.job.guard import DivergenceGuard
 from services.trainer.job.likeness import likeness_of
 from services.trainer.job.memory import explained, longest_row, memory_here
@@ -93,14 +93,18 @@ class _Inputs:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base, local_files_only=True, trust_remote_code=False)
         self.tokenizer.padding_side = "right"
         self.resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
-        self.job, self.settled = settled_job(job, self.base, dataset, self.resumed, processes)
+        teacher = teacher_parameters(store, job.recipe.distillation, cache_dir)
+        self.job, self.settled = settled_job(
+            job, self.base, dataset, self.resumed, processes, teacher_parameters=teacher
+        )
         self.past = Past(self.job, store, dataset, scratch)
         self.splits = load_splits(dataset, self.tokenizer, self.job.recipe, replayed=self.past.replayed)
         self.alike = likeness_of(dataset)
         if self.alike is not None and (self.alike.repeated or self.alike.contaminated):
             log.warning("rows repeat each other", run=job.run_id, **self.alike.metrics)
         gpu, memory = memory_here()
-        check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory)
+        check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory,
+                   teacher_parameters=teacher)
 
     def take(self, sweep: Sweep) -> None:
         """Train with the learning rate that a range test found."""

@@ -61,6 +61,58 @@ def test_a_7b_fits_by_qlora_where_people_train_it() -> None:
     assert lora.fits is False
 
 
+@pytest.mark.parametrize(("asked", "bytes_each"), [
+    ({"method": "full", "objective": "dpo"}, 4), ({"method": "full", "objective": "ppo"}, 4),
+    ({"method": "lora", "objective": "dpo"}, 0), ({"method": "full"}, 0),
+    ({"method": "full", "held_by": "l2"}, 4), ({"method": "full", "held_by": "ewc"}, 8),
+    ({"method": "lora", "objective": "distill", "teacher_parameters": N, "precision": "mixed"}, 2),
+    ({"method": "lora", "objective": "distill", "teacher_parameters": N, "device": "cpu"}, 4),
+])
+def test_what_objectives_keep_beside_the_model(asked: dict[str, Any], bytes_each: int) -> None:
+    """A reference that is the base once more, where weights started and how they are held, a teacher."""
+    given = {"precision": "float32", **asked}
+    assert memory(LLAMA, setup(**given)).beside == bytes_each * N
+
+
+def test_an_adapters_anchor_is_as_small_as_the_adapter() -> None:
+    adapter = memory(LLAMA, setup(method="lora")).gradients
+    assert memory(LLAMA, setup(method="lora", held_by="ewc")).beside == 2 * adapter
+
+
+def test_the_pull_to_the_start_needs_three_copies_of_the_largest_weight() -> None:
+    phases = memory(LLAMA, setup(method="full", precision="float32", held_by="l2")).phases
+    assert phases["pull to the start"] == (16 + 4) * N + 3 * 4 * 32000 * 4096
+
+
+def test_better_and_worse_answers_are_read_at_once_and_a_reward_model_has_no_logits() -> None:
+    plain, twice = memory(LLAMA, setup(micro_batch=2)), memory(LLAMA, setup(micro_batch=1, objective="dpo"))
+    assert (twice.activations, twice.logits) == (plain.activations, plain.logits)
+    judged = memory(LLAMA, setup(micro_batch=1, objective="reward"))
+    assert judged.activations == plain.activations
+    assert judged.logits == 2 * 2048 * 4096 * 4
+
+
+def test_distillation_keeps_the_logits_of_both_models() -> None:
+    """36 bytes a word and token on a CPU: both logits twice, both distributions, and the terms of the divergence."""
+    found = memory(LLAMA, setup(objective="distill", precision="float32", device="cpu"))
+    assert found.logits == 2048 * 32000 * 36 + 2048 * 4096 * 4
+
+
+def test_frozen_models_go_forwards_too() -> None:
+    plain, dpo, kto = (flops_per_token(LLAMA, setup(objective=each)) for each in ("sft", "dpo", "kto"))
+    assert kto - plain == pytest.approx(3 * (dpo - plain))
+    assert dpo - plain == pytest.approx(2 * N, rel=0.1)
+    taught = flops_per_token(LLAMA, setup(objective="distill", teacher_parameters=10**9))
+    assert taught - plain == pytest.approx(2e9)
+
+
+@pytest.mark.parametrize(("asked", "noted"), [
+    ({"objective": "distill"}, "the teacher is not counted"), ({"objective": "grpo"}, "are not counted"),
+])
+def test_what_is_not_counted_is_said(asked: dict[str, Any], noted: str) -> None:
+    assert any(noted in note for note in estimate(LLAMA, EstimateRequest(setup=setup(**asked))).notes)
+
+
 def test_memory_grows_with_what_it_should() -> None:
     def peak(**values: Any) -> int:
         return memory(LLAMA, setup(**values)).peak

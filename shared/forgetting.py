@@ -7,10 +7,11 @@ from pydantic import Field
 from shared.spec_part import SpecPart
 
 PRODUCTION = "production"
+MODEL_VERSION = "[a-z0-9][a-z0-9-]*@[1-9][0-9]*"
 _DIGEST = "sha256:[0-9a-f]{64}"
 
 StartFrom = Annotated[str, Field(
-    pattern=rf"^({PRODUCTION}|[a-z0-9][a-z0-9-]*@[1-9][0-9]*|{_DIGEST})$",
+    pattern=rf"^({PRODUCTION}|{MODEL_VERSION}|{_DIGEST})$",
     examples=[PRODUCTION, "support-intents@3", "sha256:" + "0" * 64],
 )]
 Earlier = Annotated[str, Field(

@@ -25,7 +25,8 @@ class RewardRecipe(SpecPart):
 
     model: str | None = Field(
         default=None, min_length=1,
-        description="a reward model: the id of the run that trained it, or the digest of its artifact, sha256:...",
+        description="a reward model: its model version, such as answers-reward@3, the id of the run that trained it, "
+        "or the digest of its artifact, sha256:...",
     )
     exact_match: bool = Field(default=False, description="1 if the answer is the row's, but for white space around it")
     json_schema: dict[str, Any] | None = Field(

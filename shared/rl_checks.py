@@ -1,9 +1,13 @@
 """What a recipe for reinforcement learning can get wrong: found when it is applied, with the remedy."""
 
+import re
 from collections.abc import Iterator
 
+from shared.forgetting import MODEL_VERSION
 from shared.recipe import RL, VIRTUAL_TOKENS, TrainingRecipe
 from shared.rl import RewardRecipe, RewardWeights, RlRecipe
+
+_VERSION = re.compile(MODEL_VERSION)
 
 
 def rl_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
@@ -55,6 +59,9 @@ def _groups(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
 
 
 def _reward(reward: RewardRecipe) -> Iterator[tuple[str, str]]:
+    if reward.model is not None and "@" in reward.model and not _VERSION.fullmatch(reward.model):
+        yield "reward.model", (f"{reward.model} is no model version; write NAME@NUMBER, such as answers-reward@3, a "
+                               "run's id, or a digest")
     low, high = reward.min_characters, reward.max_characters
     if low is not None and high is not None and low > high:
         yield "reward.minCharacters", f"{low} is more than maxCharacters, {high}: no answer could have both"

@@ -20,6 +20,7 @@ class JobInput(BaseModel):
         trackers: where the run is tracked beside TensorBoard's files.
         start: the adapter to go on from; None for a new one.
         earlier: the dataset version of an earlier task, for `recipe.forgetting`; None where there is none.
+        judge: the reward model that `recipe.reward` names by its model version; None where it names none so.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +36,7 @@ class JobInput(BaseModel):
     trackers: list[TrackerName] = Field(default_factory=list)
     start: ArtifactRef | None = None
     earlier: ArtifactRef | None = None
+    judge: ArtifactRef | None = None
 
 
 class Progress(BaseModel):

@@ -11,7 +11,7 @@ from services.trainer.admission import admit
 from services.trainer.files import JobInput, Progress, Result, checkpoints_of, prefix_of
 from services.trainer.models import PipelineRow, Run
 from services.trainer.settings import TrainerSettings
-from services.trainer.sources import Sources, find
+from services.trainer.sources import Sources, find, needed
 from services.trainer.usage import check_price, limit_reached, price_of
 from shared.db import reading, transaction
 from shared.errors import ConflictError, NotFoundError, PermanentError
@@ -134,7 +134,7 @@ class RunReconciler:
             dataset=DatasetRef.model_validate(run.dataset), base_model=run.base_model,
             recipe=TrainingRecipe.model_validate(run.recipe), resume_from=checkpoints_of(run.id, run.attempt),
             trackers=self._settings.trackers,
-            start=sources.start, earlier=sources.earlier,
+            start=sources.start, earlier=sources.earlier, judge=sources.judge,
         )
         content = work.model_dump_json(by_alias=True).encode()
         try:
@@ -159,7 +159,7 @@ class RunReconciler:
         recipe = TrainingRecipe.model_validate(run.recipe)
         if run.sources is not None:
             return Sources.model_validate(run.sources)
-        if recipe.start_from is None and not recipe.forgetting.needs_earlier:
+        if not needed(recipe):
             return Sources()
         try:
             sources = find(self._runtime.engine, self._store, pipeline=run.pipeline, base_model=run.base_model,

@@ -17,8 +17,13 @@ from shared.s3 import ArtifactStore
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-def load_rewards(recipe: TrainingRecipe, store: ArtifactStore, cache_dir: Path, scratch: Path) -> Rewards | None:
+def load_rewards(
+    recipe: TrainingRecipe, judge: ArtifactRef | None, store: ArtifactStore, cache_dir: Path, scratch: Path
+) -> Rewards | None:
     """What a recipe rewards, with its reward model from the store; None for objectives that reward nothing.
+
+    Args:
+        judge: the reward model, where its name was looked up already.
 
     Raises:
         InvalidInputError: what the recipe names is no reward model.
@@ -28,7 +33,7 @@ def load_rewards(recipe: TrainingRecipe, store: ArtifactStore, cache_dir: Path, 
         return None
     if recipe.reward.model is None:
         return Rewards(recipe)
-    ref = find_reward_model(store, recipe.reward.model)
+    ref = judge or find_reward_model(store, recipe.reward.model)
     meta = store.get_dir(ref, scratch / "reward-model").meta
     digest, base = fetch_base(store, str(meta["base_model"]), cache_dir)
     if digest != meta["base_model_digest"]:

@@ -121,7 +121,7 @@ class _Training:
         model = load_model(inputs.base, recipe)
         self._proof = Proof(model, recipe, inputs.splits.validation)
         model, peft_config = past.begin(model, inputs.base_digest)
-        self._rewards = load_rewards(recipe, inputs.store, inputs.cache_dir, inputs.scratch)
+        self._rewards = load_rewards(recipe, job.judge, inputs.store, inputs.cache_dir, inputs.scratch)
         self._teacher = None if recipe.distillation is None else load_teacher(
             inputs.store, recipe.distillation, inputs.tokenizer, cache=inputs.cache_dir, scratch=inputs.scratch
         )

@@ -51,7 +51,7 @@ def test_what_auto_chose_is_told_and_kept_when_the_run_is_resumed(
 
     assert run("auto-stopped", 1, stop=True) is None
     monkeypatch.setattr(
-        "services.trainer.job.settled.machine_here", lambda processes: Machine(False, 50_000_000, processes)
+        "services.trainer.job.settled.machine_here", lambda processes, _: Machine(False, 50_000_000, processes)
     )
     resumed = run("auto-stopped", 2)
     assert resumed is not None

@@ -67,6 +67,7 @@ def test_departures_end_a_run() -> None:
     ({"objective": "sft", "reward": None, "rl": {"clip": 0.1}}, "rl", "train with grpo"),
     ({"reward": None}, "reward", "exactMatch: true"),
     ({"reward": {}}, "reward", "nothing is rewarded"),
+    ({"reward": {"model": "answers@latest"}}, "reward.model", "is no model version; write NAME@NUMBER"),
     ({"reward": {"minCharacters": 3, "maxCharacters": 2}}, "reward.minCharacters", "no answer could have both"),
     ({"reward": {"exactMatch": True, "weights": {"model": 2}}}, "reward.weights.model", "name the reward"),
     ({"batchSize": 12}, "batchSize", "write multiples"),

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from services.trainer.handlers import handlers
 from services.trainer.job.earlier import replay, wanted
 from services.trainer.models import Base
-from services.trainer.sources import Sources, find
+from services.trainer.sources import Sources, find, needed
 from shared.errors import InvalidInputError, NotFoundError
 from shared.events import ModelRef, ModelRegistered, ModelStageChanged, Stage
 from shared.recipe import TrainingRecipe
@@ -39,14 +39,14 @@ def engine() -> Iterator[Engine]:
         yield made
 
 
-def model(number: int, base: str = "tiny") -> ModelRef:
-    return ModelRef(model_version=f"intents@{number}", base_model=base, artifact=facts.artifact("adapters", number),
+def model(number: int, base: str = "tiny", kind: str = "adapters") -> ModelRef:
+    return ModelRef(model_version=f"intents@{number}", base_model=base, artifact=facts.artifact(kind, number),
                     dataset=facts.dataset_ref(number))
 
 
-def registered(number: int) -> ModelRegistered:
-    return ModelRegistered(model=model(number), pipeline="intents", pipeline_version=1, run_id="r", evaluation_id="e",
-                           base_model_digest=facts.BASE_DIGEST)
+def registered(number: int, **changes: Any) -> ModelRegistered:
+    return ModelRegistered(model=model(number, **changes), pipeline="intents", pipeline_version=1, run_id="r",
+                           evaluation_id="e", base_model_digest=facts.BASE_DIGEST)
 
 
 def staged(number: int, stage: Stage, hours: int = 0, **changes: Any) -> Any:
@@ -86,7 +86,37 @@ def test_versions_and_digests_are_found_by_their_names(engine: Engine) -> None:
     assert found(engine, forgetting={"replay": {}, "earlier": dataset.uri}).earlier == dataset
 
 
+def judged_by(name: str) -> dict[str, Any]:
+    return {"objective": "rloo", "reward": {"model": name}}
+
+
+def test_a_reward_model_is_found_by_its_version_whatever_its_base(engine: Engine) -> None:
+    deliver(engine, handlers, fact(registered(4, base="large", kind="reward-models")))
+    recipe = TrainingRecipe.model_validate(judged_by("intents@4"))
+    assert needed(recipe)
+    assert found(engine, **judged_by("intents@4")) == Sources(judge=facts.artifact("reward-models", 4))
+    assert not needed(TrainingRecipe.model_validate(judged_by("intents-v1-1f0c2ab93d4e")))
+
+
+def test_a_reward_model_goes_on_from_a_reward_model(engine: Engine) -> None:
+    deliver(engine, handlers, fact(registered(4, kind="reward-models")))
+    assert found(engine, objective="reward", startFrom="intents@4").start == facts.artifact("reward-models", 4)
+
+
+@pytest.mark.parametrize(("recipe", "kind", "message"), [
+    (judged_by("intents@1"), "adapters", "training.reward.model: intents@1 is none of the reward-models"),
+    ({"objective": "reward", "startFrom": "intents@1"}, "adapters", "startFrom: intents@1 is none of the reward-mod"),
+    ({"startFrom": "intents@1"}, "reward-models", "startFrom: intents@1 is none of the adapters"),
+    ({"startFrom": "intents@1"}, "models", "startFrom: intents@1 is none of the adapters, .* neither full nor merge"),
+])
+def test_a_version_of_another_kind_is_refused(engine: Engine, recipe: dict[str, Any], kind: str, message: str) -> None:
+    deliver(engine, handlers, fact(registered(1, kind=kind)))
+    with pytest.raises(InvalidInputError, match=message):
+        found(engine, **recipe)
+
+
 @pytest.mark.parametrize(("recipe", "message"), [
+    (judged_by("intents@7"), r"training.reward.model: no model version intents@7 .*`tuneloop models list`"),
     ({"startFrom": "intents@7"}, r"startFrom: no model version intents@7 .*`tuneloop models list`"),
     ({"startFrom": "sha256:" + "0" * 64}, r"startFrom: there is no s3://tuneloop/adapters/0+/manifest.json"),
     ({"forgetting": {"replay": {}, "earlier": "s3://other/rows/"}}, "forgetting.earlier: there is no s3://other/rows/"),

@@ -38,6 +38,9 @@ def pair_gate_problems(recipe: TrainingRecipe, gates: Sequence[GateLike]) -> Ite
         if recipe.objective != "reward":
             if gate.metric == "pairwise_accuracy":
                 yield path, "pairwise_accuracy is measured of reward models alone; take exact_match or perplexity"
+            elif gate.metric == "reward" and not (recipe.reward and recipe.reward.model):
+                yield path, ("reward is the mean score of the reward model that training.reward.model names, and it "
+                             "names none; take exact_match, or name one")
         elif gate.metric != "pairwise_accuracy":
             yield path, (f"{gate.metric} needs answers, and a reward model writes none; write gates: "
                          "[{metric: pairwise_accuracy, min: 0.6}]")

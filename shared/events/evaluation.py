@@ -22,7 +22,8 @@ class Measurement(Value):
         on: which rows: the candidate's own held-out split, or the held-out split that production was evaluated on.
         rows: how many.
         metrics: ``exact_match`` in [0, 1], not of texts; ``perplexity`` >= 1; ``bits_per_byte`` >= 0; of reward models
-            ``pairwise_accuracy`` in [0, 1]. Of each task of rows that have tasks, as ``METRIC/TASK``, too.
+            ``pairwise_accuracy`` in [0, 1]; of what learned from a reward model, and what it is compared with,
+            ``reward``, that model's mean score. Of each task of rows that have tasks, as ``METRIC/TASK``, too.
         outputs: what the answers look like; live answers are compared with it.
     """
 

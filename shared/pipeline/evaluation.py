@@ -15,10 +15,11 @@ class Gate(SpecPart):
     A gate against production passes with a note while nothing is in production.
     """
 
-    metric: Literal["exact_match", "perplexity", "bits_per_byte", "pairwise_accuracy"] = Field(
+    metric: Literal["exact_match", "perplexity", "bits_per_byte", "pairwise_accuracy", "reward"] = Field(
         description="exact_match is the share of answers that are right to the letter; perplexity, per token, and "
         "bits_per_byte, which other tokenizers can be compared by, are lower for better; pairwise_accuracy, of reward "
-        "models, is the share of pairs in which the better answer has the higher score"
+        "models, is the share of pairs in which the better answer has the higher score; reward is the mean score of "
+        "answers by the reward model that training.reward names"
     )
     task: str | None = Field(
         default=None, description="with training.multiTask: only this task's rows; absent: all rows"

@@ -1,7 +1,7 @@
 """The held-out rows: read from a dataset's test split, chosen by hash, turned into tokens."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Row:
         expected: the right answer; of a text, all of it.
         example: None where it does not fit the model, and `note` says why; and for a text.
         task: of the row, where rows have tasks.
+        prompt: what is asked, whose last message the answer follows; of a text, nothing.
         windows: a text's tokens, see `shared.documents.windows`; no other row has any.
     """
 
@@ -35,6 +36,7 @@ class Row:
     example: Example | None
     note: str = ""
     task: str | None = None
+    prompt: Sequence[Mapping[str, str]] = ()
     windows: Sequence[Sequence[int]] = ()
 
     @property
@@ -111,7 +113,9 @@ def _prepare(tokenizer: Any, row: dict[str, Any], context: int, max_new_tokens: 
     if needed > context:
         note = f"needs {needed} tokens with its answer, and the model has a context of {context}"
         return Row(id=row["id"], expected=expected, example=None, note=note, task=row.get("task"))
-    return Row(id=row["id"], expected=expected, example=example, task=row.get("task"))
+    return Row(
+        id=row["id"], expected=expected, example=example, task=row.get("task"), prompt=row["messages"][:-1]
+    )
 
 
 def _prepare_text(tokenizer: Any, row: dict[str, Any], context: int) -> Row:

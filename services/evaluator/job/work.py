@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from services.evaluator.contract import PREDICTIONS, RESULT, JobFile, Result, Rows, Subject, Target
 from services.evaluator.job import cache
+from services.evaluator.job.judging import judge_of, reward
 from services.evaluator.job.metrics import RowScore, metrics
 from services.evaluator.job.pairs import compare
 from services.evaluator.job.progress import ProgressWriter
@@ -58,9 +59,11 @@ def _answers(
         store, job.output, total=sum(len(bench.rows[target.on]) for target in job.targets), clock=clock
     )
     scores = {target: _scores(bench, target, progress) for target in job.targets}
+    judge = judge_of(job, store, cache_dir, scratch)
     measurements = [
         Measurement(
-            subject=target.subject, on=target.on, rows=len(rows), metrics=metrics(rows),
+            subject=target.subject, on=target.on, rows=len(rows),
+            metrics=metrics(rows) | reward(judge, bench.rows[target.on], rows, batch_size=job.batch_size),
             outputs=_outputs([row for row in rows if not row.note]),
         )
         for target, rows in scores.items()

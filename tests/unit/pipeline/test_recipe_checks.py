@@ -98,6 +98,9 @@ spec: {baseModel: tiny, training: {objective: pretrain}%s}
 
 @pytest.mark.parametrize(("objective", "gate", "remedy"), [
     ("sft", "metric: pairwise_accuracy, min: 0.6", "take exact_match or perplexity"),
+    ("sft", "metric: reward, min: 0", "take exact_match, or name one"),
+    ("rloo, reward: {exactMatch: true}", "metric: reward, min: 0", "names none"),
+    ("reward", "metric: reward, min: 0", "pairwise_accuracy, min: 0.6"),
     ("reward", "metric: exact_match, min: 0.6", "pairwise_accuracy, min: 0.6"),
     ("reward", "metric: pairwise_accuracy, minDelta: 0, versus: production", "never in production"),
 ])

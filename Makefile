@@ -30,6 +30,7 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	.venv/bin/lint-imports
 	$(PY) -m shared.events.generate --check
 	$(PY) -m shared.docs.pipeline --check
+	$(PY) -m shared.docs.matrix --check
 	$(PY) -m services.cli.docs --check
 	$(PY) docs/settings.py --check
 	$(PY) -m docs.chart --check
@@ -59,6 +60,7 @@ test-vllm: $(INSTALLED) install-vllm ## Against real vLLM, which it installs fir
 generate: $(INSTALLED) ## Rewrite generated files.
 	$(PY) -m shared.events.generate
 	$(PY) -m shared.docs.pipeline
+	$(PY) -m shared.docs.matrix
 	$(PY) -m services.cli.docs
 	$(PY) docs/settings.py
 	$(PY) -m docs.chart

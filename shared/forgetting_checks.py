@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 from shared.forgetting import PRODUCTION
-from shared.recipe import VIRTUAL_TOKENS, Objective, TrainingRecipe
+from shared.recipe import RL, VIRTUAL_TOKENS, Objective, TrainingRecipe
 
 # Those whose trainers' steps can be held back, those whose rows can be mixed, those that learn how likely an answer is.
-_OF_STEPS: tuple[Objective, ...] = ("sft", "dpo", "kto", "reward", "pretrain")
-_OF_ROWS: tuple[Objective, ...] = ("sft", "dpo", "kto", "reward")
-_OF_ANSWERS: tuple[Objective, ...] = ("sft", "dpo", "kto")
+_OF_STEPS: tuple[Objective, ...] = ("sft", "distill", "dpo", "kto", "reward", "pretrain")
+_OF_ROWS: tuple[Objective, ...] = ("sft", "distill", "dpo", "kto", "reward")
+_OF_ANSWERS: tuple[Objective, ...] = ("sft", "distill", "dpo", "kto")
+# Those that measure how far a model departs from where it started.
+_DEPARTING: frozenset[Objective] = RL | {"dpo", "kto"}
 
 
 def forgetting_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
@@ -54,6 +56,9 @@ def _start(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.method == "full":
         yield "startFrom", ("full trains the base model itself, not an adapter; to go on from a whole model put it "
                             "in S3 under base-models/NAME/ and name that as spec.baseModel")
-    elif recipe.method == "adapter" and recipe.objective in ("dpo", "kto"):
+    elif recipe.objective == "reward" and recipe.start_from == PRODUCTION:
+        yield "startFrom", ("a reward model is never in production; name one by its model version, such as "
+                            "answers-reward@1, or by its artifact's digest, or remove it")
+    elif recipe.method == "adapter" and recipe.objective in _DEPARTING:
         yield "startFrom", (f"{recipe.objective} would compare with the base model and not with the start, which "
                             "method: adapter cannot keep beside itself; train with lora")

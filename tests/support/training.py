@@ -22,7 +22,9 @@ from tests.support.wait import eventually
 Row = Mapping[str, Any]
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _NAMES = [("id", pa.string()), ("group", pa.string())]
-_CONTENT = {"messages": _MESSAGES, "rejected": pa.string(), "desired": pa.bool_(), "text": pa.string()}
+_CONTENT = {
+    "messages": _MESSAGES, "rejected": pa.string(), "desired": pa.bool_(), "text": pa.string(), "task": pa.string(),
+}
 
 
 def put_dataset(

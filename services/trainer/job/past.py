@@ -11,7 +11,7 @@ from services.trainer.files import JobInput
 from services.trainer.job import restraint
 from services.trainer.job.earlier import Replayed, lineage, replay
 from services.trainer.job.methods import prepare, put_back, trainable
-from services.trainer.job.start import check_start, go_on
+from services.trainer.job.start import check_start, copy_reference, go_on
 from services.trainer.job.team import Team
 from shared.errors import InvalidInputError
 from shared.prompts import Tokenizer
@@ -69,6 +69,7 @@ class Past:
         if self._start is not None:
             # On a quantised model TRL has rounded an adapter to bfloat16.
             put_back(trainer.model, self._start)
+            copy_reference(trainer.model)
         restraint.restrain(trainer, self._job.recipe, tokenizer, started=self._manifest is not None,
                            earlier=self._earlier, team=team)
 

@@ -33,12 +33,11 @@ from services.trainer.job.recipe import arguments
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.rl import repeatable
 from services.trainer.job.rl_steps import check_departure, drawn
+from services.trainer.job.start import REFERENCE, copy_reference
 from shared.errors import InvalidInputError
 from shared.prompts import decode_answer, end_token_id
 from shared.recipe import TrainingRecipe
 from shared.reward_models import padding_of
-
-REFERENCE = "ref"
 
 
 class Answers(NamedTuple):
@@ -252,7 +251,8 @@ def make_ppo_trainer(
     if peft_config is not None:
         model = get_peft_model(model, peft_config)
     elif isinstance(model, PeftModel):
-        _remember_start(model)
+        model.add_adapter(REFERENCE, model.peft_config["default"])
+        copy_reference(model)
     else:
         reference = AutoModelForCausalLM.from_pretrained(
             model.config._name_or_path, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -269,15 +269,6 @@ def make_ppo_trainer(
         train_dataset=splits.train.select([row for of_round in rounds for row in of_round]),
         processing_class=tokenizer, callbacks=list(callbacks),
     )
-
-
-def _remember_start(model: Any) -> None:
-    """Keep a frozen copy of the adapter that training starts from."""
-    model.add_adapter(REFERENCE, model.peft_config["default"])
-    weights = dict(model.named_parameters())
-    for name, value in weights.items():
-        if f".{REFERENCE}." in name:
-            value.data.copy_(weights[name.replace(f".{REFERENCE}.", ".default.")].data)
 
 
 def _start_of(model: Any) -> str | None:

@@ -14,6 +14,9 @@ from shared.errors import InvalidInputError
 from shared.recipe import LOW_RANK, TrainingRecipe
 from shared.s3 import Manifest
 
+REFERENCE = "ref"
+"""What TRL calls the adapter that holds where training started."""
+
 # What the adapter's own configuration must agree in, by PEFT's name for it and the recipe's key.
 _CONFIG = {"lora_alpha": "lora.alpha", "use_rslora": "lora.rsLora", "num_virtual_tokens": "virtualTokens",
            "bottleneck": "bottleneck"}
@@ -42,6 +45,19 @@ def go_on(model: Any, config: PeftConfig | None, folder: Path) -> Any:
                                 "remove training.startFrom")
     set_peft_model_state_dict(model, stored)
     return model
+
+
+@torch.no_grad()
+def copy_reference(model: Any) -> None:
+    """Make the frozen reference, where a model has one, what its trained adapter is now.
+
+    TRL copies them by names that hold ``.default.``, which those of IA3 do not: it would compare with the base.
+    """
+    weights = dict(model.named_parameters())
+    for name, value in weights.items():
+        parts = name.split(".")
+        if REFERENCE in parts:
+            value.copy_(weights[".".join("default" if part == REFERENCE else part for part in parts)])
 
 
 def check_start(recipe: TrainingRecipe, folder: Path, manifest: Manifest, base_digest: str) -> None:

@@ -57,6 +57,7 @@ def _rows(vocabulary: int, setup: Setup, steps: int) -> Dataset:
     count = setup.micro_batch * setup.gradient_accumulation * steps
     ids = [[3 + (7 * row + 13 * place) % (vocabulary - 3) for place in range(setup.sequence_length)]
            for row in range(count)]
+    rows: list[dict[str, Any]]
     match setup.objective:
         case "dpo" | "reward":
             rows = [{"prompt_ids": row[:1], "chosen_ids": row[1:], "rejected_ids": row[:0:-1]} for row in ids]

@@ -68,14 +68,14 @@ class Cells:
     """A job of two steps for each pair, on the same eight rows."""
 
     def __init__(self, store: ArtifactStore, cache: Path, folder: Path) -> None:
-        rows = [{
+        rows: list[dict[str, Any]] = [{
             "messages": [{"role": "user", "content": f"say {word}"}, {"role": "assistant", "content": word}],
             "rejected": "no", "desired": index % 2 == 0, "text": f"{word} is {index} " * 20, "task": f"t{index % 2}",
         } for index, word in enumerate("abcdefghijklmnopqrst")]
         self.earlier: DatasetRef = put_dataset(store, folder / "earlier", train=rows[12:18], validation=rows[18:])
         dataset = put_dataset(store, folder / "rows", train=rows[:8], validation=rows[8:10], test=rows[10:12])
         self.jobs = Trained(store, dataset, cache, folder)
-        asked: list[Any] = [{"messages": row["messages"]} for row in rows]
+        asked = [{"messages": row["messages"]} for row in rows]
         self.answers = put_dataset(
             store, folder / "answers", train=asked[:8], validation=asked[8:10], test=asked[10:12]
         )

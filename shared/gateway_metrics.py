@@ -39,12 +39,14 @@ SERIES = frozenset({
 })
 
 # Units (users, sessions, or requests that name none) by what they met, each at most once under a route's present salt
-# with whichever version it was: `event` is "new" at first sight, or the name of a guardrail's metric where a unit met
-# its first, fourth or sixteenth bad event of that kind (`times`), for durations longer than `le` seconds. Each gateway
-# counts by itself. What the rollout in flight is judged by is counted, and told of in `units.met` events.
+# with whichever version it was: `event` is "served" where a version answers a unit for the first time ("unnamed" where
+# that is a request that names none, which no other gateway can meet), or the name of a guardrail's metric where a unit
+# met its first, fourth or sixteenth bad event of that kind (`times`), for durations longer than `le` seconds. Each
+# gateway counts by itself. What the rollout in flight needs is counted, and told of in `units.met` events; the unnamed
+# are counted always, and told of by nobody.
 UNIT_EVENTS = f"{PREFIX}unit_events_total"
 UNIT_TIMES = (1, 4, 16)
-EVENT_NEW, EVENT_ERRORS = "new", "errors"
+EVENT_SERVED, EVENT_UNNAMED, EVENT_ERRORS = "served", "unnamed", "errors"
 EVENT_LATENCY, EVENT_FIRST_TOKEN, EVENT_INTER_TOKEN = "latency", "time_to_first_token", "inter_token"
 
 # Guardrails' metrics that are durations, with what their SLO may be, and all that units are counted by.

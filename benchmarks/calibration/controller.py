@@ -31,8 +31,8 @@ from services.rollout.guardrails import bounds_of
 from services.rollout.observation import Command, Loading, Observation
 from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, UnitState
-from services.rollout.unit_counts import UnitReadings, cell, cell_of, counted
-from shared.gateway_metrics import EVENT_NEW, UNIT_TIMES
+from services.rollout.unit_counts import NEW, SERVED, UNNAMED, UnitReadings, cell_of, counted
+from shared.gateway_metrics import UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy
 
 STABLE, CANDIDATE = "stable@1", "candidate@2"
@@ -77,8 +77,8 @@ class Rollout:
         self._guardrail = guardrail
         self._unit_cells = [cell_of(guardrail, times) for times in UNIT_TIMES]
         self._requests = counters.requests[run].tolist()
-        self._new, self._met = counters.new[run].tolist(), counters.units[run].tolist()
-        self._seen = counters.seen[run].tolist()
+        self._met, self._unnamed = counters.units[run].tolist(), counters.unnamed[run].tolist()
+        self._new, self._served = counters.new[run].tolist(), counters.served[run].tolist()
 
     def at(self, look: int, command: Command | None = None) -> Observation:
         """What is there to see at a look."""
@@ -86,13 +86,12 @@ class Rollout:
         units: UnitReadings | NoData = _GAP
         if look in self._with_data:
             readings = self._readings(self._requests[look])
-            units = self._unit_readings(self._new[look], self._met[look], self._seen[look])
+            units = self._unit_readings(self._unnamed[look], self._met[look], self._new[look], self._served[look])
         return self._observation(readings, units, command)
 
     def before(self) -> Observation:
         """Before the first request: all counters are there and at zero."""
-        new = [[0, 0]] * len(self._new[0])
-        units = self._unit_readings(new, [[0] * len(self._unit_cells)] * len(_VERSIONS), [0, 0])
+        units = self._unit_readings([0, 0], [[0] * len(self._unit_cells)] * len(_VERSIONS), [0, 0], [0, 0])
         return self._observation(self._readings([(0, 0), (0, 0)]), units, None)
 
     def _observation(
@@ -109,17 +108,17 @@ class Rollout:
         )
 
     def _unit_readings(
-        self, new: Sequence[Sequence[int]], met: Sequence[Sequence[int]], seen: Sequence[int]
+        self, unnamed: Sequence[int], met: Sequence[Sequence[int]], new: Sequence[int], served: Sequence[int]
     ) -> UnitReadings:
+        cells = [*self._unit_cells, NEW, SERVED]
+        values = [(*times, first, known) for times, first, known in zip(met, new, served, strict=True)]
         return UnitReadings(
             tuple(
-                Reading(target=f"gateway-{number}", version=version, cell=cell(EVENT_NEW, "", 1), value=value, bad=0,
-                        total=1)
-                for number, values in enumerate(new) for version, value in zip(_VERSIONS, values, strict=True)
+                Reading(target="gateway", version=version, cell=UNNAMED, value=value, bad=0, total=1)
+                for version, value in zip(_VERSIONS, unnamed, strict=True)
             ),
-            dict(zip(_VERSIONS, seen, strict=True)),
-            {(version, name): units for version, values in zip(_VERSIONS, met, strict=True)
-             for name, units in zip(self._unit_cells, values, strict=True)},
+            {(version, name): units for version, mine in zip(_VERSIONS, values, strict=True)
+             for name, units in zip(cells, mine, strict=True)},
         )
 
 
@@ -222,9 +221,10 @@ def read_all(counters: Counters, policy: RolloutPolicy) -> Read:
 
     Counters that only grow, and are there at each look, are subtracted here; all others by the controller's own code.
     """
-    if counters.data.all() and (np.diff(counters.new, axis=1) >= 0).all():
+    if counters.data.all() and (np.diff(counters.requests, axis=1) >= 0).all():
         requests, units = (np.diff(of, axis=1, prepend=0).astype(float) for of in (counters.requests, counters.units))
-        return Read(requests[:, :, 0], requests[:, :, 1], units, counters.seen.astype(float), counters.data)
+        served = (counters.served + counters.unnamed).astype(float)
+        return Read(requests[:, :, 0], requests[:, :, 1], units, served, counters.data)
     return _read_by_look(counters, policy)
 
 

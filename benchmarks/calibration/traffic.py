@@ -24,15 +24,17 @@ class Counters:
             stable's that another hash gave a second name, as many as the candidate gets (or as are left).
         units: ``[runs, LOOKS, 2, times]``: distinct units by version that met their so-manieth bad event at a gateway,
             as `UNIT_TIMES`; the controller's own count, which no restart of a gateway takes back.
-        new: ``[runs, LOOKS, gateways, 2]``: units at first sight, by version.
-        seen: ``[runs, LOOKS, 2]``: distinct units that the version has served, summed over gateways.
+        new: ``[runs, LOOKS, 2]``: the same of users, by the version that served them first.
+        served: ``[runs, LOOKS, 2]``: the same of users that each version has served.
+        unnamed: ``[runs, LOOKS, 2]``: requests that name no user, as the gateways count them.
         data: ``[runs, LOOKS]``: whether the scrape succeeded.
     """
 
     requests: Ints
     units: Ints
     new: Ints
-    seen: Ints
+    served: Ints
+    unnamed: Ints
     data: Bools
 
 
@@ -63,14 +65,15 @@ def counters(traffic: Traffic, hypothesis: Hypothesis, runs: int, random: np.ran
         return _since_restart(per_look(where), restarted)
 
     arms = (~requests.candidate, requests.candidate, requests.control)
-    met, new, first = _units(requests, traffic)
-    doors = [requests.gateway == gateway for gateway in range(traffic.gateways)]
+    named = np.full(len(requests.run), traffic.users > 0)
+    new, served = named & _firsts(requests.user), named & _firsts(2 * requests.user + requests.candidate)
     return Counters(
         requests=np.stack([np.stack([at(arm & requests.bad), at(arm)], axis=-1) for arm in arms], axis=2),
-        units=np.stack([np.stack([per_look(arm & each).cumsum(axis=1) for each in met], axis=-1) for arm in arms[:2]],
-                       axis=2),
-        new=np.stack([np.stack([at(arm & new & door) for arm in arms[:2]], axis=-1) for door in doors], axis=2),
-        seen=np.stack([at(arm & first) for arm in arms[:2]], axis=-1),
+        units=np.stack([np.stack([per_look(arm & each).cumsum(axis=1) for each in _met(requests, traffic)], axis=-1)
+                        for arm in arms[:2]], axis=2),
+        new=np.stack([per_look(arm & new).cumsum(axis=1) for arm in arms[:2]], axis=-1),
+        served=np.stack([per_look(arm & served).cumsum(axis=1) for arm in arms[:2]], axis=-1),
+        unnamed=np.stack([at(arm & ~named) for arm in arms[:2]], axis=-1),
         data=_scraped(traffic, runs, random),
     )
 
@@ -109,16 +112,16 @@ def _users(traffic: Traffic, run: Ints, random: np.random.Generator) -> tuple[In
     return user, random.random(size)[user], random.random(size)[user]
 
 
-def _units(requests: _Requests, traffic: Traffic) -> tuple[list[Bools], Bools, Bools]:
+def _met(requests: _Requests, traffic: Traffic) -> list[Bools]:
     """Per request: whether it is its unit's first that was the so-manieth bad one at some gateway, for each of
-    `UNIT_TIMES`; whether the unit is new to its gateway; and new there to this version.
+    `UNIT_TIMES`.
 
     A gateway forgets when it restarts, so a unit of another life is another unit to it, and to the other gateways. Who
     was told of is known by its name.
     """
     if traffic.users == 0:
-        everything, nothing = np.ones(len(requests.bad), dtype=np.bool_), np.zeros(len(requests.bad), dtype=np.bool_)
-        return [requests.bad, *(nothing for _ in UNIT_TIMES[1:])], everything, everything
+        nothing = np.zeros(len(requests.bad), dtype=np.bool_)
+        return [requests.bad, *(nothing for _ in UNIT_TIMES[1:])]
     lives = int(requests.life.max(initial=0)) + 1
     unit = (requests.user * lives + requests.life) * traffic.gateways + requests.gateway
     times = np.zeros(len(unit), dtype=np.int64)
@@ -126,8 +129,7 @@ def _units(requests: _Requests, traffic: Traffic) -> tuple[list[Bools], Bools, B
     order = bad[np.argsort(unit[bad], kind="stable")]
     starts = np.flatnonzero(np.r_[True, np.diff(unit[order]) != 0]) if len(order) else order
     times[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)])) + 1
-    met = [_firsts_of(requests.user, times == time) for time in UNIT_TIMES]
-    return met, _firsts(unit), _firsts(2 * unit + requests.candidate)
+    return [_firsts_of(requests.user, times == time) for time in UNIT_TIMES]
 
 
 def _firsts_of(key: Ints, where: Bools) -> Bools:

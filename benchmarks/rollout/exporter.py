@@ -14,7 +14,7 @@ RATES = {"base": 40.0, "1": 10.0}
 
 def exposition(routes: int, seconds: float) -> str:
     """All series after `seconds` of traffic, in Prometheus' text format."""
-    requests, durations, seen, new = [], [], [], []
+    requests, durations, unnamed = [], [], []
     for route in range(routes):
         name = f"r{route:04}"
         for version, rate in RATES.items():
@@ -30,14 +30,12 @@ def exposition(routes: int, seconds: float) -> str:
                 f"{total - bad if float(le) > 1 else int((total - bad) * 0.99)}"
                 for le in BUCKETS
             ]
-            # A unit asks four times, so that they divide as requests do.
-            seen.append(f"tuneloop_gateway_units_seen{{{at}}} {total // 4}")
-            new.append(f'tuneloop_gateway_unit_events_total{{{at},event="new",le="",times="1"}} {total // 4}')
+            # Nobody is named: each request is a unit, so that they divide as requests do.
+            unnamed.append(f'tuneloop_gateway_unit_events_total{{{at},event="unnamed",le="",times="1"}} {total}')
     return "\n".join([
         "# TYPE tuneloop_gateway_requests_total counter", *requests,
         "# TYPE tuneloop_gateway_request_duration_seconds_bucket counter", *durations,
-        "# TYPE tuneloop_gateway_units_seen gauge", *seen,
-        "# TYPE tuneloop_gateway_unit_events_total counter", *new, "",
+        "# TYPE tuneloop_gateway_unit_events_total counter", *unnamed, "",
     ])
 
 

@@ -77,12 +77,13 @@ class Proxy:
         fields = call.head.fields
         request = parse(raw)
         chosen = self._route(request.route, caller)
-        mark = fingerprint(chosen.spec.salt, unit_of(fields, request.user, call.identity))
+        unit = unit_of(fields, request.user)
+        mark = fingerprint(chosen.spec.salt, unit or call.identity)
         target = chosen.choose(position(mark))
         body = request.body_for(target.upstream_model)
         count, new = self._units.add(request.route, target.label, chosen.spec.salt, mark)
         if new:
-            self.metrics.unit_events.new(request.route, target.label)
+            self.metrics.unit_events.served(request.route, target.label, mark, named=bool(unit))
         self.metrics.target(request.route, target.label).units.value = count
         head = HEAD % call.identity.encode() + passed(fields, self._forwarded)
         return Order(target, mark, call.head.path, raw, body, head)

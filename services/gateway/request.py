@@ -71,15 +71,14 @@ def request_id(headers: Headers) -> str:
     return given.decode() if given and _REQUEST_ID.fullmatch(given) else next(_new_ids)
 
 
-def unit_of(headers: Headers, user: str, fallback: str) -> str:
-    """Whom to keep on one version: header ``x-tuneloop-unit``, else `user`, else the API key, else the request."""
+def unit_of(headers: Headers, user: str) -> str:
+    """Whom to keep on one version: header ``x-tuneloop-unit``, else `user`, else the API key; empty: nobody is named.
+    """
     if unit := headers.get(b"x-tuneloop-unit", b"").strip():
         return unit.decode("utf-8", "surrogateescape")
     if user:
         return user
-    if key := bearer(headers):
-        return key.decode("utf-8", "surrogateescape")
-    return fallback
+    return bearer(headers).decode("utf-8", "surrogateescape")
 
 
 def bearer(headers: Headers) -> bytes:

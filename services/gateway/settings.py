@@ -47,7 +47,7 @@ class GatewaySettings(ServiceSettings):
         description="how long such a replica is skipped; then one request at a time tries it",
     )
     max_units: int = Field(
-        default=100_000, ge=1, description="distinct units counted per model version; the count stops there"
+        default=100_000, ge=1, description="distinct units counted per route; where they are so many, its counts stop"
     )
     shutdown_seconds: int = Field(default=20, ge=1, description="time for requests in flight to finish after SIGTERM")
     api_keys_file: Path | None = Field(

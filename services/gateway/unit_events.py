@@ -5,7 +5,8 @@ it met its first bad event with, whichever versions it has had before; and again
 which tell versions apart where nearly every unit has soon met one. All is forgotten with the route's salt.
 
 Other gateways may have met the same unit. So each that counts here is told of by its fingerprint (unit_teller.py), to
-whoever counts for all gateways. What counts is what the rollout in flight is judged by: the route's `counted`.
+whoever counts for all gateways. What counts is what the rollout in flight needs: the route's `counted`. A request that
+names no unit comes to one gateway only, so how many were served is a counter, which whoever asks may add up.
 """
 
 import time
@@ -19,13 +20,15 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from services.gateway.plan import Plan
 from services.gateway.unit_teller import Met
 from shared.events import RouteUpdated
-from shared.gateway_metrics import EVENT_ERRORS, EVENT_NEW, UNIT_EVENTS, UNIT_TIMES
+from shared.gateway_metrics import EVENT_ERRORS, EVENT_SERVED, EVENT_UNNAMED, UNIT_EVENTS, UNIT_TIMES
 
 # Event, `le`, and `times`, as the series' labels have them.
 Cell = tuple[str, str, str]
 _MOST = UNIT_TIMES[-1]
 Tell = Callable[[str, str, Met, int], None]
 _TIMES = {times: str(times) for times in UNIT_TIMES}
+_SERVED: Cell = (EVENT_SERVED, "", "1")
+_UNNAMED: Cell = (EVENT_UNNAMED, "", "1")
 
 
 class UnitTimes:
@@ -68,10 +71,12 @@ class _Route:
 
     Attributes:
         since: when the salt was new, on the clock of `UnitEvents`.
+        served: whoever is served is told of.
     """
 
     spec: RouteUpdated
     since: float
+    served: bool
     bounds: dict[str, tuple[float, ...]]
     units: dict[str, UnitTimes]
 
@@ -103,7 +108,7 @@ class UnitEvents(Collector):
             if known is None or (known.spec.salt, known.spec.counted) != (route.spec.salt, route.spec.counted):
                 self._routes[name] = self._begun(route.spec)
             for target in route.targets.values():
-                self._counts.setdefault((name, target.label), {(EVENT_NEW, "", "1"): 0})
+                self._counts.setdefault((name, target.label), {_UNNAMED: 0})
         for gone in self._routes.keys() - plan.routes.keys():
             del self._routes[gone]
 
@@ -111,9 +116,15 @@ class UnitEvents(Collector):
         """Forget the counts of a version."""
         self._counts.pop((route, label), None)
 
-    def new(self, route: str, label: str) -> None:
-        """A unit came that no version of the route had served under this salt."""
-        self._count(route, label, (EVENT_NEW, "", "1"))
+    def served(self, route: str, label: str, unit: int, *, named: bool) -> None:
+        """A unit came that this version had not served under this salt; not `named`: it is a request."""
+        known = self._routes.get(route)
+        if not named:
+            self._count(route, label, _UNNAMED)
+        elif known is not None and known.served:
+            self._count(route, label, _SERVED)
+            if self._tell is not None:
+                self._tell(route, known.spec.salt, Met(label, EVENT_SERVED, None, 1), unit)
 
     def failed(self, route: str, label: str, unit: int, begun: float) -> None:
         """A unit's request failed, and not by its own fault.
@@ -132,7 +143,7 @@ class UnitEvents(Collector):
         self._met(route, label, unit, begun, event=event, value=0.0)
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """What is exposed. A cell that nothing was counted in is not there, but for those of new units."""
+        """What is exposed. A cell that nothing was counted in is not there, but for those of unnamed units."""
         family = CounterMetricFamily(
             UNIT_EVENTS, "Units by what they met, once each under a route's salt",
             labels=["route", "model_version", "event", "le", "times"],
@@ -145,10 +156,13 @@ class UnitEvents(Collector):
     def _begun(self, spec: RouteUpdated) -> _Route:
         bounds: dict[str, set[float]] = {}
         for counted in spec.counted:
+            if counted.event == EVENT_SERVED:
+                continue
             bounds.setdefault(counted.event, set()).update(() if counted.seconds is None else (counted.seconds,))
         rising = {event: tuple(sorted(each)) for event, each in bounds.items()}
         units = {event: UnitTimes(each, self._limit) for event, each in rising.items()}
-        return _Route(spec, self._now(), rising, units)
+        served = any(counted.event == EVENT_SERVED for counted in spec.counted)
+        return _Route(spec, self._now(), served, rising, units)
 
     def _met(self, route: str, label: str, unit: int, begun: float, *, event: str, value: float) -> None:
         known = self._routes.get(route)

@@ -35,10 +35,11 @@ class Met(NamedTuple):
 
 @dataclass
 class _Waiting:
-    """Of one route. `sent` of the first are in Kafka's hands; `offered`: the sender will come for more."""
+    """Of one route, with when each was met. `sent` of the first are in Kafka's hands; `offered`: the sender will come
+    for more."""
 
     salt: str
-    units: deque[tuple[Met, int]] = field(default_factory=deque)
+    units: deque[tuple[Met, int, float]] = field(default_factory=deque)
     sent: int = 0
     offered: bool = False
 
@@ -74,7 +75,7 @@ class UnitTeller:
             if len(waiting.units) >= self._limit:
                 self._lost.inc()
                 return
-            waiting.units.append((met, unit))
+            waiting.units.append((met, unit, self._now()))
         self._offer(route, waiting)
 
     def _offer(self, route: str, waiting: _Waiting) -> None:
@@ -92,8 +93,9 @@ class UnitTeller:
             units = list(islice(waiting.units, _MOST_IN_EVENT))
             waiting.sent = len(units)
         return Event(
-            data=UnitsMet(route=route, salt=waiting.salt, met=grouped(units)), source=UnitsMet.PRODUCER,
-            time=datetime.fromtimestamp(self._now(), UTC), correlation_id=uuid.uuid4().hex, sequence=1,
+            data=UnitsMet(route=route, salt=waiting.salt, met=grouped([(met, unit) for met, unit, _ in units])),
+            source=UnitsMet.PRODUCER, time=datetime.fromtimestamp(units[0][2], UTC),
+            correlation_id=uuid.uuid4().hex, sequence=1,
         )
 
     def _done(self, route: str, waiting: _Waiting, error: Exception | None) -> None:

@@ -1,11 +1,12 @@
-"""How many distinct units (users, sessions) each model version has served: exact, up to a bound on memory."""
+"""Which units (users, sessions) each model version has served: exact, up to a bound on memory."""
 
 
 class UnitCounter:
     """Sets of fingerprints per (route, model version), each begun anew with the route's salt.
 
     Args:
-        limit: a set stops growing there, and its count stays at the limit.
+        limit: where a route's sets have so many in all, they stop growing, and all counts stay. All at once, because
+            versions whose counts stop at different times would seem to get other shares than they do.
     """
 
     def __init__(self, limit: int) -> None:
@@ -16,14 +17,14 @@ class UnitCounter:
         """Count a unit by its fingerprint.
 
         Returns:
-            The distinct units of this version under this salt, and whether no version of the route had served this one.
+            The distinct units of this version under this salt, and whether this one is new to it.
         """
         sets = self._sets(route, salt)
         seen = sets.setdefault(label, set())
-        if mark in seen or len(seen) >= self._limit:
+        if mark in seen or sum(map(len, sets.values())) >= self._limit:
             return len(seen), False
         seen.add(mark)
-        return len(seen), not any(mark in other for other in sets.values() if other is not seen)
+        return len(seen), True
 
     def count(self, route: str, label: str, salt: str) -> int:
         """The distinct units so far; 0 under a new salt."""

@@ -55,7 +55,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     return state.model_copy(update={
         "guardrails": guardrails, "ab_test": test, "objectives": objectives,
         "blind": blind, "step_seconds": seconds, "looked_at": now,
-        "users": state.users if seen.users is None else seen.users, "units": units,
+        "users": _users(look), "units": units,
     })
 
 
@@ -136,9 +136,16 @@ def _units(
     if state.phase == "progressing" and state.weight > 0 and settled and before.counters:
         weights = _weights(state, seen)
         new = {version: counts.new.get(version, 0) for version in weights}
-        split = before.split.updated(new, weights, counts.lives)
+        split = before.split.updated(new, weights)
         after = after.model_copy(update={"split": split})
     return after, counts
+
+
+def _users(look: _Look) -> int | None:
+    """Distinct units that got the candidate, the last known number."""
+    if look.state.exposed_from is None or not isinstance(look.counts, UnitCounts):
+        return look.state.users
+    return look.counts.served.get(look.seen.candidate, 0)
 
 
 def _weights(state: RolloutState, seen: Observation) -> dict[str, float]:

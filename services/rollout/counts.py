@@ -70,7 +70,7 @@ def sums(
     last: Values, readings: Sequence[Reading]
 ) -> tuple[dict[str, dict[str, float]], dict[str, tuple[float, float]]]:
     """The same for what need not be whole: by model version what counts as bad, or is summed, and the total."""
-    values, growth, _ = grown(last, readings)
+    values, growth = grown(last, readings)
     found: dict[str, tuple[float, float]] = {}
     for reading, more in zip(readings, growth, strict=True):
         bad, total = found.get(reading.version, (0.0, 0.0))
@@ -78,21 +78,16 @@ def sums(
     return values, found
 
 
-def grown(
-    last: Values, readings: Sequence[Reading]
-) -> tuple[dict[str, dict[str, float]], list[float], set[str]]:
-    """The values to remember, by how much each reading has grown since `last`, and the targets that began anew."""
+def grown(last: Values, readings: Sequence[Reading]) -> tuple[dict[str, dict[str, float]], list[float]]:
+    """The values to remember, and by how much each reading has grown since `last`."""
     values = {target: dict(series) for target, series in last.items()}
     growth: list[float] = []
-    restarted: set[str] = set()
     for reading in readings:
         unseen = 0.0 if reading.target in last else reading.value
         before = last.get(reading.target, {}).get(reading.series, unseen)
-        if reading.value < before:
-            restarted.add(reading.target)
         growth.append(reading.value - before if reading.value >= before else reading.value)
         values.setdefault(reading.target, {})[reading.series] = reading.value
-    return values, growth, restarted
+    return values, growth
 
 
 def _counts(version: str, bad: float, total: float) -> Counts:

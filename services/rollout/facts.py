@@ -20,6 +20,7 @@ from services.rollout.observation import Command, Loading, Verb
 from services.rollout.state import ACTIVE
 from shared.errors import TemporaryError
 from shared.events import ModelRef
+from shared.gateway_metrics import EVENT_SERVED
 from shared.served_names import BASE, control_of
 
 
@@ -88,7 +89,7 @@ class Facts:
             misfit=_misfit(route, rollout),
             successor=newer.model_version if newer else None,
             command=_command(self.commands.get(rollout.id)), answers=self.answers.get(rollout.id, {}),
-            met=None if mine and route.counted is None else self.met.get(route.id, {}) if mine else {},
+            met=None if mine and not _told(route) else self.met.get(route.id, {}) if mine else {},
         )
 
     def _loading(self, served: Mapping[str, str], base_model: str) -> Loading:
@@ -165,6 +166,11 @@ def successor(rollout: Rollout, others: Iterable[Rollout]) -> Rollout | None:
 
 def _place(rollout: Rollout) -> tuple[int, float]:
     return rollout.number, rollout.created_at.timestamp()
+
+
+def _told(route: Route) -> bool:
+    """Whether the gateways were asked to tell of whom they serve."""
+    return any(counted["event"] == EVENT_SERVED for counted in route.counted or ())
 
 
 def _misfit(route: Route, rollout: Rollout) -> str:

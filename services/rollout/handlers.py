@@ -154,7 +154,7 @@ def adapter_unloaded(ctx: HandlerContext, event: Event[AdapterUnloaded]) -> None
 
 @on(UnitsMet)
 def units_met(ctx: HandlerContext, event: Event[UnitsMet]) -> None:
-    met_units.count(ctx.session, event.data)
+    met_units.count(ctx.session, event.data, event.time)
 
 
 def _note(session: Session, at: datetime, fact: AdapterOnReplica) -> None:

@@ -70,7 +70,6 @@ class Observation:
         misfit: why the candidate can never be served on this route; empty if it can.
         latencies: of an A/B test, the buckets of the gateways' latency; what they lack is not shown, and holds nothing.
         successor: a newer version of the same route that waits for it, or that already has it.
-        users: distinct units of the candidate; None where not known.
         units: the counters of units, or why there are none; None where they were not read.
         command: the oldest command that is not answered yet.
         answers: by webhook's name, what it answered to the newest question.
@@ -85,7 +84,6 @@ class Observation:
     misfit: str = ""
     successor: str | None = None
     command: Command | None = None
-    users: int | None = None
     units: UnitReadings | NoData | None = None
     answers: Mapping[str, HookAnswer] = field(default_factory=dict)
     control: str | None = None

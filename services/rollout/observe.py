@@ -19,7 +19,7 @@ from services.rollout.samples import NoData, Sample
 from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings
 from services.rollout.unit_counts import readings_of as readings_of_units
-from shared.gateway_metrics import DURATION, EVENT_NEW, UNIT_EVENTS, UNITS
+from shared.gateway_metrics import DURATION, EVENT_UNNAMED, UNIT_EVENTS
 from shared.pipeline import Counted, RolloutPolicy
 
 
@@ -43,14 +43,13 @@ def observe(
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
     readings = {} if urgent else _readings(samples, rollout, policy, known, now, copies=state.shadow > 0)
     answered = any(not isinstance(found, NoData) or found.others for found in readings.values())
-    exposed = answered and state.exposed_from is not None
-    units = _units(samples, rollout.route, known, now) if answered else None
-    users = units.seen.get(rollout.model_version) if isinstance(units, UnitReadings) else None
+    timed = answered and state.exposed_from is not None and state.ab_test is not None
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
-        latencies=_latencies(samples, rollout.route, now) if exposed and state.ab_test is not None else (),
-        users=users if exposed else None, units=units, answers=known.answers, control=known.control,
+        latencies=_latencies(samples, rollout.route, now) if timed else (),
+        units=_units(samples, rollout.route, known, now) if answered else None,
+        answers=known.answers, control=known.control,
     )
 
 
@@ -109,13 +108,10 @@ def _latencies(samples: Samples, route: str, now: datetime) -> tuple[Reading, ..
 
 
 def _units(samples: Samples, route: str, known: Known, now: datetime) -> UnitReadings | NoData:
-    """Units by version, summed over gateways (a unit that met two of them counts twice), and what they met (once)."""
+    """Units that name nobody, as the gateways count them, and what all others met, each once."""
     if known.met is None:
-        return NoData("not_told", "the rollout began before gateways could tell of units: abort it, and retry")
-    seen = samples.newest(f'{UNITS}{{route="{route}"}}', now)
-    if isinstance(seen, NoData):
-        return seen
-    counters = samples.newest(f'{UNIT_EVENTS}{{route="{route}",event="{EVENT_NEW}"}}', now)
+        return NoData("not_told", "the rollout began before gateways told of whom they serve: abort it, and retry")
+    counters = samples.newest(f'{UNIT_EVENTS}{{route="{route}",event="{EVENT_UNNAMED}"}}', now)
     if isinstance(counters, NoData) and counters.kind != "empty":
         return counters
-    return readings_of_units(() if isinstance(counters, NoData) else counters, seen, known.met)
+    return readings_of_units(() if isinstance(counters, NoData) else counters, known.met)

@@ -83,15 +83,18 @@ class UnitState(_Stored):
 
     Attributes:
         counters: the last raw value of each counter series, by target and series; none before the first were seen.
-        restarts: of gateways, which forget whom they have counted.
+        unnamed: requests that named no unit since then, by the version that served them.
         met: the last counts of units by what they met, by version and cell.
         split: the test of the split.
         weight: the candidate's weight at the last look.
         since: the look at which that was first so; units that came before it has settled say nothing of the split.
     """
 
+    # Of rollouts of an earlier release, what nobody asks for any more is left out.
+    model_config = ConfigDict(extra="ignore")
+
     counters: dict[str, dict[str, float]] = {}
-    restarts: int = 0
+    unnamed: dict[str, int] = {}
     met: dict[str, dict[str, int]] = {}
     split: SampleRatio = SampleRatio()
     weight: int = 0

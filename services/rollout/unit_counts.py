@@ -1,11 +1,13 @@
 """What the gateways count of units (users, sessions, or requests that name none), and what a look makes of it. Pure.
 
-A unit is what the split deals out, so it is what harm is proved by. Each gateway tells of a unit that meets something
-bad (shared/gateway_metrics.py), and the controller counts each once (met_units.py). New units, by which the split is
-tested, are too many to be told of: each gateway counts them, and a unit that met two of them was counted twice.
+A unit is what the split deals out, so it is what harm is proved by and what the split is tested by. Each gateway tells
+of a unit that it serves, or that meets something bad (shared/gateway_metrics.py), and the controller counts each once,
+however many gateways there are (met_units.py). A request that names no unit is one, and comes to one gateway: of those
+the gateways' counters are added up.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +16,7 @@ from services.rollout.counts import Reading, grown
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import UnitState
 from shared.events import CountedEvent
-from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_NEW, PAIRED, UNIT_TIMES, pair_event
+from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_SERVED, EVENT_UNNAMED, PAIRED, UNIT_TIMES, pair_event
 from shared.pipeline import Guardrail, RolloutPolicy
 
 
@@ -23,13 +25,11 @@ class UnitReadings:
     """The counts of a look.
 
     Attributes:
-        counters: raw values of the gateways' counters of new units.
-        seen: distinct units by version under the present salt, summed over gateways.
+        counters: raw values of the gateways' counters of unnamed units.
         met: distinct units of all gateways, by version and `cell`.
     """
 
     counters: tuple[Reading, ...] = ()
-    seen: Mapping[str, int] = field(default_factory=dict)
     met: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -38,16 +38,14 @@ class UnitCounts:
     """The increments of a look.
 
     Attributes:
-        new: units by the version that was the first of the route to serve them, as each gateway knows it.
+        new: units by the version that was the first of the route to serve them.
         met: by version and cell.
-        seen: as in `UnitReadings`.
-        lives: gateways that ever were, and their restarts: each counts a unit anew.
+        served: distinct units by version; no increments, but all since the rollout began.
     """
 
     new: Mapping[str, int]
     met: Mapping[tuple[str, str], int]
-    seen: Mapping[str, int]
-    lives: int
+    served: Mapping[str, int]
 
     def look(self, guardrail: Guardrail, stable: str, candidate: str) -> UnitLook:
         """What this look says about one guardrail."""
@@ -55,8 +53,8 @@ class UnitCounts:
             return tuple(self.met.get((version, cell_of(guardrail, times)), 0) for times in UNIT_TIMES)
 
         return UnitLook(
-            stable=met(stable), candidate=met(candidate), stable_seen=self.seen.get(stable, 0),
-            candidate_seen=self.seen.get(candidate, 0),
+            stable=met(stable), candidate=met(candidate), stable_seen=self.served.get(stable, 0),
+            candidate_seen=self.served.get(candidate, 0),
         )
 
     def pairs(self, guardrail: Guardrail, stable: str, candidate: str) -> PairLook:
@@ -76,12 +74,13 @@ def can_pair(guardrail: Guardrail) -> bool:
 
 
 def counted_events(policy: RolloutPolicy) -> list[CountedEvent]:
-    """What gateways shall tell of for the policy's guardrails."""
+    """What gateways shall tell of: whom they serve, and what the policy's guardrails call bad."""
+    served = [CountedEvent(event=EVENT_SERVED)]
     met = [CountedEvent(event=guardrail.metric, seconds=guardrail.slo_seconds)
            for guardrail in policy.guardrails if can_count(guardrail)]
     pairs = [CountedEvent(event=pair_event(guardrail.metric))
              for guardrail in policy.guardrails if policy.shadow is not None and can_pair(guardrail)]
-    return met + pairs
+    return served + met + pairs
 
 
 def cell(event: str, bound: str, times: int) -> str:
@@ -89,47 +88,51 @@ def cell(event: str, bound: str, times: int) -> str:
     return f"{event}>{bound} x{times}" if bound else f"{event} x{times}"
 
 
+# Units that a version has served, each once for it; those of them that no other version had served; and those that are
+# requests without a name.
+SERVED, NEW, UNNAMED = (cell(event, "", 1) for event in (EVENT_SERVED, "new", EVENT_UNNAMED))
+
+
 def cell_of(guardrail: Guardrail, times: int) -> str:
     """Of units that met a guardrail's bad events so many times."""
     return cell(guardrail.metric, _bound(guardrail), times)
 
 
-def readings_of(
-    counters: Sequence[Sample], seen: Sequence[Sample], met: Mapping[tuple[str, str], int]
-) -> UnitReadings | NoData:
-    """The counters and gauges of a look with what the units met, or why they are no data."""
-    for sample in (*counters, *seen):
+def readings_of(counters: Sequence[Sample], met: Mapping[tuple[str, str], int]) -> UnitReadings | NoData:
+    """The counters of a look with what the units met, or why they are no data."""
+    for sample in counters:
         if not math.isfinite(sample.value) or sample.value < 0:
             return NoData("invalid", f"the count of units {sample.labels} has the value {sample.value}")
     try:
         readings = tuple(
             Reading(target=sample.target, version=sample.labels["model_version"], value=sample.value, bad=0, total=1,
-                    cell=cell(EVENT_NEW, "", 1))
+                    cell=UNNAMED)
             for sample in counters
         )
-        units: dict[str, int] = {}
-        for sample in seen:
-            version = sample.labels["model_version"]
-            units[version] = units.get(version, 0) + round(sample.value)
     except KeyError as error:
         return NoData("malformed", f"a count of units has no label {error}")
-    return UnitReadings(readings, units, met)
+    return UnitReadings(readings, met)
 
 
 def counted(before: UnitState, readings: UnitReadings) -> tuple[UnitState, UnitCounts]:
     """The values to remember, and the look's increments."""
-    values, growth, restarted = grown(before.counters, readings.counters)
-    new: dict[str, int] = {}
+    values, growth = grown(before.counters, readings.counters)
+    unnamed: Counter[str] = Counter()
     for reading, more in zip(readings.counters, growth, strict=True):
-        new[reading.version] = new.get(reading.version, 0) + round(more)
+        unnamed[reading.version] += round(more)
     met = {(version, name): units - before.met.get(version, {}).get(name, 0)
            for (version, name), units in readings.met.items()}
     known: dict[str, dict[str, int]] = {}
     for (version, name), units in readings.met.items():
         known.setdefault(version, {})[name] = units
-    restarts = before.restarts + len(restarted)
-    after = before.model_copy(update={"counters": values, "restarts": restarts, "met": known})
-    return after, UnitCounts(new, met, readings.seen, max(1, len(values) + restarts))
+    all_unnamed = unnamed + Counter(before.unnamed)
+    after = before.model_copy(update={"counters": values, "unnamed": dict(all_unnamed), "met": known})
+    return after, UnitCounts(unnamed + _only(NEW, met), met, all_unnamed + _only(SERVED, readings.met))
+
+
+def _only(name: str, met: Mapping[tuple[str, str], int]) -> Counter[str]:
+    """One cell of all versions."""
+    return Counter({version: units for (version, of), units in met.items() if of == name})
 
 
 def _bound(guardrail: Guardrail) -> str:

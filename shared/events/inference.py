@@ -100,7 +100,8 @@ class MetUnits(Value):
 @event("units.met.v1", Topic.UNITS, producer="gateway", consumers=("rollout",))
 class UnitsMet(Payload):
     """What units met at one gateway, each once for it. Several gateways may have met the same unit: whoever counts
-    takes the first that it hears of. Said at least once while the gateway lives.
+    takes the first that it hears of. Said at least once while the gateway lives. The event's time is that of the first
+    of them, which may be long past where Kafka was away.
 
     Attributes:
         salt: of the split that the fingerprints belong to.

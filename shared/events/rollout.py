@@ -55,7 +55,7 @@ class RolloutRolledBack(RolloutPayload):
         guardrail: the one that fired; empty for a person's decision or a failed load.
         evidence: counts and e-value at the decision.
         seconds_exposed: from the candidate's first weight to its removal.
-        users_exposed: distinct units that got the candidate, as the gateway counted them; None where unknown.
+        users_exposed: distinct units that got the candidate, whichever gateways they met; None where unknown.
     """
 
     reason: str
@@ -116,7 +116,7 @@ class CountedEvent(Value):
     """Something that gateways shall tell of whenever a unit meets it for the first time.
 
     Attributes:
-        event: a guardrail's metric.
+        event: a guardrail's metric; ``served``: a version answers a unit that names itself.
         seconds: of durations, the guardrail's bound.
     """
 

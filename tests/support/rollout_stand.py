@@ -22,6 +22,7 @@ from shared.events import (
     AdapterFailed,
     AdapterLoaded,
     Event,
+    MetUnits,
     ModelRef,
     ModelRegistered,
     Payload,
@@ -29,8 +30,9 @@ from shared.events import (
     ReplicaAlive,
     ReplicaReady,
     RouteTarget,
+    UnitsMet,
 )
-from shared.gateway_metrics import DURATION, REQUESTS, SHADOW, UNITS
+from shared.gateway_metrics import DURATION, REQUESTS, SHADOW, UNIT_EVENTS
 from shared.leases import interrupt
 from shared.pipeline import PipelineSpec
 from shared.served_names import BASE, control_of
@@ -107,7 +109,7 @@ class Stand:
         self.counters: dict[str, list[int]] = {}
         self.copies: dict[str, list[int]] = {}
         self.bad_share = 0.0
-        self._events = 0
+        self._events = self._units = 0
 
     def hear(self, *payloads: Payload) -> list[Event[Any]]:
         """Deliver facts that become true now."""
@@ -133,24 +135,36 @@ class Stand:
             failed = round(mine * self.bad_share) if target.role == "candidate" else 0
             ok_error[0] += mine - failed
             ok_error[1] += failed
+            self._met(label(target), "errors", failed)
             if target.shadow_share:
                 copied = self.copies.setdefault(label(target), [0, 0])
                 many = round(requests * target.shadow_share)
                 failed = round(many * self.bad_share) if target.role == "candidate" else 0
                 copied[0] += many - failed
                 copied[1] += failed
+                self._met(label(target), "pair_errors", failed)
         self.publish()
+
+    def _met(self, version: str, event: str, units: int) -> None:
+        """Each request is a unit of its own, of whom the gateway tells if it failed."""
+        if units == 0:
+            return
+        marks = [f"{self._units + number:016x}" for number in range(units)]
+        self._units += units
+        self.hear(UnitsMet(route="intents", salt=self.row().salt, met=[
+            MetUnits(model_version=version, event=event, times=1, units=marks)
+        ]))
 
     def publish(self) -> None:
         series: dict[str, list[tuple[dict[str, str], str, float]]] = {
-            REQUESTS: [], f"{DURATION}_bucket": [], UNITS: [], SHADOW: [],
+            REQUESTS: [], f"{DURATION}_bucket": [], UNIT_EVENTS: [], SHADOW: [],
         }
         for version, (ok, error) in self.counters.items():
             labels = {"job": "gateway", "instance": "gw:1", "route": "intents", "model_version": version}
             series[REQUESTS] += [({**labels, "outcome": "ok"}, str(ok), 0.0),
                                  ({**labels, "outcome": "error"}, str(error), 0.0)]
             series[f"{DURATION}_bucket"] += [({**labels, "le": le}, str(ok), 0.0) for le in ("0.5", "1.0", "+Inf")]
-            series[UNITS].append((labels, str(min(ok + error, 12)), 0.0))
+            series[UNIT_EVENTS].append(({**labels, "event": "unnamed"}, str(ok + error), 0.0))
         for version, (ok, error) in self.copies.items():
             labels = {"job": "gateway", "instance": "gw:1", "route": "intents", "model_version": version}
             cells = {"ok": ok, "error": error, "timeout": 0, "rejected": 0, "dropped": 4}

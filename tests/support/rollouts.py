@@ -8,10 +8,10 @@ from services.rollout.hook_state import HookAnswer
 from services.rollout.observation import Command, Loading, Observation, Verb
 from services.rollout.samples import NoData
 from services.rollout.state import RolloutState
-from services.rollout.unit_counts import UnitReadings, cell, cell_of
+from services.rollout.unit_counts import NEW, SERVED, UNNAMED, UnitReadings, cell, cell_of
 from services.rollout.wanted import Effect
 from shared.clock import VirtualClock
-from shared.gateway_metrics import EVENT_NEW, pair_event
+from shared.gateway_metrics import pair_event
 from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep
 
 LOADED = Loading(loaded=2)
@@ -46,10 +46,10 @@ class World:
         self.route_free = True
         self.misfit = ""
         self.successor: str | None = None
-        self.users: int | None = None
         self.counts_units = True
         self.gateways = ["gw"]
         self.new_units = {STABLE: 0, CANDIDATE: 0, CONTROL: 0}
+        self.served = {STABLE: 0, CANDIDATE: 0, CONTROL: 0}
         self.met: dict[tuple[str, str], int] = {}
         self.pairs: dict[tuple[str, str], int] = {}  # by metric and whose answer alone was bad
         self.webhooks: dict[str, bool] = {}  # what each answers to every question; one that is not here never does
@@ -65,6 +65,8 @@ class World:
         served = [(STABLE, stable, bad_stable), (CANDIDATE, candidate, bad)]
         if self.policy.control:
             served.append((CONTROL, control, bad_control))
+        for version, total, _ in served:
+            self.served[version] += total
         for name in (guardrail.called for guardrail in self.policy.guardrails):
             hit = not metric or name.startswith(metric)
             for version, total, wrong in served:
@@ -94,7 +96,7 @@ class World:
             readings[name] = self.no_data or self._readings(name)
         return Observation(
             stable=STABLE, candidate=CANDIDATE, readings=readings, loading=self.loading, route_free=self.route_free,
-            misfit=self.misfit, successor=self.successor, command=command, users=self.users,
+            misfit=self.misfit, successor=self.successor, command=command,
             units=self.no_data or self._units() if self.counts_units else None, answers=self._answers(),
             control=CONTROL if self.policy.control else None,
         )
@@ -106,18 +108,17 @@ class World:
         }
 
     def _units(self) -> UnitReadings:
-        """Each request a unit of its own; units at first sight as `new_units` says, at each gateway."""
+        """Each request a unit of its own that has a name; new are as many as `new_units` says."""
         counters = tuple(
-            Reading(target=target, version=version, cell=cell(EVENT_NEW, "", 1), value=new, bad=0, total=1)
-            for target in self.gateways for version, new in self.new_units.items()
+            Reading(target=target, version=version, cell=UNNAMED, value=0, bad=0, total=1)
+            for target in self.gateways for version in self.served
         )
-        seen: dict[str, int] = {}
-        for (_, _, version), (_, total) in self.counters.items():
-            seen[version] = max(seen.get(version, 0), total)
+        served = {(version, SERVED): units for version, units in self.served.items()}
+        new = {(version, NEW): units for version, units in self.new_units.items()}
         cells = {guardrail.called: cell_of(guardrail, 1) for guardrail in self.policy.guardrails}
         met = {(version, cells[name]): units for (name, version), units in self.met.items()}
         pairs = {(version, cell(pair_event(metric), "", 1)): units for (metric, version), units in self.pairs.items()}
-        return UnitReadings(counters, seen, met | pairs)
+        return UnitReadings(counters, served | new | met | pairs)
 
     def _readings(self, name: str) -> tuple[Reading, ...]:
         return tuple(

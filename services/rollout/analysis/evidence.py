@@ -149,8 +149,7 @@ class UnitLook(BaseModel):
     Attributes:
         stable, candidate: for each of `UNIT_TIMES`, units that met their so-manieth bad event in this look with that
             version, whichever versions they met the others with.
-        stable_seen, candidate_seen: distinct units that the version has served since the split was drawn, summed over
-            gateways.
+        stable_seen, candidate_seen: distinct units that the version has served since the split was drawn.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -295,7 +294,7 @@ def _log_harm_of(evidence: Evidence) -> float:
 
 
 def _of_units(before: Counts, bad: int, seen: int) -> Counts:
-    """A gateway that restarts forgets whom it has seen; the most that it ever knew of is nearest to the truth."""
+    """Whoever met something bad was served, even where the gateway could not tell of that."""
     return Counts(bad=before.bad + bad, total=max(before.total, before.bad + bad, seen))
 
 

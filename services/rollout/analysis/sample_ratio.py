@@ -47,8 +47,7 @@ class SampleRatio(BaseModel):
     Attributes:
         seen: units by version.
         expected: what the weights at the time of each look make of the same total.
-        log: log of E, before the discount for `lives`.
-        lives: counters that each count a unit once (gateways and their restarts).
+        log: log of E.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,9 +55,8 @@ class SampleRatio(BaseModel):
     seen: dict[str, float] = {}
     expected: dict[str, float] = {}
     log: float = 0.0
-    lives: int = 1
 
-    def updated(self, units: dict[str, int], weights: dict[str, float], lives: int) -> Self:
+    def updated(self, units: dict[str, int], weights: dict[str, float]) -> Self:
         """After one more look; versions without weight are left out, because the split never meant them."""
         arms = sorted(arm for arm, weight in weights.items() if weight > 0)
         n = np.array([float(units.get(arm, 0)) for arm in arms])
@@ -69,13 +67,12 @@ class SampleRatio(BaseModel):
             "seen": {**self.seen, **dict(zip(arms, (seen + n).tolist(), strict=True))},
             "expected": {**self.expected, **dict(zip(arms, (expected + w * n.sum()).tolist(), strict=True))},
             "log": self.log + float(split_step(n, w, seen, expected)),
-            "lives": max(self.lives, lives),
         })
 
     @property
     def e_mismatch(self) -> float:
         """Evidence that the split is not as intended; 1 at the start."""
-        return e_value(self.log / self.lives)
+        return e_value(self.log)
 
     @property
     def mismatched(self) -> bool:

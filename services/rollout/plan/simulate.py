@@ -17,9 +17,9 @@ from services.rollout.guardrails import counted_in
 from services.rollout.observation import Loading, Observation
 from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, RolloutState
-from services.rollout.unit_counts import UnitReadings, cell, cell_of
+from services.rollout.unit_counts import SERVED, UNNAMED, UnitReadings, cell, cell_of
 from services.rollout.wanted import Record
-from shared.gateway_metrics import EVENT_NEW, pair_event
+from shared.gateway_metrics import pair_event
 from shared.pipeline import Guardrail, RolloutPolicy
 
 _STRIDE = 0.05
@@ -99,10 +99,11 @@ class _World:
 
     def _units(self) -> UnitReadings:
         """Each request is a unit of its own."""
-        # None is ever new: the split is as it is meant, and is not tested.
-        new = (Reading(target="gateway", version=version, cell=cell(EVENT_NEW, "", 1), bad=0, total=1, value=0)
-               for version in self.total)
-        return UnitReadings(tuple(new), self.total, {
+        # They are told of as if they had names, and none as new: the split is as it is meant, and is not tested.
+        none = (Reading(target="gateway", version=version, cell=UNNAMED, bad=0, total=1, value=0)
+                for version in self.total)
+        served = {(version, SERVED): total for version, total in self.total.items()}
+        return UnitReadings(tuple(none), served | {
             (version, name): counts.get((guardrail.called, version), 0)
             for guardrail in self.guardrails for version in self.total
             for name, counts in (

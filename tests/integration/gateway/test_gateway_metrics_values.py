@@ -22,7 +22,7 @@ def version(unit: str) -> str:
 def test_metrics_are_exact(tmp_path: Path) -> None:
     with running_model_server(BASE_MODEL, "r@1") as url:
         counted = canary("r", None, "r@1", 4_000, revision=9).model_copy(
-            update={"counted": [CountedEvent(event="errors")]}
+            update={"counted": [CountedEvent(event="served"), CountedEvent(event="errors")]}
         )
         write_table(tmp_path, counted, ready("one", url), loaded("one", url, "r@1"))
         with running_gateway(tmp_path, MAX_UNITS="1000") as gateway:
@@ -44,7 +44,7 @@ def test_metrics_are_exact(tmp_path: Path) -> None:
                 assert gateway.metric("tokens_total", kind="prompt", **target) == (5 + 5) * n
                 assert gateway.metric("tokens_total", kind="completion", **target) == (3 + 4) * n
                 assert gateway.metric("units_seen", **target) == n
-                assert gateway.metric("unit_events_total", event="new", le="", times="1", **target) == n
+                assert gateway.metric("unit_events_total", event="served", le="", times="1", **target) == n
                 assert gateway.metric("unit_events_total", event="errors", le="", times="1", **target) == n
             assert gateway.metric("route_weight", route="r", model_version="r@1", role="candidate") == 4_000
             assert gateway.metric("route_weight", route="r", model_version="base", role="stable") == 6_000

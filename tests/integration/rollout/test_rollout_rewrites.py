@@ -119,8 +119,8 @@ def test_one_action_returns_all_traffic_and_is_confirmed_by_the_cluster(keeper: 
 def test_what_the_cluster_has_not_taken_is_not_confirmed(keeper: Keeper) -> None:
     controller = keeper.controller
     controller.load()
-    controller.bad_share = 0.5
     keeper.run(8)
+    controller.bad_share = 0.5
     keeper.cluster.fail_next(*[(500, "etcd is slow")] * 100)
     for _ in range(30):
         controller.run(1)

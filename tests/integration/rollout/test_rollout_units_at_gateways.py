@@ -1,6 +1,8 @@
 """A user who meets several gateways, and one that restarts, is one user to the controller."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -9,7 +11,7 @@ from services.rollout.handlers import handlers
 from services.rollout.met_units import counts_of, forget
 from services.rollout.models import Route
 from shared.db import reading, transaction
-from shared.events import CountedEvent, MetUnits, Topic, UnitsMet
+from shared.events import CountedEvent, Event, MetUnits, Topic, UnitsMet
 from shared.messaging.topics import create_topics
 from tests.support.broker import start_tansu
 from tests.support.delivery import START, deliver, fact
@@ -58,6 +60,24 @@ def test_one_user_at_two_gateways_and_at_one_that_restarted_is_one(engine: Engin
     deliver(engine, handlers, *events)
     [version] = versions
     assert counts(engine) == {(version, "errors x1"): 1}
+
+
+def test_a_unit_is_served_once_by_each_version_and_new_once_unless_it_was_met_before_the_split_changed(
+    engine: Engine,
+) -> None:
+    with transaction(engine) as session:
+        session.add(Route(id="r", pipeline="r", base_model=BASE_MODEL, salt="salt", rollout_id="r-r1", updated_at=START,
+                          counted=[CountedEvent(event="served").model_dump(mode="json")]))
+
+    def told(second: float, version: str, *units: str) -> Event[Any]:
+        met = MetUnits(model_version=version, event="served", times=1, units=list(units))
+        return fact(UnitsMet(route="r", salt="salt", met=[met]), time=START + timedelta(seconds=second))
+
+    deliver(engine, handlers, told(60, "base", "a", "b"), told(61, "base", "b", "c"), told(62, "r@1", "c", "d"),
+            told(-600, "r@1", "e"), told(1, "base", "f"), told(63, "base", "e", "d"))
+    assert counts(engine) == {
+        ("base", "served x1"): 6, ("base", "new x1"): 3, ("r@1", "served x1"): 3, ("r@1", "new x1"): 1,
+    }
 
 
 def test_counts_are_of_the_present_split_only_and_go_with_it(engine: Engine) -> None:

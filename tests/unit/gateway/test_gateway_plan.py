@@ -124,10 +124,11 @@ def test_units_are_exact_up_to_the_limit_and_begin_anew_with_the_salt() -> None:
     assert units.count("r", "base", "t") == 0
 
 
-def test_a_unit_is_new_to_a_route_once() -> None:
+def test_a_unit_is_new_to_each_version_once_and_the_limit_is_one_for_all_of_a_route() -> None:
     units = UnitCounter(limit=3)
-    assert units.add("r", "base", "s", 1) == (1, True)
-    assert units.add("r", "r@1", "s", 1) == (1, False), "it has moved"
+    assert [units.add("r", "base", "s", 1) for _ in range(2)] == [(1, True), (1, False)]
+    assert units.add("r", "r@1", "s", 1) == (1, True), "it has moved"
     assert units.add("r", "r@1", "s", 2) == (2, True)
+    assert [units.add("r", label, "s", 3) for label in ("base", "r@1")] == [(1, False), (2, False)], "alike for all"
     assert units.add("other", "r@1", "s", 2) == (1, True)
     assert units.add("r", "r@1", "t", 1) == (1, True), "a new salt deals anew"

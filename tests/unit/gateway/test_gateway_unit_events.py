@@ -111,15 +111,26 @@ def test_memory_is_bounded() -> None:
     assert times.met(2, 0.6) == []
 
 
-def test_every_version_of_a_route_has_its_new_units_at_zero_from_the_start() -> None:
+def test_whom_a_version_serves_is_told_of_where_it_has_a_name_and_somebody_asks() -> None:
+    counted = Counted()
+    counted.events.served("r", "base", 1, named=True)
+    assert counted.told == [], "no rollout asks"
+    counted.events.use(plan("other", [*COUNTED, CountedEvent(event="served")]))
+    counted.events.served("r", "base", 1, named=True)
+    counted.events.served("r", "r@1", 2, named=False)
+    assert counted.told == [("r", "other", Met("base", "served", None, 1), 1)]
+    assert (counted.value("served"), counted.value("unnamed", version="r@1")) == (1, 1)
+
+
+def test_every_version_of_a_route_has_its_unnamed_units_at_zero_from_the_start() -> None:
     metrics = GatewayMetrics()
     metrics.use(plan())
     for version in ("base", "r@1"):
-        labels = {"route": "r", "model_version": version, "event": "new", "le": "", "times": "1"}
+        labels = {"route": "r", "model_version": version, "event": "unnamed", "le": "", "times": "1"}
         assert metrics.registry.get_sample_value("tuneloop_gateway_unit_events_total", labels) == 0
     metrics.use(Plan())
     metrics.unit_events.remove("r", "base")
     assert metrics.registry.get_sample_value(
         "tuneloop_gateway_unit_events_total",
-        {"route": "r", "model_version": "base", "event": "new", "le": "", "times": "1"},
+        {"route": "r", "model_version": "base", "event": "unnamed", "le": "", "times": "1"},
     ) is None

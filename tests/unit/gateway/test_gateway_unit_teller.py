@@ -20,6 +20,7 @@ class Hearing(Sink):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[UnitsMet] = []
+        self.times: list[float] = []
 
     def open(self) -> "Hearing":
         super().open()
@@ -31,6 +32,7 @@ class Hearing(Sink):
             if result is None:
                 event = decode(record.value, dict(record.headers), record.key)
                 self.heard.append(cast(UnitsMet, event.data))
+                self.times.append(event.time.timestamp())
         return results
 
 
@@ -41,7 +43,7 @@ class Told:
         self.sink = Hearing()
         self.desk = Desk(self.sink.open)
         self.registry = CollectorRegistry()
-        self.teller = UnitTeller(self.desk.sender, self.registry, limit, now=lambda: 0.0)
+        self.teller = UnitTeller(self.desk.sender, self.registry, limit, now=lambda: self.desk.now)
 
     def tell(self, *units: int, met: Met = FAILED, salt: str = "salt") -> None:
         for unit in units:
@@ -86,6 +88,7 @@ def test_what_kafka_did_not_take_is_said_again_with_what_came_since() -> None:
     told.send(seconds=2)
     assert told.units == [["0000000000000001", "0000000000000002"]]
     assert told.count("told") == 2
+    assert told.sink.times == [0.0], "when the first was met, and not when Kafka came back"
 
 
 def test_many_are_told_of_in_several_events() -> None:

@@ -227,7 +227,7 @@ def test_the_bet_on_a_wrong_split_expects_one(weight: float, seen: tuple[int, in
 def test_a_wrong_split_is_found_and_said() -> None:
     split = SampleRatio()
     for _ in range(40):
-        split = split.updated({"m@1": 57, "m@2": 3}, {"m@1": 0.9, "m@2": 0.1}, lives=1)
+        split = split.updated({"m@1": 57, "m@2": 3}, {"m@1": 0.9, "m@2": 0.1})
     assert split.mismatched
     assert split.words == "m@1 had 2280 units where 2160 were meant, m@2 had 120 units where 240 were meant"
     assert SampleRatio.model_validate_json(split.model_dump_json()) == split
@@ -237,6 +237,6 @@ def test_a_right_split_is_not_whatever_its_weights_do() -> None:
     split = SampleRatio()
     for weight in (0.0, 0.1, 0.5, 0.9):
         split = split.updated({"m@1": round(1000 * (1 - weight)), "m@2": round(1000 * weight)},
-                              {"m@1": 1 - weight, "m@2": weight}, lives=1)
+                              {"m@1": 1 - weight, "m@2": weight})
     assert not split.mismatched
     assert split.e_mismatch < 2

@@ -13,7 +13,7 @@ from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT
 from services.rollout.wanted import Announce, Answer, LeaveRoute, MakeStable, Record, Shift, TakeRoute
 from shared.pipeline import Guardrail
-from tests.support.rollouts import LOADED, OUTAGE, STABLE, World, policy
+from tests.support.rollouts import CANDIDATE, LOADED, OUTAGE, STABLE, World, policy
 
 
 def shifts(world: World) -> list[int]:
@@ -138,7 +138,6 @@ def test_harm_takes_all_weight_at_once(paused: bool) -> None:
     if paused:
         world.look(command=world.command("pause"))
         assert world.state.phase == "paused"
-    world.users = 31
     world.serve(60, 60, bad_stable=1, bad=12)
     world.look()
     assert (world.state.phase, shifts(world), world.state.fired) == ("aborting", [0], "errors")
@@ -146,7 +145,7 @@ def test_harm_takes_all_weight_at_once(paused: bool) -> None:
     assert "candidate 12 bad of" in world.state.reason
     assert "rollback at 20" in world.state.reason
     assert world.look(2.0) == [LeaveRoute(), Announce()]
-    assert (world.state.phase, world.state.users) == ("rolled_back", 31)
+    assert (world.state.phase, world.state.users) == ("rolled_back", world.served[CANDIDATE])
     assert world.state.seconds_exposed is not None
 
 

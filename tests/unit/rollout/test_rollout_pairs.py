@@ -88,5 +88,5 @@ def test_gateways_are_asked_for_pairs_only_where_there_are_copies() -> None:
     guardrails = [{"metric": "errors"}, {"metric": "refusals"}, {"metric": "thumbs_down"}]
     plain = RolloutPolicy.model_validate({"guardrails": guardrails})
     copying = RolloutPolicy.model_validate({"guardrails": guardrails, "shadow": SHADOW})
-    assert [event.event for event in counted_events(plain)] == ["errors"]
-    assert [event.event for event in counted_events(copying)] == ["errors", "pair_errors", "pair_refusals"]
+    assert [event.event for event in counted_events(plain)] == ["served", "errors"]
+    assert [event.event for event in counted_events(copying)] == ["served", "errors", "pair_errors", "pair_refusals"]

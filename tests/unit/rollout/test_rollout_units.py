@@ -5,12 +5,22 @@ from dataclasses import replace
 import pytest
 
 from services.rollout.analysis import Bounds, Counts, Evidence, UnitLook
+from services.rollout.counts import Reading
 from services.rollout.decide import step
 from services.rollout.samples import NoData, Sample
-from services.rollout.unit_counts import UnitReadings, can_count, counted_events, readings_of
+from services.rollout.state import UnitState
+from services.rollout.unit_counts import (
+    NEW,
+    SERVED,
+    UNNAMED,
+    UnitReadings,
+    can_count,
+    counted,
+    counted_events,
+    readings_of,
+)
 from services.rollout.wanted import Record
 from shared.events import CountedEvent
-from shared.gateway_metrics import EVENT_NEW
 from shared.pipeline import Guardrail, RolloutPolicy
 from tests.support.rollouts import CANDIDATE, OUTAGE, STABLE, World, policy
 
@@ -27,7 +37,9 @@ def from_one_user(world: World, requests: int) -> None:
     seen = world.observation()
     assert isinstance(seen.units, UnitReadings)
     world.clock.advance(5)
-    units = UnitReadings(seen.units.counters, {STABLE: 80, CANDIDATE: 20}, {(CANDIDATE, "errors x1"): 1})
+    units = UnitReadings(seen.units.counters, {
+        (STABLE, SERVED): 80, (CANDIDATE, SERVED): 20, (CANDIDATE, "errors x1"): 1,
+    })
     world.state, world.effects = step(world.state, replace(seen, units=units), world.now, world.policy)
 
 
@@ -85,9 +97,9 @@ def test_counts_of_units_that_fail_are_no_data_and_are_caught_up_with() -> None:
 
 def test_old_gateways_without_counts_are_no_fault() -> None:
     world = World(policy(guardrails=[Guardrail(metric="errors")]))
-    seen = replace(world.observation(), units=UnitReadings((), {CANDIDATE: 3}))
+    seen = replace(world.observation(), units=UnitReadings())
     state, _ = step(world.state, seen, world.now, world.policy)
-    assert state.blind == {}
+    assert (state.blind, state.users) == ({}, None)
 
 
 @pytest.mark.parametrize("gateways", [["gw"], ["gw", "gw-2", "gw-3"]])
@@ -144,6 +156,10 @@ def test_a_right_split_is_left_alone_and_its_first_looks_are_left_out() -> None:
     assert world.state.units.split.seen[CANDIDATE] >= 300
 
 
+def test_what_an_earlier_release_stored_of_gateways_is_left_out() -> None:
+    assert UnitState.model_validate({"restarts": 2, "split": {"log": 1.5, "lives": 3}}).split.log == 1.5
+
+
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -157,23 +173,38 @@ def test_gateways_are_asked_to_tell_of_what_the_policy_needs() -> None:
         {"metric": "errors"}, {"metric": "latency", "sloSeconds": 2.5}, {"metric": "refusals"},
         {"metric": "time_to_first_token", "sloSeconds": 0.5, "countBy": "request"},
     ]})
-    assert counted_events(rules) == [CountedEvent(event="errors"), CountedEvent(event="latency", seconds=2.5)]
+    assert counted_events(rules) == [
+        CountedEvent(event="served"), CountedEvent(event="errors"), CountedEvent(event="latency", seconds=2.5),
+    ]
     assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, False, False]
 
 
 def test_samples_become_counters_by_version() -> None:
-    found = readings_of([sample(3, event=EVENT_NEW, times="1")], [sample(7), sample(5)], {(CANDIDATE, "errors x1"): 2})
+    found = readings_of([sample(3, event="unnamed", times="1")], {(CANDIDATE, "errors x1"): 2})
     assert isinstance(found, UnitReadings)
-    assert [(reading.cell, reading.value) for reading in found.counters] == [("new x1", 3)]
-    assert (found.seen, found.met) == ({CANDIDATE: 12}, {(CANDIDATE, "errors x1"): 2})
+    assert [(reading.cell, reading.value) for reading in found.counters] == [(UNNAMED, 3)]
+    assert found.met == {(CANDIDATE, "errors x1"): 2}
+
+
+def test_requests_that_name_nobody_are_added_up_over_gateways_and_their_restarts() -> None:
+    def counters(first: int, second: int) -> UnitReadings:
+        return UnitReadings(tuple(
+            Reading(target=target, version=CANDIDATE, cell=UNNAMED, value=value, bad=0, total=1)
+            for target, value in (("a", first), ("b", second))
+        ), {(CANDIDATE, SERVED): 5, (CANDIDATE, NEW): 4})
+
+    state, _ = counted(UnitState(), counters(100, 0))
+    state, first = counted(state, counters(110, 7))
+    _, second = counted(state, counters(2, 7))
+    assert [(counts.new[CANDIDATE], counts.served[CANDIDATE]) for counts in (first, second)] == [(17, 22), (2, 24)]
 
 
 @pytest.mark.parametrize(("bad", "kind"), [
-    (sample(float("nan"), event=EVENT_NEW, times="1"), "invalid"), (sample(-1, event=EVENT_NEW, times="1"), "invalid"),
+    (sample(float("nan"), event="unnamed", times="1"), "invalid"), (sample(-1, event="unnamed", times="1"), "invalid"),
     (Sample({"job": "gw", "instance": "a"}, 1.0, 0.0), "malformed"),
 ])
 def test_what_is_no_count_is_no_data(bad: Sample, kind: str) -> None:
-    found = readings_of([bad], [], {})
+    found = readings_of([bad], {})
     assert isinstance(found, NoData)
     assert found.kind == kind
 

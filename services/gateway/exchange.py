@@ -276,5 +276,5 @@ class Exchange:
             started=self._wall, seconds=time.perf_counter() - self._begun,
             first_token=self._meter.first_token if self._meter is not None else None,
             usage=self._usage, response=None if self._kept is None else b"".join(self._kept),
-            truncated=self._truncated, refused=self._refused,
+            truncated=self._truncated, refused=self._refused, head=order.head,
         )

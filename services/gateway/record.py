@@ -25,6 +25,7 @@ class Record(NamedTuple):
         response: the first bytes of the answer's body, as many as the observer wished for; None where that was none.
         truncated: the answer was longer.
         refused: the answer refuses.
+        head: header lines that the model server got.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class Record(NamedTuple):
     response: bytes | None
     truncated: bool
     refused: bool = False
+    head: bytes = b""
 
 
 class Observer(Protocol):

@@ -26,6 +26,7 @@ from services.gateway.request import Headers, parse
 from services.gateway.sse import EventTooLongError, StreamMeter
 from services.gateway.timers import Timers
 from services.gateway.upstream import HEAD, Order, Question, Upstream
+from services.gateway.wire import trace_context
 
 
 class Shadow:
@@ -90,7 +91,7 @@ class Shadow:
         order = Order(
             target=alone, unit=record.unit, path=record.path, request=record.request,
             body=parse(record.request).body_for(target.upstream_model),
-            head=HEAD % f"{record.request_id}.shadow".encode(),
+            head=HEAD % f"{record.request_id}.shadow".encode() + trace_context(record.head),
         )
         judge = partial(self._pairs.judge, record, target, begun)
         copy = _Copy(self.copies, metrics, judge, primary_failed=record.outcome == "error")

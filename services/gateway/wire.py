@@ -16,6 +16,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 # At most one of each: two of them are how requests are smuggled past one of two servers.
 _SINGLE = (b"content-length", b"transfer-encoding", b"host")
 _REASONS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_TRACE_CONTEXT = (b"traceparent:", b"tracestate:")
 # What a header costs beside its bytes, as HTTP/2 counts it (RFC 9113, 6.5.2), so that many tiny ones cost, too.
 HEADER_OVERHEAD = 32
 
@@ -104,6 +105,11 @@ def passed(fields: Headers, names: Sequence[bytes]) -> bytes:
         if name in fields:
             found += b"%b: %b\r\n" % (name, fields[name])
     return found
+
+
+def trace_context(lines: bytes) -> bytes:
+    """Those of some header lines that carry a W3C trace context."""
+    return b"".join(line for line in lines.splitlines(keepends=True) if line.startswith(_TRACE_CONTEXT))
 
 
 def status_line(status: int) -> bytes:

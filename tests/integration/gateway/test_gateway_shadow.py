@@ -130,12 +130,14 @@ def becomes(stand: Stand, expected: dict[str, float]) -> None:
 def test_a_copy_is_the_same_request_for_another_model_and_counts_as_nothing_else() -> None:
     scribe = Scribe()
     with shadowed(good, scribe) as stand:
-        answer = ask(stand)
+        trace = ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate: team=x")
+        answer = exchange(stand, request(BODY, "x-request-id: id-1", "accept: a/b", *trace))
         assert (answer.status, answer.headers["x-tuneloop-model-version"]) == (200, "r@1")
         becomes(stand, {"ok": 1})
         [(head, body)] = scribe.seen
         assert body == {**BODY, "model": "r@2"}
-        assert b"x-request-id: id-1.shadow\r\n" in head
+        for line in ("x-request-id: id-1.shadow", *trace):
+            assert f"{line}\r\n".encode() in head
         assert (counted(stand, "r@1"), counted(stand, "r@2")) == (1, 0)
         assert stand.value("shadow_duration_seconds_count", route="r", model_version="r@2") == 1
         assert stand.value("request_duration_seconds_count", route="r", model_version="r@2") == 0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.timers import Timers
-from services.gateway.wire import RawHeaders, RequestHead, chunk, lines, passed, status_line
+from services.gateway.wire import RawHeaders, RequestHead, chunk, lines, passed, status_line, trace_context
 
 HOST = (b"host", b"g")
 
@@ -26,6 +26,12 @@ def head(*headers: tuple[bytes, bytes], target: bytes = b"/", http11: bool = Tru
 )
 def test_doubtful_heads(headers: RawHeaders, problem: str) -> None:
     assert problem in head(*headers).problem()
+
+
+def test_the_trace_context_of_a_head_is_taken_over_and_nothing_else() -> None:
+    trace = b"traceparent: 00-a-b-01\r\ntracestate: c=d\r\n"
+    assert trace_context(b"x-request-id: 1\r\naccept: traceparent: x\r\n" + trace + b"host: g\r\n") == trace
+    assert trace_context(b"x-request-id: 1\r\n") == b""
 
 
 def test_heads_without_doubt() -> None:

@@ -21,7 +21,7 @@ MANAGED = frozenset({
     "instance", "log_level", "log_format", "otlp_endpoint",
     "s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key", "s3_ca_file",
     "work_dir", "state_dir", "api_keys_file", "prometheus_url", "cache_dir",
-    "traffic_backend", "inference_pools", "rewrite_namespace",
+    "traffic_backend", "inference_pools", "rewrite_namespace", "embeddings_key",
     "notifications", "webhook_secrets_dir", "webhook_hosts",
     "launcher", "launcher_dir", "kubeconfig", "job_image", "job_image_pull_policy", "job_image_pull_secrets",
     "job_namespace", "job_owner", "job_service_account", "job_secrets", "job_secret_env", "job_s3_ca", "job_env",

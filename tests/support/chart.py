@@ -43,7 +43,9 @@ EVERYTHING: dict[str, Any] = {
                 "notifications": [{"name": "ops", "urlFrom": "slack", "events": ["promoted"]}],
                 "trafficBackend": "inference-model-rewrite", "inferencePools": {"tiny": "vllm-tiny"},
                 "settings": {"rewriteCheckSeconds": 60}},
-    "drift": {"settings": {"embeddingsUrl": "https://embeddings.example.com"}},
+    "drift": {"embeddings": {"existingSecret": "embeddings"}, "settings": {
+        "embeddingsUrl": "https://embeddings.example.com", "embeddingsModel": "small",
+    }},
     "gateway": {"apiKeys": {"existingSecret": "keys"}, "settings": {"maxInFlight": 2000},
                 "autoscaling": {"enabled": True}, "podDisruptionBudget": {"maxUnavailable": "25%"}},
     "serving": {

@@ -118,6 +118,10 @@
 {{- include "tuneloop.variable" (list "TUNELOOP_WEBHOOK_HOSTS" (join "," .webhooks.hosts)) }}
 {{- if .notifications }}{{ include "tuneloop.variable" (list "TUNELOOP_NOTIFICATIONS" (toJson .notifications)) }}{{ end }}
 {{- end }}
+{{- else if eq $component.key "drift" }}
+{{- with $component.values.embeddings }}
+{{- if .existingSecret }}{{ include "tuneloop.secretVariable" (list "TUNELOOP_EMBEDDINGS_KEY" .existingSecret .key) }}{{ end }}
+{{- end }}
 {{- else if eq $component.key "gateway" }}
 {{- include "tuneloop.variable" (list "TUNELOOP_STATE_DIR" "/state") }}
 {{- with $component.values.apiKeys }}

@@ -22,7 +22,7 @@ MODULES = {module.removesuffix(".settings"): settings_class(module) for module i
 # What Kubernetes would put in place of a reference.
 POD = {"metadata.name": "demo-serving-0", "metadata.uid": "6a1e9c0e-8f43-4b51-9a55-0d6c2b3f4a5d"}
 SECRETS = {
-    "access-key": "AK", "secret-key": "SK", "password": "PW",
+    "access-key": "AK", "secret-key": "SK", "password": "PW", "api-key": "EK",
     **{key: f"postgresql://user:word@db/{key}" for key in
        ("data-ingest", "trainer", "evaluator", "registry", "rollout", "drift")},
 }
@@ -133,6 +133,22 @@ def test_jobs_get_the_credentials_of_their_service_from_the_same_secret(enter: A
     assert enter(process("everything", "services.trainer"))().job_secret_env == {}
 
 
+def test_the_api_of_embeddings_gets_its_key_from_a_secret(enter: Any) -> None:
+    drift = enter(process("everything", "services.drift"))()
+    assert drift.embeddings_key.get_secret_value() == "EK"
+    assert not enter(process("defaults", "services.drift"))().embeddings_key.get_secret_value()
+
+
+def test_every_setting_that_is_a_secret_is_taken_from_one_somewhere() -> None:
+    """The chart names a secret for each; `extraEnv` is for what it does not know."""
+    secret = {name for cls in MODULES.values() for name, field in cls.model_fields.items()
+              if field.annotation is SecretStr}
+    taken = {item["name"].removeprefix(PREFIX).lower() for name in VARIANTS for pod in pods(variant(name))
+             for container in pod.containers for item in container.get("env", [])
+             if "secretKeyRef" in item.get("valueFrom", {})}
+    assert {"embeddings_key", "kafka_password", "s3_secret_key"} <= secret <= taken
+
+
 def test_jobs_get_what_trackers_want(enter: Any) -> None:
     trainer = enter(process("everything", "services.trainer"))()
     assert trainer.trackers == ["mlflow", "wandb"]
@@ -182,7 +198,8 @@ def test_what_the_chart_sets_itself_cannot_be_set_a_second_time() -> None:
         fixed = {key.removeprefix(PREFIX).lower() for key in told if key.startswith(PREFIX)}
         from_values = {"reconcile_interval_seconds", "max_upload_bytes", "max_concurrent_runs", "max_in_flight",
                        "evaluation_timeout_seconds", "job_start_seconds", "enforce_eager", "max_model_len", "dtype",
-                       "load_stagger_seconds", "embeddings_url", "rewrite_check_seconds", "trackers"}
+                       "load_stagger_seconds", "embeddings_url", "embeddings_model", "rewrite_check_seconds",
+                       "trackers"}
         assert fixed - from_values <= MANAGED
 
 

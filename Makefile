@@ -43,7 +43,9 @@ simulation: $(INSTALLED) ## What the statistics promise, over hundreds of seeded
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/simulation -q -n auto --dist worksteal
 
 integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus; what computes with torch, too.
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract tests/integration tests/tensors -q -n 2 --dist loadfile
+	@# What takes minutes comes first and what takes seconds last, so that no core waits for the other at the end.
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/integration/trainer tests/integration/serving tests/integration \
+	  tests/contract tests/tensors -q -n 2 --dist loadfile --no-loadscope-reorder
 
 e2e: $(INSTALLED) ## The whole loop on the real stack.
 	$(PY) -m pytest tests/e2e -q

@@ -155,7 +155,7 @@ def _logits(base: Path, adapter: Path) -> tuple[Any, Any]:
 def test_a_killed_job_resumes_and_ends_where_an_undisturbed_one_does(bench: Bench) -> None:
     recipe: dict[str, Any] = {"epochs": 6, "lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
     undisturbed = bench.job("undisturbed", **recipe)
-    assert bench.run(undisturbed) == 0, bench.log.read_text()
+    bench.run_here(undisturbed)
 
     first = bench.job("killed", **recipe)
     process = bench.start(first)

@@ -36,7 +36,7 @@ lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m docs.chart --check
 	$(PY) -m docs.dashboards --check
 
-unit: $(INSTALLED) ## Pure tests, on all cores: less than a minute on two.
+unit: $(INSTALLED) ## Pure tests, on all cores: about a minute on two.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/unit -q -n auto --dist worksteal
 
 simulation: $(INSTALLED) ## What the statistics promise, over hundreds of seeded rollouts and runs.

@@ -1,4 +1,4 @@
-"""Unit tests take less than a minute together."""
+"""Unit tests stay quick: about a minute for all of them."""
 
 import sys
 from pathlib import Path

@@ -22,6 +22,7 @@ CONFIG = {
 QWEN = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
 # Wide, and trained on few tokens: weights and states are what takes the memory.
 WIDE = {"hidden_size": 320, "intermediate_size": 960, "num_hidden_layers": 6, "head_dim": 80, "vocab_size": 6144}
+TEACHER = shape_of(CONFIG).parameters
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({"method": "lora"}, {}),
     "lora with checkpointing": ({"method": "lora", "gradient_checkpointing": True, "loss": "full"}, {}),
@@ -37,6 +38,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "dpo's two answers a row": ({"method": "lora", "objective": "dpo", "micro_batch": 4}, {}),
     "kto": ({"method": "lora", "objective": "kto"}, {}),
+    "distillation": ({"method": "lora", "objective": "distill", "teacher_parameters": TEACHER}, {}),
+    "held by ewc": (
+        {"method": "full", "held_by": "ewc", "micro_batch": 2, "sequence_length": 16, "loss": "full"}, WIDE
+    ),
 }
 
 

@@ -61,7 +61,8 @@ NOW = (
                 "{{route}} wanted for the candidate"),
           unit="percentunit"),
     graph("Users",
-          "Distinct users (or sessions) that were counted on each version since the route's salt last changed.",
+          "Distinct users (or sessions) that the gateway with the most of them has served with each version since the "
+          "route's salt last changed. `tuneloop rollouts get ID` has those of all gateways together.",
           Query(f"max by (route, model_version) (tuneloop_gateway_units_seen{{{ARM}}})",
                 "{{route}} {{model_version}}")),
 )
@@ -96,6 +97,11 @@ EVIDENCE = (
           "Confidence sequence of the objective's difference. Only where the policy has an `abTest`.",
           Query(f"max by (route, bound) (tuneloop_rollout_ab_effect{{{OF_ROUTE}}})", "{{route}} {{bound}}"),
           floor=None),
+    graph("Users that gateways tell of",
+          "Per second. Rollouts are judged with these, each counted once. Untold ones are lost for all versions alike.",
+          Query("sum by (instance) (rate(tuneloop_gateway_units_told_total[$__rate_interval]))", "{{instance}} told"),
+          Query("sum by (instance) (rate(tuneloop_gateway_units_untold_total[$__rate_interval]))",
+                "{{instance}} untold"), unit="cps"),
 )
 
 ARMS = (

@@ -11,6 +11,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from services.gateway.capture import CaptureMetrics
 from services.gateway.doorkeeper import KeyMetrics
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.sender import EventSender
+from services.gateway.unit_teller import UnitTeller
+from shared.messaging.broker import BrokerUnavailableError, RecordSink
 from tests.support.promql import Expression
 
 ROOT = Path(__file__).parents[2]
@@ -50,14 +53,19 @@ def exposed() -> set[str]:
     """Names of all series that tuneloop's processes may have, as PromQL knows them."""
     for module in _NOT_OF_THE_GATEWAY:
         importlib.import_module(module)
-    gateway = CollectorRegistry()
-    GatewayMetrics(gateway)
-    CaptureMetrics(gateway)
-    KeyMetrics(gateway)
+    made = CollectorRegistry()
+    GatewayMetrics(made)
+    CaptureMetrics(made)
+    KeyMetrics(made)
+    UnitTeller(EventSender("units", _nowhere, max_bytes=0), made, limit=0)
     return {
-        f"{family.name}{end}" for registry in (REGISTRY, gateway) for family in registry.collect()
+        f"{family.name}{end}" for registry in (REGISTRY, made) for family in registry.collect()
         for end in _KINDS.get(family.type, ())
     }
+
+
+def _nowhere() -> RecordSink:
+    raise BrokerUnavailableError("nothing is sent")
 
 
 def variables(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -157,6 +157,10 @@ CASES = [
     Case("lost samples", {'tuneloop_gateway_capture_dropped_total{reason="kafka"}': "0+3x60"}, "30m", [
         ("TuneloopCaptureDrops", {"reason": "kafka"}),
     ]),
+    Case("users that nobody hears of", {
+        'tuneloop_gateway_units_untold_total{instance="g"}': "0x10 40x60",
+        'tuneloop_gateway_units_untold_total{instance="h"}': "7x70",
+    }, "15m", [("TuneloopUnitsUntold", {"instance": "g"})]),
     Case("a broken key file", {'tuneloop_gateway_api_keys_file_ok{instance="g"}': "1x5 0x30"}, "15m", [
         ("TuneloopApiKeysFileBroken", {"instance": "g"}),
     ]),

@@ -23,8 +23,8 @@ from shared.adapters.bottleneck import bottlenecks_of, load_bottlenecks
 from shared.errors import PermanentError
 from shared.recipe import TrainingRecipe
 
-ROWS = 4
-TOKENS = 64
+ROWS = 2
+TOKENS = 32
 TAIL = 8
 """Logits of a row's last so many positions are compared: virtual tokens before a row do not shift them."""
 UNCHANGED = 1e-6

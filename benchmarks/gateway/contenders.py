@@ -1,7 +1,6 @@
 """How each contender is installed, started on one core before the stub, and ended.
 
-vllm-router and LiteLLM get a virtual environment of their own in ``.venv-bench``, made once: their requirements are not
-ours.
+vllm-router and LiteLLM get a virtual environment of their own: their requirements are not ours.
 """
 
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.environments import install
 from benchmarks.gateway.load import KEY, SECRET
 from shared.api_keys import entry_yaml, new_key
 from shared.events import RouteCapture
@@ -24,10 +24,10 @@ from tests.support.routes import canary, loaded
 from tests.support.topics import publish
 from tests.support.wait import eventually
 
-ENVIRONMENTS = Path(".venv-bench")
 # Share of the requests that become samples in Kafka.
 CAPTURED = 0.01
-PACKAGES = {"vllm-router": "vllm-router==0.1.17", "litellm": "litellm[proxy]==1.108.7"}
+VLLM_ROUTER = "vllm-router==0.1.17"
+LITELLM = "litellm[proxy]==1.108.7"
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,6 @@ class Contender:
             return 0.0
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def install(name: str) -> Path:
-    """The programs' folder of a contender's own environment, made where it is not there."""
-    folder = ENVIRONMENTS / name
-    marker = folder / ".installed"
-    if not marker.exists() or marker.read_text() != PACKAGES[name]:
-        sys.stderr.write(f"installing {PACKAGES[name]} into {folder}\n")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, PACKAGES[name]], check=True)
-        marker.write_text(PACKAGES[name])
-    return folder / "bin"
 
 
 @contextmanager
@@ -93,7 +80,7 @@ def vllm_router(stub: int, folder: Path, core: int) -> Iterator[Contender]:
     """vllm-router, round robin over its one worker."""
     port = free_port()
     command = [
-        str(install("vllm-router") / "vllm-router"), "--host", "127.0.0.1", "--port", str(port),
+        str(install("vllm-router", [VLLM_ROUTER]) / "vllm-router"), "--host", "127.0.0.1", "--port", str(port),
         "--policy", "round_robin", "--worker-urls", f"http://127.0.0.1:{stub}",
         "--prometheus-port", str(free_port()), "--log-level", "error",
     ]
@@ -110,7 +97,7 @@ def litellm(stub: int, folder: Path, core: int) -> Iterator[Contender]:
         "model_list:\n  - model_name: m\n    litellm_params:\n      model: openai/m@1\n"
         f"      api_base: http://127.0.0.1:{stub}/v1\n      api_key: none\n"
     )
-    command = [str(install("litellm") / "litellm"), "--config", str(config), "--host", "127.0.0.1",
+    command = [str(install("litellm", [LITELLM]) / "litellm"), "--config", str(config), "--host", "127.0.0.1",
                "--port", str(port), "--num_workers", "1", "--telemetry", "False"]
     quiet = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": KEY}
     with _running(command, core, folder / "litellm.log", quiet) as process:

@@ -13,35 +13,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training import llama_factory
+from benchmarks.training.outcome import BATCH, MAX_LENGTH, Outcome, base_model, data_of, held_out_loss
 from benchmarks.training.rows import KINDS
-
-BATCH = 16
-MAX_LENGTH = 512
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a contender took and reached.
-
-    Attributes:
-        cpu_seconds: of the training loop, all threads of the process.
-        before_seconds: of the same kind, from the process's start to the loop: imports, tokens, the model.
-        tokens: real tokens of all rows; padding does not count.
-        loss: mean nats per trained token of the held-out rows, after the training.
-        megabytes: the most memory that the process held.
-    """
-
-    name: str
-    cpu_seconds: float
-    before_seconds: float
-    tokens: int
-    steps: int
-    loss: float
-    megabytes: int
 
 
 def _tuneloop(rows: Any, model: Any, tokenizer: Any, output: Path) -> Any:
@@ -104,55 +82,37 @@ def run(name: str, model_folder: Path, kind: str, count: int, seed: int) -> Outc
     """Train and measure."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from shared.prompts import encode
+    from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model_folder)
     tokenizer.padding_side = "right"
-    found = KINDS[kind](count + count // 4, seed)
-    encoded = [encode(tokenizer, row["messages"], max_length=MAX_LENGTH) for row in found]
-    records = [{"input_ids": row.input_ids, "labels": row.labels} for row in encoded]
+    data = data_of(tokenizer, kind, count, seed)
     torch.manual_seed(17)
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-    model.config.use_cache = False
+    model = base_model(model_folder)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = CONTENDERS[name](Dataset.from_list(records[:count]), model, tokenizer, Path(scratch))
+        trainer = CONTENDERS[name](Dataset.from_list(data.trained), model, tokenizer, Path(scratch))
         before_seconds = time.process_time()
         trainer.train()
         cpu_seconds = time.process_time() - before_seconds
     return Outcome(
         name=name, cpu_seconds=cpu_seconds, before_seconds=before_seconds, steps=trainer.state.global_step,
-        tokens=sum(len(record["input_ids"]) for record in records[:count]),
-        loss=_loss(trainer.model.eval(), records[count:]),
+        tokens=data.tokens, loss=held_out_loss(trainer.model, data.held_out),
         megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )
-
-
-def _loss(model: Any, records: list[dict[str, list[int]]]) -> float:
-    import torch
-
-    nats, trained = 0.0, 0
-    for record in records:
-        ids, labels = torch.tensor([record["input_ids"]]), torch.tensor(record["labels"])
-        with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-        nats += float(torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=-100, reduction="sum"))
-        trained += int((labels[1:] != -100).sum())
-    return nats / trained
 
 
 def main() -> None:
     """Run the contender that the arguments name."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=CONTENDERS)
+    parser.add_argument("name", choices=[*CONTENDERS, *llama_factory.CONTENDERS])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    outcome = run(given.name, given.model, given.kind, given.rows, given.seed)
+    trained_by = llama_factory.run if given.name in llama_factory.CONTENDERS else run
+    outcome = trained_by(given.name, given.model, given.kind, given.rows, given.seed)
     print(json.dumps(asdict(outcome)), file=sys.stdout)
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training.contender import BATCH, MAX_LENGTH
+from benchmarks.training.outcome import BATCH, MAX_LENGTH
 from benchmarks.training.rows import tickets
 from shared.recipe import TrainingRecipe
 from shared.s3 import connect_store

@@ -1,11 +1,13 @@
 """How much each trained weight matters for rows that were learned before: the diagonal of the Fisher information."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from shared.errors import InvalidInputError
 from shared.prompts import Example
 
 Importance = dict[str, torch.Tensor]
@@ -38,6 +40,25 @@ def diagonal_fisher(
                 if value.grad is not None:
                     importance[name] += value.grad.detach() ** 2
     return {name: total(value) / len(rows) for name, value in importance.items()}
+
+
+def relative(importance: Importance) -> Importance:
+    """Importances as multiples of their mean over all trained weights.
+
+    Squared gradients are tiny where the model is sure of the rows, and differ by orders of magnitude between models, so
+    that no strength would fit two of them. Of mean 1 they hold all weights together as L2 of the same strength does,
+    and only say which are held more. Normalised importances are from Schwarz et al., arXiv 1805.06370, section 3.
+
+    Raises:
+        InvalidInputError: no weight matters for the rows, or a gradient is no number.
+    """
+    count = sum(value.numel() for value in importance.values())
+    mean = sum(float(value.sum(dtype=torch.float64)) for value in importance.values()) / count
+    if not 0 < mean < math.inf:
+        raise InvalidInputError(f"training.forgetting.ewc: the mean importance of weights for the earlier rows is "
+                                f"{mean:g}, so none can be told from the others; name other rows "
+                                "(training.forgetting.earlier), or hold weights by l2")
+    return {name: value / mean for name, value in importance.items()}
 
 
 def _log_likelihood(model: Any, row: Example) -> torch.Tensor:

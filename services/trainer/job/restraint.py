@@ -7,7 +7,7 @@ import torch
 
 from services.trainer.job.anchor import Anchor
 from services.trainer.job.earlier import answers_in
-from services.trainer.job.fisher import diagonal_fisher
+from services.trainer.job.fisher import diagonal_fisher, relative
 from services.trainer.job.team import Team
 from services.trainer.job.unfreezing import Schedule, frozen
 from shared.prompts import Tokenizer
@@ -63,7 +63,9 @@ def restrain(
     importance = None
     if chosen.ewc is not None and earlier is not None:
         rows = answers_in(earlier, tokenizer, recipe, chosen.ewc.rows)
-        importance = diagonal_fisher(model, rows, share=slice(team.rank, None, team.size), total=team.total)
+        importance = relative(
+            diagonal_fisher(model, rows, share=slice(team.rank, None, team.size), total=team.total)
+        )
     trainer.anchor = Anchor(
         model, l2=chosen.l2.strength if chosen.l2 else 0.0, ewc=chosen.ewc.strength if chosen.ewc else 0.0,
         importance=importance,

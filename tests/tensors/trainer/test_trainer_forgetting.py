@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from services.trainer.job.anchor import Anchor
-from services.trainer.job.fisher import diagonal_fisher
+from services.trainer.job.fisher import diagonal_fisher, relative
 from services.trainer.job.restraint import Restrained
 from services.trainer.job.unfreezing import Schedule, frozen, stages
+from shared.errors import InvalidInputError
 from shared.forgetting import GradualUnfreezing
 from shared.prompts import Example
 
@@ -123,6 +124,19 @@ def test_processes_share_the_rows() -> None:
     shares = iter([slice(0, None, 2), slice(1, None, 2)])
     first, second = (diagonal_fisher(Bigrams(), OPPOSED, share=share)["table"] for share in shares)
     assert torch.allclose(first + second, diagonal_fisher(Bigrams(), OPPOSED)["table"])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_importances_are_relative_to_their_mean_over_all_weights(scale: float) -> None:
+    found = relative({"a": torch.tensor([1.0, 2.0]) * scale, "b": torch.tensor([[9.0], [0.0]]) * scale})
+    assert found["a"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert found["b"].flatten().tolist() == pytest.approx([3, 0])
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_importances_that_tell_no_weight_from_another_are_refused(value: float) -> None:
+    with pytest.raises(InvalidInputError, match="or hold weights by l2"):
+        relative({"a": torch.full((2,), value)})
 
 
 NAMES = ["model.embed_tokens.weight", *(f"model.layers.{layer}.mlp.weight" for layer in range(12)), "model.norm.weight"]

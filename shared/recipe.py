@@ -36,14 +36,29 @@ VIRTUAL_TOKENS: frozenset[Method] = frozenset({"prefix", "prompt"})
 class LoraRecipe(SpecPart):
     """Low-rank adaptation (Hu et al., arXiv 2106.09685), for the methods lora, dora and qlora."""
 
-    rank: int = Field(default=8, ge=1, le=256, description="of the update; the model server must allow it")
-    alpha: int = Field(default=16, ge=1, description="the update is scaled by alpha / rank")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped")
+    rank: int = Field(
+        default=8, ge=1, le=256,
+        description="of the update; the model server must allow it. 8 holds what a few thousand short answers have "
+        "to teach (Schulman et al., LoRA Without Regret: two bits a weight); `tuneloop advise` computes it",
+    )
+    alpha: int = Field(
+        default=16, ge=1,
+        description="the update is scaled by alpha / rank; twice the rank, as in arXiv 2405.09673",
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1,
+        description="share of the adapter's inputs that is dropped; none, as few passes over the rows leave little "
+        "to learn by heart",
+    )
     target_modules: Literal["all-linear"] | list[str] = Field(
-        default="all-linear", description="the layers that are adapted, by name"
+        default="all-linear",
+        description="the layers that are adapted, by name; all learn more than those of attention alone (arXiv "
+        "2405.09673)",
     )
     rs_lora: bool = Field(
-        default=False, description="scale by alpha / sqrt(rank), so that large ranks learn more (arXiv 2312.03732)"
+        default=False,
+        description="scale by alpha / sqrt(rank), so that large ranks learn more (arXiv 2312.03732); off, as small "
+        "ranks gain nothing",
     )
 
 
@@ -78,8 +93,15 @@ class Distillation(SpecPart):
 class EarlyStopping(SpecPart):
     """Stop when the validation loss has not improved for `patience` validations."""
 
-    patience: int = Field(default=3, ge=1, description="validations without improvement before the run stops")
-    min_delta: float = Field(default=0.0, ge=0, description="a smaller improvement of the loss does not count, in nats")
+    patience: int = Field(
+        default=3, ge=1,
+        description="validations without improvement before the run stops; one or two may be noise",
+    )
+    min_delta: float = Field(
+        default=0.0, ge=0,
+        description="a smaller improvement of the loss does not count, in nats; 0 counts each, as the best weights "
+        "are kept anyway",
+    )
 
 
 class TrainingRecipe(SpecPart):
@@ -87,16 +109,18 @@ class TrainingRecipe(SpecPart):
 
     method: Method = Field(
         default="lora",
-        description="how the weights are adapted; vLLM serves lora and qlora, the small engine all but full",
+        description="how the weights are adapted; vLLM serves lora and qlora, the small engine all but full. lora, "
+        "as every server serves it, many on one base, and it forgets less than full (arXiv 2405.09673)",
     )
     objective: Objective = Field(
         default="sft",
         description="what is learned: sft answers, dpo the better of two answers, kto answers found good or bad, "
         "pretrain texts, distill what a teacher would answer, reward to score answers as people compared them, grpo, "
-        "rloo and ppo what answers are rewarded for",
+        "rloo and ppo what answers are rewarded for. sft, as rows with one good answer are what most have",
     )
     beta: float = Field(
-        default=0.1, gt=0, description="for dpo and kto: how much a departure from the reference model costs"
+        default=0.1, gt=0,
+        description="for dpo and kto: how much a departure from the reference model costs; 0.1 is usual with both",
     )
     multi_task: MultiTask | None = Field(
         default=None, description="absent: rows are of one task; else each has its `task`, and shares are balanced"
@@ -110,10 +134,18 @@ class TrainingRecipe(SpecPart):
     distillation: Distillation | None = Field(default=None, description="for distill, which needs it")
     lora: LoraRecipe = Field(default_factory=LoraRecipe, description="for lora, dora and qlora: the update's shape")
     double_quantization: bool = Field(
-        default=True, description="for qlora: quantise the scales of NF4 too, which saves 0.4 bits a weight"
+        default=True,
+        description="for qlora: quantise the scales of NF4 too, which saves 0.4 bits a weight and loses nothing "
+        "measurable (arXiv 2305.14314)",
     )
-    virtual_tokens: int = Field(default=20, ge=1, le=1024, description="for prefix and prompt: how many are learned")
-    bottleneck: int = Field(default=64, ge=1, le=8192, description="for adapter: its inner width")
+    virtual_tokens: int = Field(
+        default=20, ge=1, le=1024,
+        description="for prefix and prompt: how many are learned; beyond 20 little was gained (arXiv 2104.08691)",
+    )
+    bottleneck: int = Field(
+        default=64, ge=1, le=8192,
+        description="for adapter: its inner width; the middle one of the sizes in arXiv 1902.00751, 8 to 256",
+    )
     start_from: StartFrom | None = Field(
         default=None,
         description="an adapter to go on from: production, a model version, or a digest; absent: a new one. While "
@@ -123,16 +155,19 @@ class TrainingRecipe(SpecPart):
         default_factory=Forgetting, description="what keeps the model from forgetting an earlier task"
     )
     merge: bool = Field(
-        default=False, description="for lora, dora, qlora and ia3: store the whole model with the update in its weights"
+        default=False,
+        description="for lora, dora, qlora and ia3: store the whole model with the update in its weights; off, as an "
+        "adapter is small, and served beside others",
     )
     optimizer: Optimizer = Field(
         default="auto",
-        description="auto: adamw, and for qlora on a GPU paged_adamw_8bit, which may spill to the host's memory",
+        description="auto: adamw, and for qlora on a GPU paged_adamw_8bit, which may spill to the host's memory. "
+        "adamw's state of 8 bytes a trained weight is little for adapters",
     )
     auto: list[AutoField] = Field(
         default_factory=list,
         description="fields that the trainer chooses from the model, the data and the hardware when a run begins; "
-        "`learningRate: auto` puts that field here",
+        "`learningRate: auto` puts that field here. None, so that a spec says what it trains with",
     )
     precision: Literal["auto"] | Precision = Field(
         default="auto",
@@ -149,38 +184,90 @@ class TrainingRecipe(SpecPart):
         description="keep the inputs of blocks only and compute the rest twice, for less memory and a third more time; "
         "auto: on GPUs, whose memory is what runs out, and not on CPUs",
     )
-    epochs: float = Field(default=1.0, gt=0, description="passes over the training rows")
-    batch_size: int = Field(default=16, ge=1, description="rows at once on each device")
-    gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
+    epochs: float = Field(
+        default=1.0, gt=0,
+        description="passes over the training rows; in one, no row can be learned by heart. Little data bears three "
+        "(`tuneloop advise`)",
+    )
+    batch_size: int = Field(
+        default=16, ge=1,
+        description="rows at once on each device; 16 leave enough steps where rows are few",
+    )
+    gradient_accumulation: int = Field(
+        default=1, ge=1,
+        description="batches per step of the optimizer; more are for batches that do not fit at once",
+    )
     packing: Literal["auto"] | Packing = Field(
         default="auto",
         description="how a batch's rows are laid out: bfd puts several in a sequence, padding_free all in one, grouped "
         "pads batches of rows of like length, off pads any; auto: what is fastest and keeps rows apart",
     )
-    learning_rate: float = Field(default=2e-3, gt=0, lt=1, description="the highest one, after the warm-up")
+    learning_rate: float = Field(
+        default=2e-3, gt=0, lt=1,
+        description="the highest one, after the warm-up; what LoRA on a model of 135 million weights bore. Larger "
+        "models want less: write auto",
+    )
     range_test: RangeTest | None = Field(
         default=None,
         description="with `learningRate: auto`: try rates on the run's own rows first, and take the one at which the "
         "loss falls fastest; absent: take the advised one, which costs nothing",
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        default="cosine", description="how the learning rate falls after the warm-up"
+        default="cosine",
+        description="how the learning rate falls after the warm-up; cosine and linear end at 0, so that the last "
+        "steps only settle",
     )
-    warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are cut to this norm")
-    max_length: int = Field(default=512, ge=8, description="tokens; longer rows are cut at the right, and texts into "
-                            "windows of this length, of which none is lost")
-    seed: int = Field(default=17, description="of the adapter's first weights and the order of rows")
-    checkpoint_every_steps: int = Field(default=10, ge=1, description="at most this many steps are lost in a crash")
-    validate_every_steps: int = Field(default=10, ge=1, description="steps between two validations")
-    early_stopping: EarlyStopping | None = Field(default=None, description="absent: train all epochs")
+    warmup_steps: int = Field(
+        default=0, ge=0,
+        description="steps in which the learning rate rises from 0; none, as a short run has none to lose. auto: 3 % "
+        "from 100 steps on",
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0,
+        description="longer gradients are cut to this norm (arXiv 1211.5063), so that no batch throws the weights "
+        "far; 1 is usual",
+    )
+    max_length: int = Field(
+        default=512, ge=8,
+        description="tokens; longer rows are cut at the right, and texts into windows of this length, of which none "
+        "is lost. 512 hold a question and its answer; activations take memory by it",
+    )
+    seed: int = Field(
+        default=17,
+        description="of the adapter's first weights and the order of rows; any is as good, and a fixed one makes the "
+        "same run again",
+    )
+    checkpoint_every_steps: int = Field(
+        default=10, ge=1,
+        description="at most this many steps are lost in a crash; an adapter is small, a whole model (full) takes "
+        "long to store",
+    )
+    validate_every_steps: int = Field(
+        default=10, ge=1,
+        description="steps between two validations; as often as checkpoints, so that few are past the best one",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        default=None,
+        description="absent: train all epochs, of which one has nothing to stop early",
+    )
     on_divergence: Literal["fail", "keep"] = Field(
         default="fail",
-        description="fail: a run that diverges has failed, its last good checkpoint stays; keep: it ends with that one",
+        description="fail: a run that diverges has failed, its last good checkpoint stays; keep: it ends with that "
+        "one. fail, as a person should see it",
     )
-    max_attempts: int = Field(default=3, ge=1, le=20, description="launches of the job before the run has failed")
-    limits: Limits = Field(default_factory=Limits, description="what a run may take at most")
-    priority: int = Field(default=0, ge=-100, le=100, description="of its runs in the queue; higher ones go first")
+    max_attempts: int = Field(
+        default=3, ge=1, le=20,
+        description="launches of the job before the run has failed; two may be lost with their machines, and a job "
+        "that fails thrice is at fault itself",
+    )
+    limits: Limits = Field(
+        default_factory=Limits,
+        description="what a run may take at most; nothing is cut off unless you say so",
+    )
+    priority: int = Field(
+        default=0, ge=-100, le=100,
+        description="of its runs in the queue; higher ones go first. 0 leaves room on both sides",
+    )
     resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
 
     @model_validator(mode="before")

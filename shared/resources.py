@@ -21,7 +21,10 @@ class Resources(SpecPart):
         default=None, pattern=r"^[1-9][0-9]{0,8}(Mi|Gi|M|G)$", examples=["24Gi"],
         description="a job that needs more is killed; TUNELOOP_JOB_MEMORY if absent",
     )
-    gpu: int = Field(default=0, ge=0, le=1, description="GPUs")
+    gpu: int = Field(
+        default=0, ge=0, le=1,
+        description="GPUs; none, so that a job starts anywhere",
+    )
     hardware: Slug | None = Field(
         default=None, description="a class of nodes from TUNELOOP_JOB_HARDWARE; its `default` if absent"
     )
@@ -43,8 +46,15 @@ class TrainingResources(Resources):
     step of the optimizer has `batchSize` rows on each of them.
     """
 
-    gpu: int = Field(default=0, ge=0, le=16, description="GPUs; with more than one, torchrun starts a process for each")
-    nodes: int = Field(default=1, ge=1, le=64, description="machines that train together; more than one needs GPUs")
+    gpu: int = Field(
+        default=0, ge=0, le=16,
+        description="GPUs; with more than one, torchrun starts a process for each; none, so that a job starts "
+        "anywhere",
+    )
+    nodes: int = Field(
+        default=1, ge=1, le=64,
+        description="machines that train together; more than one needs GPUs, and one is enough for adapters",
+    )
 
     @model_validator(mode="after")
     def _gpus_on_nodes(self) -> "TrainingResources":

@@ -10,10 +10,22 @@ from shared.spec_part import SpecPart
 class RewardWeights(SpecPart):
     """What each part of the reward is multiplied by before they are added."""
 
-    model: float = Field(default=1.0, gt=0, description="of the reward model's score")
-    exact_match: float = Field(default=1.0, gt=0, description="of an answer that is the row's")
-    json_schema: float = Field(default=1.0, gt=0, description="of an answer that fits the schema")
-    length: float = Field(default=1.0, gt=0, description="of an answer within the bounds of length")
+    model: float = Field(
+        default=1.0, gt=0,
+        description="of the reward model's score; 1, as parts count alike unless you say otherwise",
+    )
+    exact_match: float = Field(
+        default=1.0, gt=0,
+        description="of an answer that is the row's; 1, as above",
+    )
+    json_schema: float = Field(
+        default=1.0, gt=0,
+        description="of an answer that fits the schema; 1, as above",
+    )
+    length: float = Field(
+        default=1.0, gt=0,
+        description="of an answer within the bounds of length; 1, as above",
+    )
 
 
 class RewardRecipe(SpecPart):
@@ -55,16 +67,18 @@ class RlRecipe(SpecPart):
     """How answers are drawn and learned from, with grpo, rloo and ppo."""
 
     group_size: int = Field(
-        default=8, ge=2, le=256, description="for grpo and rloo: answers to each prompt, which are compared with "
-        "each other; fewer are cheaper, and a noisier comparison"
+        default=8, ge=2, le=256,
+        description="for grpo and rloo: answers to each prompt, which are compared with each other; fewer are "
+        "cheaper, and a noisier comparison: 8 are between",
     )
     clip: float = Field(
         default=0.2, gt=0, lt=1, description="an answer's probability (a token's with ppo) is not moved by more than "
         "this share in a round, as in the paper on PPO"
     )
     kl_coefficient: float = Field(
-        default=0.05, ge=0, description="what a nat of departure from the base costs, in units of the reward; 0 frees "
-        "the model from it, and with grpo and rloo nobody measures it"
+        default=0.05, ge=0,
+        description="what a nat of departure from the base costs, in units of the reward; 0 frees the model from it, "
+        "and with grpo and rloo nobody measures it. 0.05 is TRL's for rloo",
     )
     max_kl: float = Field(
         default=100.0, gt=0, description="mean nats of an answer; a run that departs further has failed: by then a "
@@ -89,12 +103,19 @@ class RlRecipe(SpecPart):
         "and end"
     )
     gae_lambda: float = Field(
-        default=0.95, ge=0, le=1, description="for ppo: between the value head's word (0) and the rewards that came (1)"
+        default=0.95, ge=0, le=1,
+        description="for ppo: between the value head's word (0) and the rewards that came (1); 0.95, as in arXiv "
+        "1909.08593",
     )
     value_coefficient: float = Field(
-        default=0.1, gt=0, description="for ppo: of the value head's loss, which shares the model with the policy"
+        default=0.1, gt=0,
+        description="for ppo: of the value head's loss, which shares the model with the policy; a tenth, so that the "
+        "policy leads",
     )
-    value_clip: float = Field(default=0.2, gt=0, description="for ppo: a value is not moved by more in a round")
+    value_clip: float = Field(
+        default=0.2, gt=0,
+        description="for ppo: a value is not moved by more in a round; as `clip`",
+    )
     kl_target: float | None = Field(
         default=None, gt=0, description="for ppo: mean nats of an answer that klCoefficient is moved towards, by at "
         "most 2 % in a round; absent: it stays"

@@ -123,7 +123,7 @@ def outcomes(stand: Stand) -> dict[str, float]:
 ONE_ERROR = {"ok": 0, "error": 1, "rejected": 0}
 
 
-def _patience(code: str) -> dict[str, float]:
+def _patience(code: str) -> dict[str, Any]:
     """Little where a timeout is expected; nowhere else may a busy machine make one."""
     return {"read_timeout_seconds": 1.0} if code == "upstream_timeout" else {}
 

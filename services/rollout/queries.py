@@ -1,6 +1,5 @@
 """What is asked of Prometheus for each guardrail, A/B test and objective. Pure."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,7 +63,7 @@ def _buckets(histogram: str, guardrail: Counted, route: str, every_bucket: bool)
     if every_bucket:
         return f'{histogram}_bucket{{route="{route}"}}'
     # A whole number of seconds is written with a decimal point by some, and without by others.
-    slo = re.sub(r"\.0$", "", str(guardrail.slo_seconds)).replace(".", "[.]")
+    slo = f"{guardrail.slo_seconds:g}".replace(".", "[.]")
     return f'{histogram}_bucket{{route="{route}",le=~"{slo}([.]0)?|[+]Inf"}}'
 
 

@@ -13,6 +13,7 @@ from services.evaluator.job.rows import Row
 from shared.events import ArtifactRef
 from shared.reward_models import KIND, RewardModel, load_reward_model
 from shared.s3 import ArtifactStore
+from shared.s3.bases import cached_base
 
 
 def judge_of(job: JobFile, store: ArtifactStore, cache_dir: Path, scratch: Path) -> RewardModel | None:
@@ -30,8 +31,7 @@ def judge_of(job: JobFile, store: ArtifactStore, cache_dir: Path, scratch: Path)
     uri = f"s3://{store.bucket}/{KIND}/{digest.removeprefix('sha256:')}/"
     meta = store.get_dir(ArtifactRef(uri=uri, digest=digest), folder).meta
     name, own = str(meta["base_model"]), str(meta["base_model_digest"])
-    base = cache_dir / "base-models" / own.removeprefix("sha256:")
-    store.get_dir(ArtifactRef(uri=f"s3://{store.bucket}/base-models/{name}/", digest=own), base)
+    base = cached_base(store, ArtifactRef(uri=f"s3://{store.bucket}/base-models/{name}/", digest=own), cache_dir)
     tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     return load_reward_model(folder, base, tokenizer)
 

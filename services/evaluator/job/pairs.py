@@ -22,6 +22,7 @@ from shared.events import Measurement
 from shared.prompts import encode, end_token_id
 from shared.reward_models import load_reward_model, pairwise_accuracy
 from shared.s3 import ArtifactStore
+from shared.s3.bases import cached_base
 
 Conversation = list[dict[str, str]]
 Judge = Callable[[Sequence[Conversation]], list[float]]
@@ -44,8 +45,7 @@ def compare(
         InvalidInputError: the dataset has no pairs, or the artifact is no reward model for this base.
     """
     store.get_dir(job.candidate, scratch / "candidate")
-    base = cache_dir / "base-models" / job.base.digest.removeprefix("sha256:")
-    store.get_dir(job.base, base)
+    base = cached_base(store, job.base, cache_dir)
     tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     config: Any = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     pairs = _pairs(job, store, scratch, tokenizer, config.max_position_embeddings)

@@ -26,6 +26,7 @@ from shared.profiles import output_counts
 from shared.prompts import decode_answer, end_token_id
 from shared.reward_models import KIND as REWARD_MODELS
 from shared.s3 import ArtifactStore
+from shared.s3.bases import cached_base
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -83,8 +84,7 @@ class Bench:
             self._adapters["production"] = job.production.artifact
         for subject, ref in self._adapters.items():
             store.get_dir(ref, scratch / subject)
-        self._base = cache_dir / "base-models" / job.base.digest.removeprefix("sha256:")
-        store.get_dir(job.base, self._base)
+        self._base = cached_base(store, job.base, cache_dir)
         self.tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
         self.rows = {on: self._prepare(dataset) for on, dataset in self._datasets().items()}
 

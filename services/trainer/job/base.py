@@ -5,6 +5,7 @@ from pathlib import Path
 from shared.errors import NotFoundError
 from shared.events import ArtifactRef
 from shared.s3 import ArtifactStore
+from shared.s3.bases import cached_base
 
 
 def fetch_base(store: ArtifactStore, name: str, cache_dir: Path, *, key: str = "baseModel") -> tuple[str, Path]:
@@ -21,6 +22,4 @@ def fetch_base(store: ArtifactStore, name: str, cache_dir: Path, *, key: str = "
     if manifest is None:
         raise NotFoundError(f"the base model {name} is not in S3: there is no {uri}manifest.json. Put it there, or "
                             f"correct spec.{key}")
-    folder = cache_dir / "base-models" / manifest.digest.removeprefix("sha256:")
-    store.get_dir(ArtifactRef(uri=uri, digest=manifest.digest), folder)
-    return manifest.digest, folder
+    return manifest.digest, cached_base(store, ArtifactRef(uri=uri, digest=manifest.digest), cache_dir)

@@ -10,6 +10,8 @@ from tests.support.ports import free_port
 from tests.support.routes import BASE_MODEL, canary, loaded, ready, route, target
 
 TROUBLED = "troubled"
+# Seconds: a client that is to leave first does so well before.
+READ_TIMEOUT = 2.5
 
 
 @dataclass
@@ -45,6 +47,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 ("two", two, "half@1"), ("dead", dead, "half@1"), ("dead-too", dead_too, "down@1"))),
         )
         with running_gateway(
-            state, READ_TIMEOUT_SECONDS="1.5", MAX_BODY_BYTES="20000", BODY_TIMEOUT_SECONDS="1", MAX_UNITS="1000"
+            state, READ_TIMEOUT_SECONDS=str(READ_TIMEOUT), MAX_BODY_BYTES="20000", BODY_TIMEOUT_SECONDS="1", MAX_UNITS="1000"
         ) as gateway:
             yield Stack(gateway, one, two)

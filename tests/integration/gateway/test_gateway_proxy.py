@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from services.gateway.split import fingerprint, pick, position
-from tests.integration.gateway.conftest import Stack
+from tests.integration.gateway.conftest import READ_TIMEOUT, Stack
 from tests.support.gateway_process import server_log
 from tests.support.wait import eventually
 
@@ -84,8 +84,9 @@ def test_a_client_that_leaves_ends_the_model_servers_work(stack: Stack, stream: 
     outcomes = Outcomes(stack)
     messages = [{"role": "user", "content": "stall" if stream else "hang"}]
     body = {"model": "plain", "stream": stream, "messages": messages}
+    patience = httpx.Timeout(30, read=READ_TIMEOUT / 3)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(stack.gateway.url + "/v1/chat/completions", json=body, timeout=2, trust_env=False)
+        httpx.post(stack.gateway.url + "/v1/chat/completions", json=body, timeout=patience, trust_env=False)
     eventually(lambda: server_log(stack.one)["cancelled"] == cancelled + 1)
     eventually(lambda: outcomes.since() == {"ok": 0, "error": 0, "rejected": 1})
 

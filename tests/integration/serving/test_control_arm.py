@@ -4,7 +4,7 @@ The facts go from hand to hand instead of through Kafka, and the controller's cl
 counted is real.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from services.gateway.table import RouteTable, apply
+from services.gateway.unit_teller import Met, grouped
 from services.rollout.models import Base
 from services.serving.handlers import handlers
-from shared.events import ArtifactRef, ModelRegistered, Payload, RouteUpdated, payload_types
+from shared.events import ArtifactRef, ModelRegistered, Payload, RouteUpdated, UnitsMet, payload_types
 from shared.s3 import ArtifactStore
 from tests.support import gateway_stand, routes
 from tests.support.agents import Adapters, Agent
@@ -41,6 +42,8 @@ class Loop:
         self.controller, self.agent, self.gateway = controller, agent, gateway
         self.table = RouteTable()
         self.facts = self.told = self.heard = 0
+        self.met: deque[tuple[str, str, Met, int]] = deque()
+        gateway.call(lambda: gateway.gateway.metrics.unit_events.tell(lambda *each: self.met.append(each)))
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", timeout=60, trust_env=False)
 
     def turn(self, times: int = 1) -> None:
@@ -48,6 +51,7 @@ class Loop:
         for _ in range(times):
             self.controller.clock.advance(5)
             self.scrape()
+            self.hear_of_users()
             self.controller.look()
             for data in self.controller.told("route.updated.v1")[self.told :]:
                 self.told += 1
@@ -74,6 +78,15 @@ class Loop:
                 labels = {"job": "gateway", "instance": "gw:1", **sample.labels}
                 series[sample.name].append((labels, str(sample.value), 0.0))
         self.controller.prometheus.series = dict(series)
+
+    def hear_of_users(self) -> None:
+        """Whom the gateway served for the first time, as it tells the controller."""
+        by: dict[tuple[str, str], list[tuple[Met, int]]] = defaultdict(list)
+        while self.met:
+            route, salt, met, unit = self.met.popleft()
+            by[route, salt].append((met, unit))
+        self.controller.hear(*(UnitsMet(route=route, salt=salt, met=grouped(units))
+                               for (route, salt), units in by.items()))
 
     def ask(self) -> dict[str, str]:
         """Every user asks once; who answered each of them."""

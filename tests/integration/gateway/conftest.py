@@ -47,6 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 ("two", two, "half@1"), ("dead", dead, "half@1"), ("dead-too", dead_too, "down@1"))),
         )
         with running_gateway(
-            state, READ_TIMEOUT_SECONDS=str(READ_TIMEOUT), MAX_BODY_BYTES="20000", BODY_TIMEOUT_SECONDS="1", MAX_UNITS="1000"
+            state, READ_TIMEOUT_SECONDS=str(READ_TIMEOUT), MAX_BODY_BYTES="20000", BODY_TIMEOUT_SECONDS="1",
+            MAX_UNITS="1000",
         ) as gateway:
             yield Stack(gateway, one, two)

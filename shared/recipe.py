@@ -18,6 +18,7 @@ KnownOptimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd"]
 
 Precision = Literal["float32", "bfloat16"]
+Distributed = Literal["auto", "ddp", "fsdp"]
 Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 AutoField = Literal["batchSize", "gradientAccumulation", "learningRate", "warmupSteps"]
 AUTO_FIELDS: tuple[AutoField, ...] = ("batchSize", "gradientAccumulation", "learningRate", "warmupSteps")
@@ -267,6 +268,11 @@ class TrainingRecipe(SpecPart):
     priority: int = Field(
         default=0, ge=-100, le=100,
         description="of its runs in the queue; higher ones go first. 0 leaves room on both sides",
+    )
+    distributed: Distributed = Field(
+        default="auto",
+        description="how several GPUs share the model: ddp, a copy on each; fsdp, a shard of it on each, for full "
+        "with sft and pretrain; auto: ddp where a copy fits, by the estimator, as it exchanges less, else fsdp",
     )
     resources: TrainingResources = Field(default_factory=TrainingResources, description="what the job asks for")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from shared.forgetting_checks import forgetting_problems
 from shared.kernel_checks import kernel_problems
 from shared.objective_checks import objective_problems
+from shared.parallel_checks import parallel_problems
 from shared.preference_checks import reward_model_problems
 from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
 from shared.rl_checks import rl_problems
@@ -49,6 +50,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
         who = recipe.method if recipe.method in VIRTUAL_TOKENS else recipe.objective
         yield "packing", f"rows of {who} cannot share a sequence; write auto, grouped or off"
     yield from kernel_problems(recipe)
+    yield from parallel_problems(recipe)
     yield from reward_model_problems(recipe)
     yield from rl_problems(recipe)
     if recipe.gradient_checkpointing is True and recipe.method == "prefix":

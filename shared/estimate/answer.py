@@ -54,7 +54,8 @@ def estimate(shape: ModelShape, request: EstimateRequest) -> EstimateAnswer:
         family=shape.family, parameters=shape.parameters, trainable=trainable_parameters(shape, setup), setup=setup,
         memory=MemoryView(
             weights=found.weights, beside=found.beside, gradients=found.gradients, optimizer=found.optimizer,
-            activations=found.activations, logits=found.logits, phases=found.phases, peak=found.peak,
+            activations=found.activations, logits=found.logits, gathered=found.gathered, phases=found.phases,
+            peak=found.peak,
             peak_phase=found.peak_phase, pageable=found.pageable,
         ),
         fits=roomy and able, recommended=best.name if best else None,
@@ -120,7 +121,10 @@ def _notes(setup: Setup, request: EstimateRequest, device: _Device) -> list[str]
         notes.append("the keys and values of answers while they are drawn, and a reward model, are not counted")
     if not device.bfloat16 and setup.precision != "float32":
         notes.append(f"{request.hardware.gpu} does not compute in bfloat16: it runs precision float32 alone")
-    if request.hardware.count > 1:
+    if setup.shards > 1:
+        notes.append("FSDP: what is cut and what is whole for a while is reckoned, and was not measured on GPUs; the "
+                     "time leaves out what devices wait for each other's weights")
+    elif request.hardware.count > 1:
         notes.append("each device holds the whole model and trains on its part of the rows")
     if request.data and request.data.fill == 1.0 and setup.padded:
         notes.append("time is for batches without padding; with padding say which share of tokens is real (fill)")

@@ -18,7 +18,10 @@ class Hardware(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpu: str | None = Field(default=None, description="a name of the GPU table")
-    count: int = Field(default=1, ge=1, le=1024, description="devices that share the rows; each holds the whole model")
+    count: int = Field(
+        default=1, ge=1, le=1024,
+        description="devices that share the rows; each holds the whole model, or by setup.shards a part",
+    )
     memory_gb: float | None = Field(default=None, gt=0, description="of each device, in 10^9 bytes")
     tflops: float | None = Field(default=None, gt=0, description="peak of each device")
     bandwidth_gb: float | None = Field(default=None, gt=0, description="of each device's memory, 10^9 bytes per second")
@@ -60,6 +63,7 @@ class MemoryView(BaseModel):
     optimizer: int
     activations: int
     logits: int
+    gathered: int = Field(default=0, description="by FSDP: what of a sharded model is whole for a while")
     phases: dict[str, int] = Field(description="what exists at once in each part of a step")
     peak: int = Field(description="the highest of the phases")
     peak_phase: str

@@ -119,7 +119,8 @@ def _smaller_batch(setup: Setup) -> tuple[str, Setup] | None:
 
 
 def _optimizer(setup: Setup) -> tuple[str, Setup] | None:
-    if setup.optimizer != "adamw":
+    # Only states of a weight's shape are cut as it is.
+    if setup.optimizer != "adamw" or setup.shards > 1:
         return None
     return "8-bit paged AdamW", _with(setup, optimizer="paged_adamw_8bit")
 
@@ -131,11 +132,14 @@ def _half_precision(setup: Setup) -> tuple[str, Setup] | None:
 
 
 def _lora(setup: Setup) -> tuple[str, Setup] | None:
-    return ("LoRA instead of full training", _with(setup, method="lora")) if setup.method == "full" else None
+    # A sharded model's adapters are none that the trainer shards.
+    if setup.method != "full" or setup.shards > 1:
+        return None
+    return "LoRA instead of full training", _with(setup, method="lora")
 
 
 def _qlora(setup: Setup) -> tuple[str, Setup] | None:
-    if setup.method not in ("full", "lora", "dora"):
+    if setup.method not in ("full", "lora", "dora") or setup.shards > 1:
         return None
     return "QLoRA: the base in 4 bits", _with(setup, method="qlora", precision="bfloat16")
 

@@ -31,6 +31,7 @@ class Memory:
         pageable: how much of the states may move to the host's memory.
         activations: what is kept for the backward pass, and what one block needs in it.
         logits: what the loss needs at once.
+        gathered: what of a sharded model is whole for a while.
         phases: the sum that is needed at once in each part of a step.
     """
 
@@ -41,6 +42,7 @@ class Memory:
     pageable: int
     activations: int
     logits: int
+    gathered: int
     phases: dict[str, int]
 
     @property
@@ -57,29 +59,45 @@ def memory(shape: ModelShape, setup: Setup) -> Memory:
     trained = trainable_parameters(shape, setup)
     weights, beside = weight_bytes(shape, setup), beside_bytes(shape, setup)
     width = 2 if setup.method == "full" and setup.precision == "bfloat16" else _FLOAT
-    gradients = trained * width
-    states = _state_bytes(shape, setup, trained, width)
-    acts = activations(shape, setup)
+    gradients = trained * width // setup.shards
+    states = _state_bytes(shape, setup, trained, width) // setup.shards
+    acts, gathered = activations(shape, setup), _gathered_bytes(shape, setup)
     return Memory(
         weights=weights, beside=beside, gradients=gradients, optimizer=states,
         pageable=states if setup.optimizer.startswith("paged") else 0, activations=acts.kept + acts.block,
-        logits=acts.loss, phases=_phases(shape, setup, weights + beside + states, gradients, acts),
+        logits=acts.loss, gathered=gathered,
+        phases=_phases(
+            shape, setup, acts, static=weights + beside + states, gradients=gradients, gathered=gathered
+        ),
     )
 
 
-def _phases(shape: ModelShape, setup: Setup, static: int, gradients: int, acts: Activations) -> dict[str, int]:
+def _phases(
+    shape: ModelShape, setup: Setup, acts: Activations, *, static: int, gradients: int, gathered: int
+) -> dict[str, int]:
     """What exists at once at each of the summits of a step; between them the sum only falls or grows evenly."""
     earlier = gradients if setup.gradient_accumulation > 1 else 0
     table = shape.embedding_parameters * _FLOAT if setup.method == "full" else 0
     pull = {"pull to the start": static + gradients + pull_bytes(shape, setup)} if setup.held_by else {}
     return {
-        "loss": static + earlier + acts.kept + acts.loss + table,
-        "backward through a block": static + earlier + acts.kept + acts.block + table,
+        "loss": static + gathered + earlier + acts.kept + acts.loss + table,
+        "backward through a block": static + gathered + earlier + acts.kept + acts.block + table,
         # The embedding's gradient is as large as its table, and is added to the output layer's where they are one.
         "end of the backward pass": static + gradients + (table if shape.tied or earlier else 0),
         **pull,
         "optimizer step": static + gradients + _unpacked_bytes(shape, setup),
     }
+
+
+def _gathered_bytes(shape: ModelShape, setup: Setup) -> int:
+    """Of a sharded model: the output layer, which stays whole through the step, and the block that is computed with the
+    one that is fetched meanwhile, and their gradients until each device has its part of the sum. In the weights'
+    own precision, to which autocast changes nothing (PyTorch's `fully_shard`, by transformers' plan for it).
+    """
+    if setup.shards == 1:
+        return 0
+    blocks = 4 * shape.linear_parameters // shape.layers
+    return (shape.embedding_parameters + blocks) * (2 if setup.precision == "bfloat16" else _FLOAT)
 
 
 def _unpacked_bytes(shape: ModelShape, setup: Setup) -> int:
@@ -93,7 +111,7 @@ def weight_bytes(shape: ModelShape, setup: Setup) -> int:
     """The base's weights and the adapter's."""
     adapter = 0 if setup.method == "full" else trainable_parameters(shape, setup) * _FLOAT
     if setup.method != "qlora":
-        return shape.parameters * (2 if setup.precision == "bfloat16" else _FLOAT) + adapter
+        return shape.parameters * (2 if setup.precision == "bfloat16" else _FLOAT) // setup.shards + adapter
     scale = 1 / _NF4_BLOCK + _FLOAT / (_NF4_BLOCK * _NF4_OUTER_BLOCK) if setup.double_quantization else \
         _FLOAT / _NF4_BLOCK
     quantised = shape.linear_parameters

@@ -4,7 +4,9 @@ from shared.estimate.setup import Setup
 from shared.recipe import TrainingRecipe
 
 
-def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None, teacher_parameters: int = 0) -> Setup:
+def setup_of(
+    recipe: TrainingRecipe, *, on_gpu: bool | None = None, teacher_parameters: int = 0, shards: int = 1
+) -> Setup:
     """The setup that the trainer makes of a recipe.
 
     Where the recipe leaves it open: on a CPU float32 with all activations kept; on GPUs bfloat16 and gradient
@@ -13,6 +15,7 @@ def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None, teacher_para
     Args:
         on_gpu: whether it runs on one; None: where the recipe asks for one.
         teacher_parameters: of distillation's teacher, whose shape the recipe does not tell.
+        shards: devices over which the model is cut.
     """
     gpu = recipe.resources.gpu > 0 if on_gpu is None else on_gpu
     held = "ewc" if recipe.forgetting.ewc else "l2" if recipe.forgetting.l2 else None
@@ -26,4 +29,5 @@ def setup_of(recipe: TrainingRecipe, *, on_gpu: bool | None = None, teacher_para
         optimizer=recipe.optimizer_on(gpu=gpu),
         sequence_length=recipe.max_length, micro_batch=recipe.batch_size,
         gradient_accumulation=recipe.gradient_accumulation, device="cuda" if gpu else "cpu",
+        shards=shards,
     )

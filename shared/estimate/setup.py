@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.parallel_checks import SHARDED
 from shared.recipe import LOW_RANK, KnownOptimizer, Method, Objective
 
 Optimizer = KnownOptimizer
@@ -21,6 +22,7 @@ class Setup(BaseModel):
             objectives that keep all logits.
         padded: whether rows have different lengths, so that attention gets a mask.
         device: whose kernels are reckoned with.
+        shards: devices over which FSDP cuts weights, gradients and the optimizer's states.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,12 +48,15 @@ class Setup(BaseModel):
     loss: Literal["chunked", "full"] = Field(default="chunked", description="whether all logits exist at once")
     padded: bool = Field(default=True, description="rows differ in length, and the short ones are padded")
     device: Literal["cuda", "cpu"] = Field(default="cuda", description="whose kernels are reckoned with")
+    shards: int = Field(default=1, ge=1, le=1024, description="devices over which FSDP cuts the model; 1: none is cut")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.method == "prefix" and self.gradient_checkpointing:
             raise ValueError("prefix tuning keeps keys and values, which gradient checkpointing cannot: set "
                              "gradient_checkpointing to false")
+        if self.shards > 1 and self.method not in SHARDED:
+            raise ValueError(f"FSDP cuts models of {' and '.join(sorted(SHARDED))}: set shards to 1, or another method")
         return self
 
     @property

@@ -49,6 +49,7 @@ UtilizationOption = Annotated[float | None, typer.Option(
     min=0.001, max=1, help="Share of the peak that is reached; 0.35 by default.",
 )]
 CountOption = Annotated[int, typer.Option("--gpus", min=1, help="Devices that share the rows.")]
+FsdpOption = Annotated[bool, typer.Option("--fsdp", help="They share the model, too; for full training.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -78,8 +79,8 @@ def estimate_run(
     accumulation: Annotated[int, typer.Option(min=1, help="Batches per step of the optimizer.")] = 1,
     full_logits: Annotated[bool, typer.Option("--full-logits", help="The loss keeps all logits at once.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="On a CPU, as the trainer works there.")] = False,
-    gpu: GpuOption = None, gpus: CountOption = 1, memory_gb: MemoryOption = None, tflops: TflopsOption = None,
-    utilization: UtilizationOption = None, usd_per_hour: PriceOption = None,
+    gpu: GpuOption = None, gpus: CountOption = 1, fsdp: FsdpOption = False, memory_gb: MemoryOption = None,
+    tflops: TflopsOption = None, utilization: UtilizationOption = None, usd_per_hour: PriceOption = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Training rows; for the time.")] = None,
     tokens_per_row: Annotated[float | None, typer.Option(min=1, help="Their mean; for the time.")] = None,
     epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the rows.")] = 1.0,
@@ -103,7 +104,7 @@ def estimate_run(
             "sequence_length": sequence_length,
             "gradient_checkpointing": method != "prefix" and not cpu if checkpointing is None else checkpointing,
             "gradient_accumulation": accumulation, "loss": "full" if full_logits else "chunked",
-            "device": "cpu" if cpu else "cuda",
+            "device": "cpu" if cpu else "cuda", "shards": gpus if fsdp else 1,
         },
         "hardware": hardware | ({} if utilization is None else {"utilization": utilization}),
         "data": _data(rows, tokens_per_row, epochs, fill),

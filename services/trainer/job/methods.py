@@ -7,8 +7,11 @@ import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer_utils import rotate_checkpoints
 
 from services.trainer.job.restraint import Restrained
+from services.trainer.job.shards import cut, gathered, is_sharded, like, release, whole
 from shared.adapters.bottleneck import add_bottlenecks, save_bottlenecks
 from shared.errors import InvalidInputError
 from shared.recipe import LOW_RANK, TrainingRecipe
@@ -73,9 +76,10 @@ def check_target_modules(recipe: TrainingRecipe, model: torch.nn.Module) -> None
 
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that are trained, by name, copied to the CPU."""
+    """The weights that are trained, whole, by name, copied to the CPU."""
+    release(model)
     return {
-        name: value.detach().cpu().clone().contiguous()
+        name: whole(value.detach()).cpu().clone().contiguous()
         for name, value in model.named_parameters() if value.requires_grad
     }
 
@@ -87,6 +91,7 @@ def put_back(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
     Raises:
         InvalidInputError: they are those of another model or method.
     """
+    release(model)
     own = {name: value for name, value in model.named_parameters() if value.requires_grad}
     if own.keys() != weights.keys():
         raise InvalidInputError(
@@ -94,21 +99,53 @@ def put_back(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
             "was the recipe changed in the middle of the run?"
         )
     for name, value in own.items():
-        value.copy_(weights[name])
+        value.copy_(like(weights[name], value))
 
 
 class KeepsTrainable(Restrained):
-    """For trainers: checkpoints hold the trained weights alone, whatever the method, and not the frozen base."""
+    """For trainers: checkpoints hold the trained weights alone, whatever the method, and not the frozen base.
+
+    They are whole though each process may have a shard of them, and so are the optimizer's states.
+    """
 
     FILE = "trained.safetensors"
+    optimizer: Any
+    lr_scheduler: Any
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        args = named["args"]
+        # transformers stores no optimizer of a sharded model, and insists that it be told so; it is stored here.
+        args.save_only_model = is_sharded(named["model"])
+        super().__init__(*positional, **named)
+        args.save_only_model = False
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(trainable(self.model), folder / self.FILE)
+        if not self.args.should_save:
+            # transformers makes room in the first process's folder alone, and each process has one.
+            rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         put_back(model or self.model, load_file(Path(resume_from_checkpoint) / self.FILE))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not is_sharded(self.model):
+            super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+            return
+        states = gathered(self.optimizer.state_dict(), keep=self.args.should_save)
+        if self.args.should_save:
+            torch.save(states, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not is_sharded(self.model):
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+            return
+        states = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
+        self.optimizer.load_state_dict(cut(states, self.optimizer))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
 
 def save_result(model: Any, recipe: TrainingRecipe, folder: Path, *, base: Path, name: str, tokenizer: Any) -> None:

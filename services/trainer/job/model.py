@@ -7,17 +7,21 @@ from typing import Any
 import torch
 from peft import prepare_model_for_kbit_training
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.distributed import DistributedConfig
 
 from services.trainer.job.kernels import FLASH, Choice, Hardware, attention_for
 from shared.recipe import TrainingRecipe
 from shared.reward_models import HEAD, load_with_head
 
 
-def load_model(base: Path, recipe: TrainingRecipe) -> Any:
+def load_model(base: Path, recipe: TrainingRecipe, *, shards: int = 1) -> Any:
     """The base model.
 
     In float32: the trainer's autocast computes in bfloat16 where the machine does. For QLoRA (Dettmers et al., arXiv
     2305.14314) the linear layers are in NF4, their scales quantised too where the recipe says so; the rest in float32.
+
+    Args:
+        shards: processes over which the weights are cut by FSDP, of which this is one; all must call.
     """
     torch.manual_seed(recipe.seed)
     quantized = recipe.method == "qlora"
@@ -26,6 +30,9 @@ def load_model(base: Path, recipe: TrainingRecipe) -> Any:
     if attention == FLASH or recipe.attention != "auto":
         # Left out otherwise: not every model has SDPA, and transformers knows which have.
         options["attn_implementation"] = attention
+    if shards > 1:
+        # Accelerate's own FSDP, which cuts after each process has loaded all, would leave it away on CPUs.
+        options["distributed_config"] = DistributedConfig(fsdp_size=shards)
     if quantized:
         # Quantisation happens while the weights are loaded, so they must be told where to.
         device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
@@ -56,7 +63,7 @@ def train_in_float32(model: torch.nn.Module) -> None:
     256th of a weight: with small learning rates most of them.
     """
     for weight in model.parameters():
-        if weight.requires_grad:
+        if weight.requires_grad and weight.dtype != torch.float32:
             weight.data = weight.data.float()
 
 

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from services.trainer.job.kernels import without_flash
 from services.trainer.job.masks import masks_of
+from services.trainer.job.shards import is_sharded, storage_of, whole
 from shared.adapters.bottleneck import bottlenecks_of, load_bottlenecks
 from shared.errors import PermanentError
 from shared.recipe import TrainingRecipe
@@ -41,15 +42,18 @@ class Proof:
     Args:
         model: the base, before a method has put anything on it.
         rows: token rows of the objective, as `services.trainer.job.rows` makes them.
+        leads: whether this process writes the files; of a sharded model all of them must look, at the same time.
     """
 
-    def __init__(self, model: Any, recipe: TrainingRecipe, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._recipe = recipe
+    def __init__(
+        self, model: Any, recipe: TrainingRecipe, rows: Iterable[Mapping[str, Any]], *, leads: bool = True
+    ) -> None:
+        self._recipe, self._leads = recipe, leads
         self._probes = probes_of(rows)
         # PEFT's adapters can be switched off; of all else the base must be asked before it is changed. Where it will
         # be trained: another device sums in another order.
         kept = recipe.method in ("full", "adapter")
-        self._base = logits_of(model.to(_device()), self._probes) if kept else None
+        self._base = logits_of(model if is_sharded(model) else model.to(_device()), self._probes) if kept else None
 
     def of(self, model: Any, saved: Path, *, name: str, learning_rate: float) -> dict[str, float]:
         """The largest change of a logit by training, and the largest error of what was saved: in a logit, and for
@@ -94,7 +98,7 @@ class Proof:
 
     def _error(self, model: Any, saved: Path, trained: torch.Tensor) -> float:
         if self._recipe.method == "full":
-            return _error_of_weights(model, saved)
+            return _error_of_weights(model, saved, compares=self._leads)
         if self._recipe.merge:
             whole: Any = AutoModelForCausalLM.from_pretrained(
                 saved, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -148,18 +152,26 @@ def _largest(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def _error_of_weights(model: Any, folder: Path) -> float:
-    """The largest difference between a model's weights and those in its files, which need no second model in memory."""
-    own, worst, seen = model.state_dict(), 0.0, set()
+def _error_of_weights(model: Any, folder: Path, *, compares: bool) -> float:
+    """The largest difference between a model's weights and those in its files, which need no second model in memory.
+
+    Args:
+        compares: whether this process has the files; others help to gather what is sharded, and find no difference.
+    """
+    own, worst = model.state_dict(), 0.0
+    stored: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as stored:
-            for key in stored.keys():  # noqa: SIM118 - it is no mapping
-                seen.add(key)
-                worst = max(worst, _largest(stored.get_tensor(key).float(), own[key].detach().float().cpu()))
+        with safe_open(file, framework="pt") as content:
+            stored |= dict.fromkeys(content.keys(), file)
+    for key, value in own.items():
+        trained = whole(value.detach())
+        if compares and key in stored:
+            with safe_open(stored[key], framework="pt") as content:
+                worst = max(worst, _largest(content.get_tensor(key).float(), trained.float().cpu()))
     # Tied weights are stored once, under one of their names.
-    stored_data = {own[key].data_ptr() for key in seen}
-    missing = [key for key, value in own.items() if key not in seen and value.data_ptr() not in stored_data]
-    return float("inf") if missing else worst
+    places = {storage_of(own[key]) for key in stored}
+    missing = [key for key, value in own.items() if key not in stored and storage_of(value) not in places]
+    return float("inf") if missing and compares else worst
 
 
 def _load_bottlenecks(model: Any, folder: Path) -> None:

@@ -20,7 +20,8 @@ PROCESS_BYTES = 650 * 10**6
 
 
 def check_room(
-    config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int, teacher_parameters: int = 0
+    config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int, teacher_parameters: int = 0,
+    shards: int = 1,
 ) -> None:
     """Refuse a training that cannot fit.
 
@@ -29,6 +30,7 @@ def check_room(
         longest: tokens of the longest row.
         memory: bytes of the device.
         teacher_parameters: weights of distillation's teacher.
+        shards: processes over which the model is cut.
 
     Raises:
         InvalidInputError: with what is needed, and what would make it fit.
@@ -39,7 +41,7 @@ def check_room(
     room = Hardware(memory_gb=max(1, memory - own) * DOUBT / 10**9)
     try:
         shape = shape_of(json.loads(config.read_text()))
-        setup = setup_of(asked, teacher_parameters=teacher_parameters)
+        setup = setup_of(asked, teacher_parameters=teacher_parameters, shards=shards)
         answer = estimate(shape, EstimateRequest(setup=setup, hardware=room))
     except InvalidInputError as error:
         log.info("the memory of this base model cannot be estimated", reason=str(error))

@@ -65,12 +65,13 @@ class Settled(BaseModel):
         self.chosen["learningRate"] = f"{sweep.rate:g}: {sweep.why}"
 
 
-def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machine) -> Settled:
+def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machine, *, shards: int = 1) -> Settled:
     """Choose what `recipe.auto` names.
 
     Args:
         shape: of the base model.
         rows: to train on.
+        shards: processes over which the model is cut.
 
     Raises:
         InvalidInputError: not even a batch of one row fits.
@@ -80,7 +81,7 @@ def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machin
     together = max(1, rows_per_step(rows) // machine.processes)
     if "batchSize" in recipe.auto:
         most = together if "gradientAccumulation" in recipe.auto else max(1, together // recipe.gradient_accumulation)
-        values["batch_size"] = size = _batch(recipe, shape, most, machine)
+        values["batch_size"] = size = _batch(recipe, shape, most, machine, shards)
         chosen["batchSize"] = f"{size}: the largest power of two that fits, of at most {most} rows"
     batch = values.get("batch_size", recipe.batch_size)
     if "gradientAccumulation" in recipe.auto:
@@ -104,8 +105,8 @@ def learning_rate(recipe: TrainingRecipe, shape: ModelShape, steps: int) -> floa
     return float(f"{learning_rate_for(shape, recipe.method, steps) * factor:.2g}")
 
 
-def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machine) -> int:
-    setup = setup_of(recipe, on_gpu=machine.gpu, teacher_parameters=machine.teacher_parameters)
+def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machine, shards: int) -> int:
+    setup = setup_of(recipe, on_gpu=machine.gpu, teacher_parameters=machine.teacher_parameters, shards=shards)
     length = min(recipe.max_length, shape.context)
     for size in _BATCHES:
         asked = setup.model_copy(update={"micro_batch": size, "sequence_length": length})

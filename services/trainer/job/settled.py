@@ -14,10 +14,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from services.trainer.files import JobInput
 from services.trainer.job.kernels import Choice, Hardware, liger_for
 from services.trainer.job.memory import memory_here
+from services.trainer.job.parallel import Parallel, parallel_for
 from services.trainer.job.room import PROCESS_BYTES
 from services.trainer.job.settle import Machine, Settled, settle
 from shared.errors import InvalidInputError
-from shared.estimate import shape_of
+from shared.estimate import ModelShape, shape_of
 from shared.recipe import TrainingRecipe
 
 FILE = "settled.json"
@@ -25,29 +26,34 @@ FILE = "settled.json"
 
 def settled_job(
     job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int, *, teacher_parameters: int = 0
-) -> tuple[JobInput, Settled]:
-    """The job with its recipe as it is trained: as the run's earlier attempt had it, or chosen now.
+) -> tuple[JobInput, Settled, Parallel]:
+    """The job with its recipe as it is trained: as the run's earlier attempt had it, or chosen now; and how its
+    processes share it, which each attempt decides anew.
 
     Args:
         base, dataset: folders.
         resumed: the checkpoint to go on from; None for a beginning.
-        teacher_parameters: weights of distillation's teacher.
     """
     # A recipe that leaves nothing open says itself how to go on.
     earlier = kept(resumed) if resumed and job.recipe.auto else None
-    settled = earlier or _begun(job.recipe, base, dataset, processes, teacher_parameters)
-    return job.model_copy(update={"recipe": settled.recipe}), settled
+    recipe, machine = earlier.recipe if earlier else job.recipe, machine_here(processes, teacher_parameters)
+    shape = _shape(base, recipe)
+    parallel = parallel_for(recipe, shape, gpu=machine.gpu, memory=machine.memory, processes=processes)
+    settled = earlier or Settled(recipe=recipe)
+    if recipe.auto and shape is not None:
+        rows = pq.read_metadata(dataset / "train.parquet").num_rows
+        settled = settle(recipe, shape, rows, machine, shards=parallel.shards)
+    return job.model_copy(update={"recipe": settled.recipe}), settled, parallel
 
 
-def _begun(recipe: TrainingRecipe, base: Path, dataset: Path, processes: int, teacher_parameters: int) -> Settled:
-    if not recipe.auto:
-        return Settled(recipe=recipe)
-    rows = pq.read_metadata(dataset / "train.parquet").num_rows
+def _shape(base: Path, recipe: TrainingRecipe) -> ModelShape | None:
+    """Of the base model; None where the estimator does not know its family, and nothing needs it."""
     try:
-        shape = shape_of(json.loads((base / "config.json").read_bytes()))
+        return shape_of(json.loads((base / "config.json").read_bytes()))
     except InvalidInputError as error:
-        raise InvalidInputError(f"training.auto: {error}; give {', '.join(recipe.auto)} as numbers") from error
-    return settle(recipe, shape, rows, machine_here(processes, teacher_parameters))
+        if recipe.auto:
+            raise InvalidInputError(f"training.auto: {error}; give {', '.join(recipe.auto)} as numbers") from error
+        return None
 
 
 def machine_here(processes: int, teacher_parameters: int = 0) -> Machine:
@@ -56,7 +62,7 @@ def machine_here(processes: int, teacher_parameters: int = 0) -> Machine:
     return Machine(gpu, memory if gpu else memory // processes - PROCESS_BYTES, processes, teacher_parameters)
 
 
-def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice) -> dict[str, str]:
+def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice, parallel: Parallel) -> dict[str, str]:
     """What a trainer chose where the recipe says auto, with the reason."""
     args, gpu = trainer.args, torch.cuda.is_available()
     where = "on a GPU" if gpu else "on a CPU"
@@ -70,6 +76,8 @@ def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice) -> dict
         "gradientCheckpointing": (recipe.gradient_checkpointing, f"{twice}: {where}"),
         "optimizer": (recipe.optimizer, f"{recipe.optimizer_on(gpu=gpu)}: {where}"),
     }
+    if parallel.how != "one":
+        found["distributed"] = (recipe.distributed, str(parallel))
     # What generates its own rows as it goes lays out none.
     if layout := getattr(trainer, "layout", None):
         found["packing"] = (recipe.packing, f"{layout.packing}: {layout.why}")

@@ -69,10 +69,8 @@ def run_job(
         training = _Training(_Inputs(job, store, cache_dir, scratch, team.size), team, stop, trackers)
         if not training.run():
             return False
-        if team.leads:
-            result = training.result(started)
-            store.put_bytes(f"{job.prefix}result.json", result.model_dump_json().encode(),
-                            content_type="application/json")
+        if team.leads or training.sharded:
+            training.conclude(started)
     return True
 
 
@@ -81,6 +79,7 @@ class _Inputs:
 
     Attributes:
         job: with the recipe as it is trained: what was left open is chosen.
+        parallel: how the processes share it.
         base: the base model's folder.
         resumed: the newest checkpoint's folder; None for a first attempt.
     """
@@ -94,7 +93,7 @@ class _Inputs:
         self.tokenizer.padding_side = "right"
         self.resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
         teacher = teacher_parameters(store, job.recipe.distillation, cache_dir)
-        self.job, self.settled = settled_job(
+        self.job, self.settled, self.parallel = settled_job(
             job, self.base, dataset, self.resumed, processes, teacher_parameters=teacher
         )
         self.past = Past(self.job, store, dataset, scratch)
@@ -104,7 +103,7 @@ class _Inputs:
             log.warning("rows repeat each other", run=job.run_id, **self.alike.metrics)
         gpu, memory = memory_here()
         check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory,
-                   teacher_parameters=teacher)
+                   teacher_parameters=teacher, shards=self.parallel.shards)
 
     def take(self, sweep: Sweep) -> None:
         """Train with the learning rate that a range test found."""
@@ -118,8 +117,9 @@ class _Training:
     def __init__(self, inputs: _Inputs, team: Team, stop: threading.Event, trackers: Trackers) -> None:
         self._inputs, self._stop, self._team, self._trackers = inputs, stop, team, trackers
         job, recipe, past = inputs.job, inputs.job.recipe, inputs.past
-        model = load_model(inputs.base, recipe)
-        self._proof = Proof(model, recipe, inputs.splits.validation)
+        self.sharded = inputs.parallel.shards > 1
+        model = load_model(inputs.base, recipe, shards=inputs.parallel.shards)
+        self._proof = Proof(model, recipe, inputs.splits.validation, leads=team.leads)
         model, peft_config = past.begin(model, inputs.base_digest)
         self._rewards = load_rewards(recipe, job.judge, inputs.store, inputs.cache_dir, inputs.scratch)
         self._teacher = None if recipe.distillation is None else load_teacher(
@@ -161,8 +161,9 @@ class _Training:
         self._trackers.show(sweep)
         return True
 
-    def result(self, started: float) -> Result:
-        """Store the weights that the run ends with, and say what they are.
+    def conclude(self, started: float) -> None:
+        """Store the weights that the run ends with, and say what they are. Of a sharded model all processes come here
+        to gather them, and the first one stores.
 
         Args:
             started: when the job did, on the monotonic clock.
@@ -174,12 +175,15 @@ class _Training:
         measured = measure(recipe, trainer, inputs.tokenizer)
         save_result(trainer.model, recipe, folder, base=inputs.base, name=name, tokenizer=inputs.tokenizer)
         proved = self._proof.of(trainer.model, folder, name=name, learning_rate=recipe.learning_rate)
+        if not self._team.leads:
+            return
         meta = _meta(inputs.job, inputs.base_digest, inputs.tokenizer, self._teacher)
         adapter = inputs.store.put_dir(recipe.kind, folder, meta=meta | inputs.past.meta() | _judge(self._rewards))
         ends = {} if inputs.splits.ends is None else {"end_token_rows": inputs.splits.ends}
-        return Result(
+        result = Result(
             adapter=adapter, base_model_digest=inputs.base_digest, steps=trainer.state.global_step,
-            chosen=inputs.settled.chosen | chosen_with(trainer, recipe, attention_here(inputs.base, recipe)),
+            chosen=inputs.settled.chosen | chosen_with(trainer, recipe, attention_here(inputs.base, recipe),
+                                                       inputs.parallel),
             range_test=inputs.settled.sweep,
             metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept, **ends,
                      **(inputs.alike.metrics if inputs.alike else {}), **inputs.past.metrics(trainer),
@@ -188,6 +192,8 @@ class _Training:
                      "train_rows": len(inputs.splits.train), "skipped_rows": inputs.splits.skipped,
                      "seconds": monotonic() - started},
         )
+        inputs.store.put_bytes(f"{inputs.job.prefix}result.json", result.model_dump_json().encode(),
+                               content_type="application/json")
 
 
 def _judge(rewards: Rewards | None) -> dict[str, str]:

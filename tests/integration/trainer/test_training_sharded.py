@@ -20,6 +20,8 @@ pytestmark = pytest.mark.integration
 RECIPE: dict[str, Any] = {
     "method": "full", "batch_size": 4, "learning_rate": 1e-3, "schedule": "constant", "epochs": 2, "max_length": 64,
     "checkpoint_every_steps": 2, "validate_every_steps": 2, "early_stopping": {"patience": 3}, "distributed": "fsdp",
+    # As on a GPU, where it is the default.
+    "gradient_checkpointing": True,
 }
 
 

@@ -3,12 +3,16 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shared.events import Payload, encode
+from shared.messaging.broker import KafkaSink, Outgoing
 from shared.s3 import ArtifactStore, connect_store
 from shared.settings import S3Settings
 from tests.support.agents import BASE, Adapters, Agent, agents
+from tests.support.delivery import fact
 from tests.support.serving_processes import s3_environment
 from tests.support.vllm_server import VllmServer, running_vllm
 
@@ -70,6 +74,31 @@ def make_agent(tmp_path: Path, cache: Path, store: ArtifactStore) -> Iterator[Ca
 @pytest.fixture
 def agent(vllm: VllmServer, make_agent: Callable[..., Agent]) -> Agent:
     return make_agent(vllm.url)
+
+
+@pytest.fixture
+def agent_settings(
+    vllm: VllmServer, broker: str, s3_settings: S3Settings, cache: Path, tmp_path: Path
+) -> dict[str, Any]:
+    """For an agent that is a process of its own."""
+    return {
+        "REPLICA": "r0", "ENGINE_URL": vllm.url, "BASE_MODEL": BASE, "KAFKA_BOOTSTRAP": broker, "CACHE_DIR": cache,
+        "DATABASE_URL": f"sqlite:///{tmp_path}/agent.db", "KAFKA_SESSION_TIMEOUT_MS": "2000",
+        "RECONCILE_INTERVAL_SECONDS": "0.2", "MAX_LORAS": MAX_LORAS, "MAX_CPU_LORAS": MAX_CPU_LORAS,
+        "MAX_LORA_RANK": MAX_RANK, **s3_environment(s3_settings),
+    }
+
+
+def publish(broker: str, payload: Payload, *, sequence: int = 1) -> None:
+    """Say a fact to all who listen; `sequence` tells apart those about one subject."""
+    message = encode(fact(payload, sequence=sequence))
+    sink = KafkaSink(broker, "test-vllm")
+    try:
+        record = Outgoing(topic=payload.TOPIC.value, key=str(message.key).encode(), value=message.value,
+                          headers=tuple(message.headers.items()))
+        assert sink.send([record]) == [None]
+    finally:
+        sink.close()
 
 
 @pytest.fixture

@@ -9,32 +9,19 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.events import ArtifactRef, Payload, RouteTarget, RouteUpdated, encode
-from shared.messaging.broker import KafkaSink, Outgoing
-from shared.settings import S3Settings
+from shared.events import ArtifactRef, RouteTarget, RouteUpdated
 from tests.support.agents import BASE, Adapters
-from tests.support.delivery import START, fact
+from tests.support.delivery import START
 from tests.support.gateway_process import GatewayProcess, running_gateway
-from tests.support.serving_processes import running, s3_environment
+from tests.support.serving_processes import running
 from tests.support.vllm_server import VllmServer
 from tests.support.wait import eventually
-from tests.vllm.conftest import MAX_CPU_LORAS, MAX_LORAS, MAX_RANK
+from tests.vllm.conftest import publish
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 QUESTIONS = [f"what about order number {number}?" for number in range(6)]
 TOKENS = 8
-
-
-def publish(broker: str, payload: Payload) -> None:
-    message = encode(fact(payload))
-    sink = KafkaSink(broker, "test-vllm")
-    try:
-        record = Outgoing(topic=payload.TOPIC.value, key=str(message.key).encode(), value=message.value,
-                          headers=tuple(message.headers.items()))
-        assert sink.send([record]) == [None]
-    finally:
-        sink.close()
 
 
 def two_versions(first: ArtifactRef, second: ArtifactRef) -> RouteUpdated:
@@ -93,23 +80,11 @@ class Crowd:
                    what=f"answers of the kinds {kinds}, seen: {dict(self.seen)}")
 
 
-@pytest.fixture
-def agent_settings(
-    vllm: VllmServer, broker: str, s3_settings: S3Settings, cache: Path, tmp_path: Path
-) -> dict[str, Any]:
-    """For an agent that is a process of its own."""
-    return {
-        "REPLICA": "r0", "ENGINE_URL": vllm.url, "BASE_MODEL": BASE, "KAFKA_BOOTSTRAP": broker, "CACHE_DIR": cache,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/agent.db", "KAFKA_SESSION_TIMEOUT_MS": "2000",
-        "RECONCILE_INTERVAL_SECONDS": "0.2", "MAX_LORAS": MAX_LORAS, "MAX_CPU_LORAS": MAX_CPU_LORAS,
-        "MAX_LORA_RANK": MAX_RANK, **s3_environment(s3_settings),
-    }
-
-
 def test_nobody_is_answered_by_another_adapter_while_vllm_dies_and_returns(
     vllm: VllmServer, adapters: Adapters, broker: str, agent_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    publish(broker, two_versions(adapters.put(), adapters.put()))
+    route = two_versions(adapters.put(), adapters.put())
+    publish(broker, route)
     both = ("busy@1", "busy@2")
     right = tuple(f"right {name}" for name in both)
     with running("services.serving", tmp_path / "agent.log", **agent_settings):
@@ -127,3 +102,6 @@ def test_nobody_is_answered_by_another_adapter_while_vllm_dies_and_returns(
                 crowd.waits_for(*right)
                 eventually(lambda: set(vllm.listed()) == set(both), what="both adapters back")
             assert set(crowd.seen) <= {*right, "refused"}, crowd.seen
+    # Tests share the broker: nothing of this route is wanted any more.
+    alone = RouteTarget(model_version=None, adapter=None, role="stable", weight=10_000)
+    publish(broker, route.model_copy(update={"revision": 2, "targets": [alone]}), sequence=2)

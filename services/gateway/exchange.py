@@ -11,10 +11,10 @@ from typing import Any
 from services.gateway import errors
 from services.gateway.answers import refuses
 from services.gateway.call import Call
-from services.gateway.metrics import Outcome, TargetMetrics
 from services.gateway.record import Observer, Record
 from services.gateway.request import Headers
 from services.gateway.sse import EventTooLongError, StreamMeter, usage_of
+from services.gateway.target_metrics import Outcome, TargetMetrics
 from services.gateway.upstream import Order, Question, Upstream
 from services.gateway.wire import passed
 from shared.telemetry import get_logger

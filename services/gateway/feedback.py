@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from services.gateway import errors
 from services.gateway.doorkeeper import Caller
-from services.gateway.metrics import Verdict
 from services.gateway.plan import Plan
+from services.gateway.target_metrics import Verdict
 
 _EVENTS = uuid.UUID("7d0f7a51-9d0c-4c0e-8a4b-3c1f6f6f5e21")
 _SCORES = {"up": 1.0, "down": -1.0}

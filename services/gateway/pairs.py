@@ -16,9 +16,10 @@ from functools import partial
 
 from services.gateway.answers import Structured, refuses, wants_structure
 from services.gateway.checker import StructureChecker
-from services.gateway.metrics import GatewayMetrics, ShadowOutcome
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import Target
 from services.gateway.record import Record
+from services.gateway.shadow_metrics import ShadowOutcome
 from shared.gateway_metrics import PairResult, pair_event
 
 # Codes of errors that are not of a model's making.

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from services.gateway.metrics import Outcome
 from services.gateway.plan import Target
+from services.gateway.target_metrics import Outcome
 
 
 class Record(NamedTuple):

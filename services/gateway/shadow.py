@@ -17,12 +17,13 @@ from services.gateway.checker import ANSWER_BYTES
 from services.gateway.draw import drawn
 from services.gateway.exchange import outcome_of
 from services.gateway.flush import Flusher
-from services.gateway.metrics import GatewayMetrics, ShadowMetrics, ShadowOutcome
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.pairs import UNANSWERED, Pairs, copied
 from services.gateway.plan import Plan, Target
 from services.gateway.pool import Pool
 from services.gateway.record import Record
 from services.gateway.request import Headers, parse
+from services.gateway.shadow_metrics import ShadowMetrics, ShadowOutcome
 from services.gateway.sse import EventTooLongError, StreamMeter
 from services.gateway.timers import Timers
 from services.gateway.upstream import HEAD, Order, Question, Upstream

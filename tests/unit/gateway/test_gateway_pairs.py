@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from services.gateway.checker import StructureChecker
-from services.gateway.metrics import GatewayMetrics, ShadowOutcome
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.pairs import Pairs, compared, copied
 from services.gateway.record import Record
+from services.gateway.shadow_metrics import ShadowOutcome
 from services.gateway.unit_teller import Met
 from shared.events import CountedEvent
 from shared.gateway_metrics import PairResult

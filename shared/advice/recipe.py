@@ -6,18 +6,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.advice import sources
+from shared.advice.rates import SHORT_RUN, rate_of_answers
 from shared.advice.sources import Source
 from shared.estimate import EstimateRequest, Hardware, Method, ModelShape, Setup, estimate
 from shared.estimate.adapters import trainable_parameters
 from shared.recipe import LoraRecipe, TrainingRecipe
 
-_BILLION = 10**9
-_LARGE = 20 * _BILLION
 _RANKS = (8, 16, 32, 64, 128, 256)
 # Schulman et al.: an adapter holds about two bits a weight, and an answer has about one bit a token to be learned.
 _BITS_PER_WEIGHT, _BITS_PER_TOKEN = 2.0, 1.0
 _RANK_STABLE_FROM = 32
-_SHORT_RUN = 100
 _WARMUP_SHARE = 0.03
 _MICRO_BATCHES = (64, 32, 16, 8, 4, 2, 1)
 
@@ -75,7 +73,7 @@ def recipe_for(shape: ModelShape, data: Data, hardware: Hardware) -> Recipe:
     rank, why_rank = _rank(shape, data)
     setup, fits, why_method = _setup(shape, length, rank, batch, hardware)
     steps = max(1, math.ceil(data.rows / batch) * max(1, round(epochs)))
-    rate, why_rate, rate_source = _learning_rate(shape, setup.method, steps)
+    rate, why_rate, rate_source = rate_of_answers(shape, setup.method, steps)
     values = [
         Value(field="method", value=setup.method, why=why_method,
               source=sources.QLORA if setup.method == "qlora" else sources.SERVED),
@@ -138,7 +136,7 @@ def _epochs(rows: int) -> tuple[float, str]:
 
 def warmup_for(steps: int) -> int:
     """Steps of warm-up of a run of so many steps."""
-    return math.ceil(_WARMUP_SHARE * steps) if steps >= _SHORT_RUN else 0
+    return math.ceil(_WARMUP_SHARE * steps) if steps >= SHORT_RUN else 0
 
 
 def rows_per_step(rows: int) -> int:
@@ -177,23 +175,3 @@ def _setup(
             if estimate(shape, EstimateRequest(setup=setup, hardware=hardware)).fits:
                 return setup, True, why
     return setup, False, "even QLoRA with one row at a time does not fit: see what the estimate advises"
-
-
-def learning_rate_for(shape: ModelShape, method: str, steps: int) -> float:
-    """The advised learning rate of a run of so many steps."""
-    return _learning_rate(shape, method, steps)[0]
-
-
-def _learning_rate(shape: ModelShape, method: str, steps: int) -> tuple[float, str, Source]:
-    """By the model's size, for adapters; a tenth of it in full training."""
-    if shape.parameters >= _LARGE:
-        rate, why, source = 1e-4, "1e-4 was best for 33B and 65B", sources.QLORA
-    elif shape.parameters >= _BILLION:
-        rate, why, source = 2e-4, "2e-4 was best for 7B and 13B", sources.QLORA
-    else:
-        rate, why, source = 1e-3, "small models bear more: at 2e-3 SmolLM2-135M learned in 23 steps", sources.MEASURED
-    if method == "full":
-        return rate / 10, f"{why}; full training wants about a tenth", sources.REGRET
-    if steps < _SHORT_RUN:
-        return 1.5 * rate, f"{why}; half as much again in fewer than {_SHORT_RUN} steps", sources.REGRET
-    return rate, why, source

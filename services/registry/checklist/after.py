@@ -2,6 +2,7 @@
 
 from services.registry.checklist.before import numbers
 from services.registry.checklist.shared import (
+    NO_SPEC,
     Facts,
     Outcome,
     Questions,
@@ -16,7 +17,6 @@ from shared.events import Measurement
 _NO_EVALUATION = not_run("no evaluation of this run has ended")
 _FORGETTING = not_run("nothing tests general abilities: evaluations have the pipeline's own rows alone")
 _PEOPLE = not_run("no judgement by people is recorded")
-_TEMPLATE = not_run("the adapter's manifest has the hash of its chat template; that a server compared it is not told")
 
 
 def _tested(facts: Facts) -> Outcome:
@@ -89,6 +89,26 @@ def _documented(facts: Facts) -> Outcome:
     return passed(f"pipeline version {facts.run.pipeline_version}, and the digests of base, dataset and adapter")
 
 
+def _template(facts: Facts) -> Outcome:
+    if facts.spec is not None and not facts.spec.training.adapts:
+        return not_applicable("no model server loads it beside others on its base")
+    if not facts.run.base_model_digest:
+        return not_run(f"the digest of its base has not been told; the run is {facts.run.state}")
+    return passed("agents load it only onto a base of the digest that it was trained on, which has the chat template; "
+                  "its manifest has that template's hash. A template that somebody gave a model server is not seen")
+
+
+def _served(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    recipe = facts.spec.training
+    if recipe.objective == "reward":
+        return not_applicable("a reward model meets no users")
+    if not recipe.adapts:
+        return not_applicable("it is a whole model: put it under base-models/ and serve it as a base of its own")
+    return passed(f"an adapter of {recipe.method}, served beside others on its base by: {', '.join(recipe.servers)}")
+
+
 def _versioned(facts: Facts) -> Outcome:
     if facts.model is not None:
         return passed(f"it is {facts.model.model_version}")
@@ -112,6 +132,7 @@ AFTER: Questions = {
     "its gates hold": _gates,
     "people judged its answers": _PEOPLE,
     "what made it is recorded": _documented,
-    "serving has the template of training": _TEMPLATE,
+    "it is in a form that is served": _served,
+    "serving has the template of training": _template,
     "it is a version in the registry": _versioned,
 }

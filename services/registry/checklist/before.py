@@ -21,7 +21,6 @@ _PROCESS = 650 * 10**6
 
 _ALTERNATIVES = not_run("`tuneloop advise` says whether prompting or retrieval would do, and records nothing; what the "
                         "bare base reached is below")
-_PERSONAL_DATA = not_run("nothing looks for personal data in published rows; samples of live traffic are scrubbed")
 
 
 def _enough(facts: Facts) -> Outcome:
@@ -74,6 +73,14 @@ def _near_duplicates(facts: Facts) -> Outcome:
                   "punctuation and white space")
 
 
+def _personal_data(facts: Facts) -> Outcome:
+    found, looked_at = facts.metric("personal_rows"), facts.metric("scanned_rows")
+    if found is None or looked_at is None:
+        return not_run("the job has not told how many rows hold personal data")
+    return judged(found == 0, f"{found:.0f} of {looked_at:.0f} training rows hold a mail address, a phone, card or "
+                  "account number, an IP address or a key; names and what has no form are not searched for")
+
+
 def _baseline(facts: Facts) -> Outcome:
     base = facts.measured("base")
     if base is None:
@@ -112,7 +119,7 @@ BEFORE: Questions = {
     "rows are valid": _valid,
     "duplicates are left out": _duplicates,
     "near duplicates are left out": _near_duplicates,
-    "personal data is left out": _PERSONAL_DATA,
+    "personal data is left out": _personal_data,
     "there are train, validation and test rows": _splits,
     "no test row was trained on": _contamination,
     "the bare base was measured": _baseline,

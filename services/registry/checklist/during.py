@@ -13,9 +13,8 @@ from services.registry.checklist.shared import (
     not_run,
     passed,
 )
-from shared.advice.recipe import learning_rate_for
+from shared.advice.rates import learning_rate_for
 from shared.estimate import is_known, known_shape
-from shared.recipe import LOW_RANK
 
 # Learning rates are tuned by factors of three; further off than this is another choice and not another tuning.
 _FAR = 4.0
@@ -33,17 +32,29 @@ def _method(facts: Facts) -> Outcome:
 def _learning_rate(facts: Facts) -> Outcome:
     if facts.spec is None:
         return NO_SPEC
-    model, steps = facts.spec.base_model, facts.run.total_steps or facts.run.step
+    model, recipe, steps = facts.spec.base_model, facts.spec.training, facts.run.total_steps or facts.run.step
+    if "learningRate" in recipe.auto:
+        chosen = facts.chosen("learningRate")
+        return passed(f"left to the trainer: {chosen}") if chosen else \
+            not_run("left to the trainer, which tells at the run's end what it chose")
     if not is_known(model):
         return not_applicable(f"no rate is advised for {model}, whose shape is not built in: `tuneloop advise -m`")
-    if facts.spec.training.method not in LOW_RANK | {"full"}:
-        return not_applicable(f"no rate is advised for {facts.spec.training.method}")
     if steps is None:
         return not_run("the number of steps has not been told")
-    advised = learning_rate_for(known_shape(model), facts.spec.training.method, steps)
-    rate = facts.spec.training.learning_rate
-    near = advised / _FAR <= rate <= advised * _FAR
-    return judged(near, f"{rate:g}; about {advised:g} is advised for this model in {steps} steps")
+    advised = learning_rate_for(recipe, known_shape(model), steps)
+    near = advised / _FAR <= recipe.learning_rate <= advised * _FAR
+    return judged(near, f"{recipe.learning_rate:g}; about {advised:g} is advised for this model, {recipe.method} and "
+                  f"{recipe.objective} in {steps} steps")
+
+
+def _checkpointing(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    recipe = facts.spec.training
+    if recipe.checkpoints_activations(gpu=recipe.resources.gpu > 0):
+        return passed("blocks keep their inputs alone and are computed twice (gradientCheckpointing), for less memory")
+    return not_applicable("gradientCheckpointing is off: by the recipe, on a CPU, or as prefix cannot; whether a step "
+                          "fits without it is said above")
 
 
 def _finite(facts: Facts) -> Outcome:
@@ -112,6 +123,7 @@ def _ends(facts: Facts) -> Outcome:
 DURING: Questions = {
     "an adapter is tried before full training": _method,
     "the learning rate is one that is advised": _learning_rate,
+    "activations are checkpointed": _checkpointing,
     "the loss stayed finite": _finite,
     "the validation loss was watched": _validated,
     "it did not end overfitted": _overfitting,

@@ -52,6 +52,10 @@ class Facts:
         """What the training job measured at its end."""
         return (self.run.metrics or {}).get(name)
 
+    def chosen(self, key: str) -> str | None:
+        """What the trainer chose for a key of the recipe that was left open, and why; told at the run's end."""
+        return (self.run.chosen or {}).get(key)
+
     def measured(self, subject: str, on: str = "heldout") -> Measurement | None:
         """What the evaluation measured of a subject."""
         found = (self.evaluation.measurements if self.evaluation else None) or []

@@ -7,19 +7,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.trainer.job.rates import Sweep
-from shared.advice.recipe import learning_rate_for, rows_per_step, warmup_for
+from shared.advice.rates import learning_rate_for
+from shared.advice.recipe import rows_per_step, warmup_for
 from shared.errors import InvalidInputError
 from shared.estimate import ModelShape, setup_of
 from shared.estimate.fit import fits
 from shared.range_test import RangeTest
-from shared.recipe import Method, Objective, TrainingRecipe
+from shared.recipe import TrainingRecipe
 
 _BATCHES = (64, 32, 16, 8, 4, 2, 1)
-# How much more than LoRA a method bears: few weights, far from the logits (docs/training.md shows rates of that order).
-_METHODS: dict[Method, float] = {"ia3": 5.0, "prefix": 10.0, "prompt": 30.0}
-# Texts: a tenth, as little is to be learned from each token. Preferences move a model that answers already.
-_OBJECTIVES: dict[Objective, float] = {"sft": 1.0, "distill": 1.0, "pretrain": 0.1}
-_OTHER_OBJECTIVES = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,19 +86,13 @@ def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machin
     at_once = batch * values.get("gradient_accumulation", recipe.gradient_accumulation) * machine.processes
     steps = max(1, math.ceil(math.ceil(rows / at_once) * recipe.epochs))
     if "learningRate" in recipe.auto:
-        values["learning_rate"] = rate = learning_rate(recipe, shape, steps)
+        values["learning_rate"] = rate = learning_rate_for(recipe, shape, steps)
         chosen["learningRate"] = f"{rate:g}: for {recipe.method}, {recipe.objective} and {steps} steps of a model of " \
                                  f"{shape.parameters / 1e6:.0f} million weights"
     if "warmupSteps" in recipe.auto:
         values["warmup_steps"] = warmup = warmup_for(steps)
         chosen["warmupSteps"] = f"{warmup}: of {steps} steps"
     return Settled(recipe=recipe.model_copy(update={**values, "auto": []}), chosen=chosen)
-
-
-def learning_rate(recipe: TrainingRecipe, shape: ModelShape, steps: int) -> float:
-    """The advised one for low-rank adapters and full training, times what the method and the objective bear."""
-    factor = _METHODS.get(recipe.method, 1.0) * _OBJECTIVES.get(recipe.objective, _OTHER_OBJECTIVES)
-    return float(f"{learning_rate_for(shape, recipe.method, steps) * factor:.2g}")
 
 
 def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machine, shards: int) -> int:

@@ -24,6 +24,7 @@ from services.trainer.job.model import attention_here, load_model, train_in_floa
 from services.trainer.job.objectives import make_trainer
 from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
+from services.trainer.job.personal import personal_rows
 from services.trainer.job.proof import Proof
 from services.trainer.job.range_test import find_rate
 from services.trainer.job.rates import Sweep
@@ -101,6 +102,9 @@ class _Inputs:
         self.alike = likeness_of(dataset)
         if self.alike is not None and (self.alike.repeated or self.alike.contaminated):
             log.warning("rows repeat each other", run=job.run_id, **self.alike.metrics)
+        self.personal = personal_rows(dataset / "train.parquet")
+        if self.personal["personal_rows"]:
+            log.warning("rows hold personal data or secrets", run=job.run_id, **self.personal)
         gpu, memory = memory_here()
         check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory,
                    teacher_parameters=teacher, shards=self.parallel.shards)
@@ -186,7 +190,8 @@ class _Training:
                                                        inputs.parallel),
             range_test=inputs.settled.sweep,
             metrics={**_losses(trainer.state.log_history), **measured, **proved, **kept, **ends,
-                     **(inputs.alike.metrics if inputs.alike else {}), **inputs.past.metrics(trainer),
+                     **(inputs.alike.metrics if inputs.alike else {}), **inputs.personal,
+                     **inputs.past.metrics(trainer),
                      **speed_here(recipe, inputs.base / "config.json", inputs.splits.train,
                                   self._progress.tokens_per_second, trainer.args),
                      "train_rows": len(inputs.splits.train), "skipped_rows": inputs.splits.skipped,

@@ -85,7 +85,8 @@ def test_a_whole_loop_passes_with_its_numbers() -> None:
         "every row has an answer to learn": "360 rows", "it is better than the bare base": "0.9, the bare base 0.1",
         "its gates hold": "all 1 of them", "there is a way back": "rollout intents-r1 is promoted",
         "what made it is recorded": "pipeline version 1", "it is a version in the registry": "it is intents@1",
-        "no test row was trained on": "hash of their prompt",
+        "no test row was trained on": "hash of their prompt", "it is in a form that is served": "by: vllm, small",
+        "serving has the template of training": "onto a base of the digest",
     }
     for check, words in expected.items():
         assert found[check][0] == "passed", check
@@ -97,6 +98,8 @@ def test_a_whole_loop_passes_with_its_numbers() -> None:
     ("there are enough rows", {"dataset": dataset(rows={"train": 40, "validation": 5, "test": 5})}, "40 rows"),
     ("there are train, validation and test rows", {"dataset": dataset(rows={"train": 9, "test": 1})}, "in validation"),
     ("the learning rate is one that is advised", {"spec": spec(training={"learningRate": 0.1})}, "0.1; about"),
+    ("the learning rate is one that is advised", {"spec": spec(training={"objective": "dpo"})}, "about 7.5e-05"),
+    ("personal data is left out", {"run": run(metrics={"personal_rows": 2.0, "scanned_rows": 9.0})}, "2 of 9 training"),
     ("the loss stayed finite", {"run": run(state="failed", reason="the loss became nan")}, "the loss became nan"),
     ("it did not end overfitted", {"run": run(validation_loss=0.4)}, "0.4, the best 0.2"),
     ("it stops when it gets no better", {"spec": spec(training={"epochs": 3})}, "3 epochs and no earlyStopping"),
@@ -124,7 +127,18 @@ def test_what_went_wrong_fails_with_its_numbers(check: str, values: dict[str, An
     ("it did not end overfitted",
      {"run": run(validation_loss=0.4), "spec": spec(training={"earlyStopping": {}})}, "passed"),
     ("the learning rate is one that is advised", {"spec": spec(baseModel="house-model")}, "not_applicable"),
-    ("the learning rate is one that is advised", {"spec": spec(training={"method": "ia3"})}, "not_applicable"),
+    ("the learning rate is one that is advised", {"spec": spec(training={"learningRate": "auto"})}, "not_run"),
+    ("the learning rate is one that is advised",
+     {"spec": spec(training={"method": "ia3", "learningRate": 0.005})}, "passed"),
+    ("the learning rate is one that is advised",
+     {"spec": spec(training={"objective": "dpo", "learningRate": 5e-5})}, "passed"),
+    ("activations are checkpointed", {}, "not_applicable"),
+    ("activations are checkpointed", {"spec": spec(training={"resources": {"gpu": 1}})}, "passed"),
+    ("it is in a form that is served", {"spec": spec(training={"method": "full"})}, "not_applicable"),
+    ("serving has the template of training", {"run": run(base_model_digest=None)}, "not_run"),
+    ("serving has the template of training", {"spec": spec(training={"merge": True})}, "not_applicable"),
+    ("personal data is left out", {}, "not_run"),
+    ("personal data is left out", {"run": run(metrics={"personal_rows": 0.0, "scanned_rows": 9.0})}, "passed"),
     ("an adapter is tried before full training", {"spec": spec(training={"method": "full"})}, "failed"),
     ("checkpoints were kept", {"run": run(step=5)}, "not_applicable"),
     ("drift is watched", {"spec": spec(capture={"share": 0.1})}, "passed"),
@@ -137,3 +151,9 @@ def test_what_went_wrong_fails_with_its_numbers(check: str, values: dict[str, An
 ])
 def test_what_makes_no_sense_or_was_not_done_says_so(check: str, values: dict[str, Any], state: str) -> None:
     assert states(**values)[check][0] == state
+
+
+def test_a_rate_that_the_trainer_chose_is_the_one_that_it_told() -> None:
+    left = {"spec": spec(training={"learningRate": "auto"}), "run": run(chosen={"learningRate": "0.003: the steepest"})}
+    assert states(**left)["the learning rate is one that is advised"] == (
+        "passed", "left to the trainer: 0.003: the steepest")

@@ -4,6 +4,7 @@ These are no validators of the model: a policy that was stored or sent before a 
 its rollout could not even be aborted.
 """
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ _MOST_WITH_CONTROL = 50
 
 def policy_problems(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
     """Each problem with the path of its key in the policy."""
-    yield from _interval(policy)
+    yield from _times(policy)
+    yield from _shares(policy)
     names: dict[str, int] = {}
     for index, guardrail in enumerate(policy.guardrails):
         path = f"guardrails.{index}"
@@ -89,9 +91,24 @@ def _control(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
             )
 
 
-def _interval(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
+def _times(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
     if policy.interval < _SHORTEST_INTERVAL:
         yield "interval", "a look each second is the most there is; Prometheus has nothing new more often"
+    if not policy.deadline:
+        yield "deadline", "0s is over before anything can be proved; give it hours, as `tuneloop rollouts plan` says"
+    if not policy.load_deadline:
+        yield "loadDeadline", "0s rolls back every candidate before a replica can load it; 10m is the default"
+
+
+def _shares(policy: "RolloutPolicy") -> Iterator[tuple[str, str]]:
+    """The split deals in basis points; what is finer would be rounded to another share, or to none."""
+    shares = {f"steps.{index}.weight": step.weight for index, step in enumerate(policy.steps)}
+    if policy.shadow is not None:
+        shares["shadow.percent"] = policy.shadow.percent
+    for path, percent in shares.items():
+        if not math.isclose(100 * percent, round(100 * percent), abs_tol=1e-6):
+            yield path, (f"{percent:g} % cannot be dealt: the split has steps of 0.01 %; take "
+                         f"{max(1, round(100 * percent)) / 100:g}")
 
 
 def _guardrail(guardrail: "Guardrail") -> Iterator[tuple[str, str]]:

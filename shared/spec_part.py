@@ -48,5 +48,6 @@ class SpecPart(BaseModel):
     """Base of all parts: camelCase keys, no unknown keys, immutable."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, extra="forbid", frozen=True
+        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, extra="forbid", frozen=True,
+        allow_inf_nan=False,
     )

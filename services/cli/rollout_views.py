@@ -1,6 +1,6 @@
 """What people see of a rollout: phase, step, weight, and each guardrail's counts and e-values. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -98,7 +98,7 @@ def ab_test(item: Item, against: str) -> RenderableType:
                      for role in ("stable", "candidate")], {
         f"A/B TEST: {item['metric'].upper()}": lambda i: i["role"],
         "EVENTS": lambda i: _counts(i["counts"]),
-        f"LATENCY (SURELY, AT {sure})": lambda i: ", ".join(_quantile(one) for one in i["latency"]) or "-",
+        f"LATENCY (SURELY, AT {sure})": lambda i: quantiles(i["latency"]) or "-",
     }, empty="")
     effect = item["effect"]
     estimate = "unknown" if effect["estimate"] is None else points(effect["estimate"])
@@ -125,6 +125,11 @@ def objectives(items: list[Item], against: str) -> RenderableType:
 def points(share: float) -> str:
     """A difference of shares: +1.2."""
     return f"{100 * share:+.2g}" if abs(share) < 0.1 else f"{100 * share:+.0f}"
+
+
+def quantiles(items: Sequence[Item]) -> str:
+    """Between what each surely is: ``p50 0.25s to 0.5s, p99 1s to more``."""
+    return ", ".join(map(_quantile, items))
 
 
 def _quantile(item: Item) -> str:

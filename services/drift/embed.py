@@ -96,6 +96,8 @@ class EmbedReconciler:
                     series, policy, reference, source=f"e{row.number}", evidence=evidence, full=full
                 )
                 raise_alarm(session, self._clock, said)
+        if evidence:
+            metrics.ALARMS.labels(series.route, evidence[0].feature).inc()
         metrics.publish(series.route, series.id, state, policy)
 
     def _reference(self, reference: Reference) -> Matrix:

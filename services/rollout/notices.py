@@ -64,9 +64,10 @@ def sentence(kind: Notice, about: Subject) -> str:
 
 
 def _numbers(about: Subject) -> str:
+    # What an A/B test or an objective counts may be what is wanted.
     return ", ".join(
-        f"{name}: {numbers['candidate_bad']:g} bad of {numbers['candidate_total']:g} against "
-        f"{numbers['stable_bad']:g} of {numbers['stable_total']:g}"
+        f"{name}: {numbers['candidate_bad']:g}{'' if 'effect' in numbers else ' bad'} of "
+        f"{numbers['candidate_total']:g} against {numbers['stable_bad']:g} of {numbers['stable_total']:g}"
         for name, numbers in summary(about.state, about.policy).items()
     )
 

@@ -19,7 +19,7 @@ from services.rollout.samples import NoData, Sample
 from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings
 from services.rollout.unit_counts import readings_of as readings_of_units
-from shared.gateway_metrics import DURATION, EVENT_UNNAMED, UNIT_EVENTS
+from shared.gateway_metrics import DURATION, EVENT_LATENCY, EVENT_UNNAMED, UNIT_EVENTS
 from shared.pipeline import Counted, RolloutPolicy
 
 
@@ -41,27 +41,46 @@ def observe(
         state, policy: the rollout's own.
     """
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
-    readings = {} if urgent else _readings(samples, rollout, policy, known, now, copies=state.shadow > 0)
+    timed = state.exposed_from is not None and state.ab_test is not None
+    asked = _Once(samples)
+    readings = {} if urgent else _readings(
+        asked, rollout, policy, known, now, copies=state.shadow > 0, every_bucket=timed
+    )
     answered = any(not isinstance(found, NoData) or found.others for found in readings.values())
-    timed = answered and state.exposed_from is not None and state.ab_test is not None
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
-        latencies=_latencies(samples, rollout.route, now) if timed else (),
-        units=_units(samples, rollout.route, known, now) if answered else None,
+        latencies=_latencies(asked, rollout.route, now) if timed and answered else (),
+        units=_units(asked, rollout.route, known, now) if answered else None,
         answers=known.answers, control=known.control,
     )
 
 
+class _Once:
+    """The samples of one look: whoever asks for the same series gets the same answer."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._answers: dict[str, Sequence[Sample] | NoData] = {}
+
+    def newest(self, selector: str, now: datetime) -> Sequence[Sample] | NoData:
+        if selector not in self._answers:
+            self._answers[selector] = self._samples.newest(selector, now)
+        return self._answers[selector]
+
+
 def _readings(
-    samples: Samples, rollout: Rollout, policy: RolloutPolicy, known: Known, now: datetime, *, copies: bool
+    samples: Samples, rollout: Rollout, policy: RolloutPolicy, known: Known, now: datetime, *, copies: bool,
+    every_bucket: bool,
 ) -> dict[str, tuple[Reading, ...] | NoData]:
+    """All that is counted; `every_bucket` of the latency, which is asked for anyhow."""
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
     wanted = counted_in(policy)
     for counted in wanted:
         found = read(
             samples, counted, now, route=rollout.route, stable=known.control or known.stable,
             candidate=rollout.model_version, control=known.control, copies=copies,
+            every_bucket=every_bucket and counted.metric == EVENT_LATENCY,
         )
         readings[counted.called] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
@@ -72,17 +91,18 @@ def _readings(
 
 def read(
     samples: Samples, counted: Counted, now: datetime, *, route: str, stable: str, candidate: str,
-    control: str | None = None, copies: bool = False,
+    control: str | None = None, copies: bool = False, every_bucket: bool = False,
 ) -> tuple[Reading, ...] | NoData:
     """The counters of a guardrail or of an A/B test, or why there are none.
 
     Args:
         stable: whom the candidate is compared with.
         control: the same where it is the control, which gets copies as the candidate does.
+        every_bucket: ask for all of a histogram at once; else only where the bucket that is wanted is not there.
     """
-    asked = queries_of(counted, route, stable, candidate, copies=copies)
+    asked = queries_of(counted, route, stable, candidate, copies=copies, every_bucket=every_bucket)
     result = _asked(samples, counted, now, asked, candidate=candidate, control=control)
-    if not isinstance(result, NoData) or result.kind != "no_bucket":
+    if every_bucket or not isinstance(result, NoData) or result.kind != "no_bucket":
         return result
     every = queries_of(counted, route, stable, candidate, copies=copies, every_bucket=True)
     return _asked(samples, counted, now, every, candidate=candidate, control=control)

@@ -36,7 +36,7 @@ def queries_of(
 
     Args:
         copies: also for what the candidate's copies showed.
-        every_bucket: of histograms, to say which there are; else only for those that are counted, a fifth of them.
+        every_bucket: of histograms; else only for those that are counted, a fifth of them.
     """
     asked = _queries(guardrail, route, stable, candidate, every_bucket)
     if not copies or not judges_copies(guardrail):

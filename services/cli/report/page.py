@@ -8,7 +8,7 @@ from typing import Any
 from services.cli import words
 from services.cli.report.figure import figure
 from services.cli.report.series import Mark, Story, story
-from services.cli.rollout_views import versus, withdrawal
+from services.cli.rollout_views import quantiles, versus, withdrawal
 
 Item = Mapping[str, Any]
 
@@ -78,11 +78,21 @@ def _facts(rollout: Item) -> str:
         "began": _moment(rollout["started_at"]), "ended": _moment(rollout["finished_at"]),
         "guardrail that fired": rollout["guardrail"] or "", "users exposed": "" if users is None else str(users),
         "exposed for": "" if exposed is None else words.duration(exposed),
-        "weight 0 at gateways": withdrawal(rollout["withdrawal"]),
+        "weight 0 at gateways": withdrawal(rollout["withdrawal"]), **_latencies(rollout),
     }
     return "<dl>" + "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value
     ) + "</dl>"
+
+
+def _latencies(rollout: Item) -> dict[str, str]:
+    """Of both variants of an A/B test."""
+    test = rollout["ab_test"]
+    if test is None:
+        return {}
+    names = {"stable": versus(rollout), "candidate": "candidate"}
+    return {f"latency of {names[role]}, surely ({100 * (1 - test['alpha']):g} %)": quantiles(found)
+            for role, found in test["latency"].items()}
 
 
 def _moment(text: str | None) -> str:

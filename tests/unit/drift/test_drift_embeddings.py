@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 from sqlmodel import select
 
@@ -58,6 +59,11 @@ def work(engine: Engine, clock: VirtualClock, embedder: WordCounts) -> None:
         pass
 
 
+def alarms() -> float:
+    labels = {"route": "intents", "feature": embed.FEATURE}
+    return REGISTRY.get_sample_value("tuneloop_drift_alarms_total", labels) or 0.0
+
+
 def test_without_drift_small_p_values_are_rare_also_with_one_reference() -> None:
     rng = np.random.default_rng(21)
     small = []
@@ -103,6 +109,7 @@ def test_drift_of_embeddings_is_said_once_and_no_text_stays(engine: Engine) -> N
     embedder.away = True
     work(engine, clock, embedder)
     assert said(engine) == []
+    counted = alarms()
     embedder.away = False
     clock.advance(3600)
     work(engine, clock, embedder)
@@ -110,6 +117,7 @@ def test_drift_of_embeddings_is_said_once_and_no_text_stays(engine: Engine) -> N
     assert [item.feature for item in found.evidence] == ["embeddings"]
     assert found.examples[0].startswith("request-")
     assert len(said(engine)) == 1
+    assert alarms() == counted + 1, "the alert looks at this counter"
     assert stand.series().features["embeddings"].window_samples == 50
     with reading(engine) as session:
         assert session.exec(select(EmbeddingWindow)).all() == []

@@ -1,6 +1,7 @@
 """Rollout policies that are refused when they are applied: the field, what is wrong with it, and the remedy."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -27,6 +28,17 @@ def guarded(**guardrail: Any) -> dict[str, Any]:
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "falling weights": ({"steps": [{"weight": 50}, {"weight": 10}]}, "rollout", "weights must rise"),
     "equal weights": ({"steps": [{"weight": 10}, {"weight": 10}]}, "rollout", "weights must rise"),
+    "less than can be dealt": (
+        {"steps": [{"weight": 0.004}]}, "steps.0.weight",
+        "0.004 % cannot be dealt: the split has steps of 0.01 %; take 0.01",
+    ),
+    "finer than can be dealt": (
+        {"steps": [{"weight": 10}, {"weight": 10.001}]}, "steps.1.weight", "10.001 % cannot be dealt",
+    ),
+    "copies finer than can be dealt": ({"shadow": {"percent": 0.125}}, "shadow.percent", "take 0.12"),
+    "an infinite margin": (guarded(metric="errors", margin=math.inf), "guardrails.0.margin", "finite number"),
+    "no time at all": ({"deadline": "0s"}, "rollout.deadline", "over before anything can be proved"),
+    "no time to load": ({"loadDeadline": "0s"}, "rollout.loadDeadline", "rolls back every candidate"),
     "too much": ({"steps": [{"weight": 101}]}, "rollout.steps.0.weight", "less than or equal to 100"),
     "a rate of what is not counted": (
         {"expectedTraffic": {"requestsPerMinute": 60, "badRates": {"refusals": 0.1}}},

@@ -1,24 +1,31 @@
 """A/B tests: the reducer in a made-up world."""
 
 import math
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.rollout import abtest
 from services.rollout.analysis import Counts
+from services.rollout.decide import new_state
 from services.rollout.evidence import summary
+from services.rollout.facts import Known
 from services.rollout.guardrails import counted_in
-from services.rollout.observation import Observation
+from services.rollout.models import Rollout
+from services.rollout.observation import Loading, Observation
+from services.rollout.observe import observe
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import ObjectiveState
 from services.rollout.wanted import Record, Shift
 from shared.errors import InvalidInputError
+from shared.gateway_metrics import DURATION
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from tests.support import facts
 from tests.support.rollouts import CANDIDATE, STABLE, World, policy
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEST = AbTest(metric="thumbs_down")
 STEP = RolloutStep(weight=50, min_duration=timedelta(seconds=10), min_requests=10)
 
@@ -199,6 +206,36 @@ def test_quantiles_come_from_what_was_counted_since_the_test_began() -> None:
     assert abtest.timed(state, look_at(), exposed=True).buckets == state.buckets
     less = abtest.timed(state, look_at(*histogram(CANDIDATE, inf=1000)), exposed=True)
     assert less.buckets == state.buckets
+
+
+class Gateway:
+    """Answers with the latencies of both versions, whatever is asked of them; remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def newest(self, selector: str, _: object) -> Sequence[Sample] | NoData:
+        self.asked.append(selector)
+        if not selector.startswith(DURATION):
+            return NoData("empty", f"Prometheus has no series {selector}")
+        counts = {"le0_5": 3.0, "le1": 4.0, "inf": 5.0}
+        return [sample for version in (STABLE, CANDIDATE) for sample in histogram(version, **counts)
+                if "le=~" not in selector or sample.labels["le"] in ("0.5", "+Inf")]
+
+
+@pytest.mark.parametrize(("exposed", "shown"), [(True, 3), (False, 0)])
+def test_a_guarded_latency_and_its_quantiles_are_asked_for_once(exposed: bool, shown: int) -> None:
+    guarded = rules(guardrails=[Guardrail(metric="latency", slo_seconds=0.5)])
+    state = new_state(NOW, guarded).model_copy(update={"exposed_from": NOW if exposed else None})
+    known = Known(stable=STABLE, control=None, loading=Loading(loaded=1), route_free=True, misfit="", successor=None,
+                  command=None, answers={}, met=None)
+    gateway = Gateway()
+    seen = observe(known, gateway, Rollout(route="m", model_version=CANDIDATE), state, policy=guarded, now=NOW)
+    assert len([selector for selector in gateway.asked if selector.startswith(DURATION)]) == 1
+    [latency] = [found for name, found in seen.readings.items() if name.startswith("latency")]
+    assert not isinstance(latency, NoData)
+    assert {reading.cell for reading in latency} == {"le=0.5", "le=inf"}
+    assert len([reading for reading in seen.latencies if reading.version.startswith(STABLE)]) == shown
 
 
 @pytest.mark.parametrize(("rollout", "message"), [

@@ -10,6 +10,8 @@ import pytest
 from services.rollout.analysis import Counts
 from services.rollout.counts import Reading
 from services.rollout.evidence import summary
+from services.rollout.models import Rollout
+from services.rollout.notices import Subject, sentence
 from services.rollout.observation import Command, Observation
 from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Candidate, Request, Traffic
@@ -158,6 +160,8 @@ def test_a_mean_score_is_judged_by_betting(mean: float, end: str) -> None:
     assert made.state.phase == end
     numbers = summary(made.state, made.policy)["objective feedback_score"]
     assert float(numbers["candidate_bad"]) / float(numbers["candidate_total"]) == pytest.approx(mean, abs=0.03)
+    told = sentence("promoted", Subject(Rollout(model_version=CANDIDATE), made.state, made.policy, STABLE))
+    assert f"objective feedback_score: {numbers['candidate_bad']:g} of" in told, "a good score is nothing bad"
 
 
 def test_what_a_score_is_asked_from() -> None:

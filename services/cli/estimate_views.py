@@ -42,8 +42,9 @@ def _facts(answer: Item, model: str) -> RenderableType:
 
 
 def _memory(memory: Item) -> RenderableType:
-    names = ("weights", "beside", "gradients", "optimizer", "activations", "logits")
-    lines = [{"what": name, "bytes": memory[name]} for name in names if name != "beside" or memory[name]]
+    names = ("weights", "beside", "gathered", "gradients", "optimizer", "activations", "logits")
+    lines = [{"what": name, "bytes": memory[name]} for name in names
+             if name not in ("beside", "gathered") or memory[name]]
     lines += [{"what": f"at once: {phase}", "bytes": count} for phase, count in memory["phases"].items()]
     return rows(lines, {"PART": lambda i: i["what"], "MEMORY": lambda i: gigabytes(i["bytes"])}, empty="")
 

@@ -8,13 +8,15 @@ from shared.estimate.gpus import GPUS, Gpu
 from shared.estimate.memory import memory
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
+from shared.parallel_checks import SHARDED
+from shared.recipe import SUPERVISED
 
 USABLE = 0.92
 """Of a GPU's memory. The rest is for what the caching allocator cannot use (fragments) and for kernels' workspaces."""
 
 
 _Change = Callable[[Setup], tuple[str, Setup] | None]
-"""A change in words and the setup after it; None where it changes nothing."""
+"""A change, as the keys of a recipe that the trainer takes, and the setup after it; None where it changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _remedy(shape: ModelShape, change: str, setup: Setup, capacity: int) -> Reme
 
 
 def _changes(setup: Setup) -> Iterator[tuple[str, Setup]]:
-    for step in _LADDER:
+    for step in (*_LADDER, _sharded):
         changed = step(setup)
         if changed is not None:
             yield changed
@@ -104,57 +106,73 @@ def _with(setup: Setup, **values: Any) -> Setup:
 def _checkpointing(setup: Setup) -> tuple[str, Setup] | None:
     if setup.gradient_checkpointing or setup.method == "prefix":
         return None
-    return "gradient checkpointing (a third more time)", _with(setup, gradient_checkpointing=True)
+    return "gradientCheckpointing: true (a third more time)", _with(setup, gradient_checkpointing=True)
 
 
 def _smaller_batch(setup: Setup) -> tuple[str, Setup] | None:
     """Down to one row, with as many more batches a step, so that a step of the optimizer sees the same rows."""
     if setup.micro_batch == 1:
         return None
-    steps = setup.gradient_accumulation * setup.micro_batch
+    batches = setup.gradient_accumulation * setup.micro_batch
     return (
-        f"micro batch 1 with {steps} batches a step (the same rows per step)",
-        _with(setup, micro_batch=1, gradient_accumulation=steps),
+        f"batchSize: 1 with gradientAccumulation: {batches} (the same rows per step)",
+        _with(setup, micro_batch=1, gradient_accumulation=batches),
     )
+
+
+def _half_precision(setup: Setup) -> tuple[str, Setup] | None:
+    # The trainer's weights stay float32: it has no key for others.
+    if setup.precision != "float32":
+        return None
+    return "precision: bfloat16 (of the products; weights stay float32)", _with(setup, precision="mixed")
 
 
 def _optimizer(setup: Setup) -> tuple[str, Setup] | None:
     # Only states of a weight's shape are cut as it is.
     if setup.optimizer != "adamw" or setup.shards > 1:
         return None
-    return "8-bit paged AdamW", _with(setup, optimizer="paged_adamw_8bit")
-
-
-def _half_precision(setup: Setup) -> tuple[str, Setup] | None:
-    if setup.precision == "bfloat16":
-        return None
-    return "weights in bfloat16", _with(setup, precision="bfloat16")
+    # There is nowhere else to page to on a CPU.
+    smaller = "adamw_8bit" if setup.device == "cpu" else "paged_adamw_8bit"
+    return f"optimizer: {smaller}", _with(setup, optimizer=smaller)
 
 
 def _lora(setup: Setup) -> tuple[str, Setup] | None:
     # A sharded model's adapters are none that the trainer shards.
     if setup.method != "full" or setup.shards > 1:
         return None
-    return "LoRA instead of full training", _with(setup, method="lora")
+    return "method: lora instead of full", _with(setup, method="lora")
 
 
 def _qlora(setup: Setup) -> tuple[str, Setup] | None:
     if setup.method not in ("full", "lora", "dora") or setup.shards > 1:
         return None
-    return "QLoRA: the base in 4 bits", _with(setup, method="qlora", precision="bfloat16")
+    return "method: qlora (the base in 4 bits)", _with(setup, method="qlora")
 
 
 def _shorter(setup: Setup) -> tuple[str, Setup] | None:
     if setup.sequence_length < 256:
         return None
     half = setup.sequence_length // 2
-    return f"sequences of {half} tokens (longer rows are cut)", _with(setup, sequence_length=half)
+    return f"maxLength: {half} (longer rows are cut)", _with(setup, sequence_length=half)
 
 
 def _much_shorter(setup: Setup) -> tuple[str, Setup] | None:
     once = _shorter(setup)
     return None if once is None else _shorter(once[1])
 
+
+def _sharded(setup: Setup) -> tuple[str, Setup] | None:
+    """Told as what it alone would do: more devices are no change of the recipe alone."""
+    if (
+        setup.shards > 1 or setup.device == "cpu" or setup.method not in SHARDED or setup.objective not in SUPERVISED
+        or setup.optimizer not in ("adamw", "sgd") or setup.held_by
+    ):
+        return None
+    return f"distributed: fsdp with resources.gpu: {_GPUS}", _with(setup, shards=_GPUS)
+
+
+_GPUS = 8
+"""Of the machine that is rented most where one is not enough."""
 
 _LADDER: tuple[_Change, ...] = (
     _checkpointing, _smaller_batch, _half_precision, _optimizer, _lora, _qlora, _shorter, _much_shorter,

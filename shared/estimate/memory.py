@@ -64,7 +64,7 @@ def memory(shape: ModelShape, setup: Setup) -> Memory:
     acts, gathered = activations(shape, setup), _gathered_bytes(shape, setup)
     return Memory(
         weights=weights, beside=beside, gradients=gradients, optimizer=states,
-        pageable=states if setup.optimizer.startswith("paged") else 0, activations=acts.kept + acts.block,
+        pageable=states if setup.optimizer.startswith("paged") and setup.device != "cpu" else 0, activations=acts.kept + acts.block,
         logits=acts.loss, gathered=gathered,
         phases=_phases(
             shape, setup, acts, static=weights + beside + states, gradients=gradients, gathered=gathered

@@ -54,7 +54,7 @@ def test_what_does_not_fit_is_told_with_its_remedies(run: Any) -> None:
     result = run("estimate", "llama-3.1-8b", "--method", "full", "--gpu", "rtx-4090")
     assert result.exit_code == 1
     assert "error: llama-3.1-8b does not fit" in result.stderr
-    for word in ("QLoRA: the base in 4 bits", "SAVES", "Fits with:"):
+    for word in ("method: qlora (the base in 4 bits)", "SAVES", "Fits with:"):
         assert word in result.stdout
 
 

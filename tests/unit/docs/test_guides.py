@@ -28,7 +28,7 @@ def commands(guide: str, program: str) -> list[list[str]]:
             if words[0].removeprefix(".venv/bin/") == program]
 
 
-@every_guide
+@pytest.mark.parametrize("guide", [*GUIDES, "docs/training.md", "docs/advisor.md"])
 def test_tuneloop_has_the_commands(guide: str) -> None:
     for words in commands(guide, "tuneloop"):
         check_tuneloop(words)

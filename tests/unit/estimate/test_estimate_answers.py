@@ -176,13 +176,24 @@ def test_what_does_not_fit_says_what_would_make_it_fit() -> None:
     assert answer.together[-1].fits
     assert not any(item.fits for item in answer.together[:-1])
     words = " ".join(item.change for item in answer.remedies)
-    for word in ("checkpointing", "micro batch 1 with 8 batches", "QLoRA", "8-bit", "sequences of 1024"):
+    for word in ("gradientCheckpointing: true", "batchSize: 1 with gradientAccumulation: 8", "method: qlora",
+                 "optimizer: paged_adamw_8bit", "maxLength: 1024", "distributed: fsdp with resources.gpu: 8"):
         assert word in words
+
+
+def test_on_a_cpu_there_is_nowhere_to_page_to() -> None:
+    asked = setup(method="full", device="cpu", precision="float32")
+    answer = estimate(LLAMA, EstimateRequest(setup=asked, hardware=Hardware(memory_gb=24)))
+    changes = [item.change for item in answer.remedies]
+    assert "optimizer: adamw_8bit" in changes
+    assert not [change for change in changes if "fsdp" in change]
+    paged = setup(method="full", optimizer="paged_adamw_8bit", device="cpu")
+    assert memory(LLAMA, paged).pageable == 0
 
 
 def test_a_change_that_is_not_needed_is_not_advised() -> None:
     answer = estimate(LLAMA, EstimateRequest(setup=setup(method="full"), hardware=Hardware(memory_gb=12)))
-    assert [item.change for item in answer.together] == ["QLoRA: the base in 4 bits"]
+    assert [item.change for item in answer.together] == ["method: qlora (the base in 4 bits)"]
 
 
 def test_what_nothing_helps_says_so() -> None:

@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> Path:
 def test_what_cannot_fit_is_refused_with_what_would(config: Path) -> None:
     recipe = TrainingRecipe(batch_size=16, max_length=4096)
     with pytest.raises(InvalidInputError, match=r"out of memory, foreseen .* 16 rows of up to 4096 tokens needs about "
-                       r".* GB, and there are 24\. It fits with .*(bfloat16|QLoRA|micro batch 1)"):
+                       r".* GB, and there are 24\. It fits with .*(qlora|batchSize: 1)"):
         check_room(config, recipe, 9000, gpu=True, memory=24 * 10**9)
     with pytest.raises(InvalidInputError, match=r"there are 1\. No change of the recipe makes it fit; or train on"):
         check_room(config, recipe, 9000, gpu=True, memory=10**9)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from services.rollout.counts import Reading
 from services.rollout.decide import new_state, next_look, step
 from services.rollout.hook_state import HookAnswer
+from services.rollout.models import Rollout
 from services.rollout.observation import Command, Loading, Observation, Verb
 from services.rollout.samples import NoData
 from services.rollout.state import RolloutState
@@ -31,6 +32,17 @@ def policy(**changes: object) -> RolloutPolicy:
         "load_deadline": timedelta(minutes=2),
     }
     return RolloutPolicy.model_validate({**values, **changes})
+
+
+def row_of(rules: RolloutPolicy) -> Rollout:
+    """The row of a rollout of `CANDIDATE` that waits for its route `m`."""
+    at = VirtualClock().now()
+    state = new_state(at, rules)
+    return Rollout(
+        id="m-r2", state=state.phase, pipeline="m", route="m", model_version=CANDIDATE, number=2, model={},
+        base_model_digest="", policy=rules.model_dump(mode="json"), data=state.model_dump(mode="json"),
+        correlation_id="c", causation_id="", created_at=at, updated_at=at,
+    )
 
 
 class World:

@@ -13,7 +13,6 @@ from services.rollout.decide import new_state
 from services.rollout.evidence import summary
 from services.rollout.facts import Known
 from services.rollout.guardrails import counted_in
-from services.rollout.models import Rollout
 from services.rollout.observation import Loading, Observation
 from services.rollout.observe import observe
 from services.rollout.samples import NoData, Sample
@@ -23,7 +22,7 @@ from shared.errors import InvalidInputError
 from shared.gateway_metrics import DURATION
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from tests.support import facts
-from tests.support.rollouts import CANDIDATE, STABLE, World, policy
+from tests.support.rollouts import CANDIDATE, STABLE, World, policy, row_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEST = AbTest(metric="thumbs_down")
@@ -230,7 +229,7 @@ def test_a_guarded_latency_and_its_quantiles_are_asked_for_once(exposed: bool, s
     known = Known(stable=STABLE, control=None, loading=Loading(loaded=1), route_free=True, misfit="", successor=None,
                   command=None, answers={}, met=None)
     gateway = Gateway()
-    seen = observe(known, gateway, Rollout(route="m", model_version=CANDIDATE), state, policy=guarded, now=NOW)
+    seen = observe(known, gateway, row_of(guarded), state, policy=guarded, now=NOW)
     assert len([selector for selector in gateway.asked if selector.startswith(DURATION)]) == 1
     [latency] = [found for name, found in seen.readings.items() if name.startswith("latency")]
     assert not isinstance(latency, NoData)

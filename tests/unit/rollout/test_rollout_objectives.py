@@ -10,7 +10,6 @@ import pytest
 from services.rollout.analysis import Counts
 from services.rollout.counts import Reading
 from services.rollout.evidence import summary
-from services.rollout.models import Rollout
 from services.rollout.notices import Subject, sentence
 from services.rollout.observation import Command, Observation
 from services.rollout.plan.answer import plan
@@ -19,7 +18,7 @@ from services.rollout.queries import queries_of
 from services.rollout.state import FULL_WEIGHT
 from services.rollout.wanted import Record, Shift
 from shared.pipeline import Guardrail, Objective, RolloutStep
-from tests.support.rollouts import CANDIDATE, STABLE, World, policy
+from tests.support.rollouts import CANDIDATE, STABLE, World, policy, row_of
 
 SHORT: dict[str, Any] = {"min_duration": timedelta(seconds=10), "min_requests": 10}
 NOT_WORSE = Objective(metric="errors", goal="not_worse", margin=0.2)
@@ -160,7 +159,7 @@ def test_a_mean_score_is_judged_by_betting(mean: float, end: str) -> None:
     assert made.state.phase == end
     numbers = summary(made.state, made.policy)["objective feedback_score"]
     assert float(numbers["candidate_bad"]) / float(numbers["candidate_total"]) == pytest.approx(mean, abs=0.03)
-    told = sentence("promoted", Subject(Rollout(model_version=CANDIDATE), made.state, made.policy, STABLE))
+    told = sentence("promoted", Subject(row_of(made.policy), made.state, made.policy, STABLE))
     assert f"objective feedback_score: {numbers['candidate_bad']:g} of" in told, "a good score is nothing bad"
 
 

@@ -62,9 +62,11 @@ def memory(shape: ModelShape, setup: Setup) -> Memory:
     gradients = trained * width // setup.shards
     states = _state_bytes(shape, setup, trained, width) // setup.shards
     acts, gathered = activations(shape, setup), _gathered_bytes(shape, setup)
+    # On a CPU there is nowhere else for them to go.
+    pageable = states if setup.optimizer.startswith("paged") and setup.device != "cpu" else 0
     return Memory(
-        weights=weights, beside=beside, gradients=gradients, optimizer=states,
-        pageable=states if setup.optimizer.startswith("paged") and setup.device != "cpu" else 0, activations=acts.kept + acts.block,
+        weights=weights, beside=beside, gradients=gradients, optimizer=states, pageable=pageable,
+        activations=acts.kept + acts.block,
         logits=acts.loss, gathered=gathered,
         phases=_phases(
             shape, setup, acts, static=weights + beside + states, gradients=gradients, gathered=gathered

@@ -47,17 +47,18 @@ SERIES = frozenset({
 UNIT_EVENTS = f"{PREFIX}unit_events_total"
 UNIT_TIMES = (1, 4, 16)
 EVENT_SERVED, EVENT_UNNAMED, EVENT_ERRORS = "served", "unnamed", "errors"
+EVENT_REFUSALS, EVENT_INVALID = "refusals", "invalid_output"
 EVENT_LATENCY, EVENT_FIRST_TOKEN, EVENT_INTER_TOKEN = "latency", "time_to_first_token", "inter_token"
 
 # Guardrails' metrics that are durations, with what their SLO may be, and all that units are counted by.
 SLO_BOUNDS = {
     EVENT_LATENCY: DURATION_BOUNDS, EVENT_FIRST_TOKEN: FIRST_TOKEN_BOUNDS, EVENT_INTER_TOKEN: INTER_TOKEN_BOUNDS,
 }
-COUNTED_BY_UNIT = (EVENT_ERRORS, *SLO_BOUNDS)
+COUNTED_BY_UNIT = (EVENT_ERRORS, EVENT_REFUSALS, EVENT_INVALID, *SLO_BOUNDS)
 
 # Guardrails' metrics by which the two answers to a copied request are compared, and what comes of it. Units whose
 # answers differed are told of with the version whose answer was the bad one.
-PAIRED = (EVENT_ERRORS, "refusals", "invalid_output")
+PAIRED = (EVENT_ERRORS, EVENT_REFUSALS, EVENT_INVALID)
 PairResult = Literal["alike", "copy_worse", "primary_worse"]
 PAIR_RESULTS: tuple[PairResult, ...] = get_args(PairResult)
 

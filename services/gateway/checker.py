@@ -1,6 +1,7 @@
 """Compares answers with the format that was asked for, in a thread: a long answer takes milliseconds to read again."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,10 +34,15 @@ class StructureChecker:
 
     Args:
         counts: of a route and a model version's label.
+        invalid: told, in the thread, of each answer that is not what was asked for, and when its exchange began.
     """
 
-    def __init__(self, counts: Callable[[str, str], AnswerCounts], *, queue_bytes: int = QUEUE_BYTES) -> None:
+    def __init__(
+        self, counts: Callable[[str, str], AnswerCounts], invalid: Callable[[Record, float], None], *,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
         self._counts = counts
+        self._invalid = invalid
         self._queue_bytes = queue_bytes
         self._waiting: deque[_Job] = deque()
         self._bytes = 0
@@ -53,12 +59,15 @@ class StructureChecker:
         if record.outcome != "ok" or record.response is None or not wants_structure(record.request):
             return
         counts = self._counts(record.route, record.target.label)
+        begun = time.perf_counter() - record.seconds
 
         def done(results: list[Structured | None]) -> None:
             with self._changed:
                 for result in results:
                     if result is not None:
                         counts.checked(result)
+            if "invalid" in results:
+                self._invalid(record, begun)
 
         if record.truncated or not self._offer(_Job(record.request, (record.response,), done)):
             done(["unchecked"])

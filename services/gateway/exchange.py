@@ -224,7 +224,7 @@ class Exchange:
         self._over = True
         self._metrics.ended(outcome)
         if outcome == "ok":
-            self._metrics.answers.given(refused=self._refused)
+            self._metrics.given(self._order.unit, self._begun, refused=self._refused)
         elif outcome == "error":
             self._metrics.failed(self._order.unit, self._begun)
         finished, self._finished, self._question = self._finished, _nothing, None

@@ -29,6 +29,7 @@ from services.gateway.shadow import Shadow
 from services.gateway.timers import Timers
 from services.gateway.unit_teller import UnitTeller
 from shared.api_keys import KeyRing
+from shared.gateway_metrics import EVENT_INVALID
 from shared.messaging.broker import KafkaSink
 from shared.messaging.security import KafkaSecurity
 
@@ -65,7 +66,8 @@ class Features:
         self._capture = Capture(
             self._samples, CaptureMetrics(metrics.registry), plan, answer_bytes=settings.capture_answer_bytes
         )
-        self._checker = StructureChecker(metrics.answers.of)
+        self._unit_events = metrics.unit_events
+        self._checker = StructureChecker(metrics.answers.of, self._invalid)
         self.shadow = Shadow(
             timers, flusher, Balancer(failures=settings.eject_after_failures, seconds=settings.eject_seconds), metrics,
             plan, pairs=Pairs(metrics, self._checker, self._soon, seconds=settings.shadow_timeout_seconds),
@@ -120,6 +122,12 @@ class Features:
         self.shadow.consider(record)
         self._capture.take(record)
         self._checker.take(record)
+
+    def _invalid(self, record: Record, begun: float) -> None:
+        """From the checker's thread."""
+        self._soon(partial(
+            self._unit_events.badly, record.route, record.target.label, record.unit, begun, event=EVENT_INVALID,
+        ))
 
     def _soon(self, call: Callable[[], None]) -> None:
         """On the event loop, from any thread. A process that ends has none any more."""

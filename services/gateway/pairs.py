@@ -87,4 +87,4 @@ class Pairs:
         self._metrics.shadow(target.route, target.label).pairs[check, result].value += 1
         if result != "alike":
             worse = target if result == "copy_worse" else record.target
-            self._metrics.unit_events.differed(target.route, worse.label, record.unit, begun, event=pair_event(check))
+            self._metrics.unit_events.badly(target.route, worse.label, record.unit, begun, event=pair_event(check))

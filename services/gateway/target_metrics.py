@@ -56,6 +56,12 @@ class TargetMetrics:
         self.duration.observe(seconds)
         self._unit_events.slow(*self._key, unit, begun, event=names.EVENT_LATENCY, seconds=seconds)
 
+    def given(self, unit: int, begun: float, *, refused: bool) -> None:
+        """A whole answer went out."""
+        self.answers.given(refused=refused)
+        if refused:
+            self._unit_events.badly(*self._key, unit, begun, event=names.EVENT_REFUSALS)
+
     def first_output(self, unit: int, begun: float, seconds: float) -> None:
         """A stream began to answer after so long."""
         self.first_token.observe(seconds)

@@ -138,8 +138,8 @@ class UnitEvents(Collector):
         """A unit was kept waiting so long, by one of the events that have bounds."""
         self._met(route, label, unit, begun, event=event, value=seconds)
 
-    def differed(self, route: str, label: str, unit: int, begun: float, *, event: str) -> None:
-        """Of two answers to a unit's request only this version's was bad."""
+    def badly(self, route: str, label: str, unit: int, begun: float, *, event: str) -> None:
+        """A unit was answered badly by one of the events without bounds, or alone badly of two answers to a request."""
         self._met(route, label, unit, begun, event=event, value=0.0)
 
     def collect(self) -> Iterable[CounterMetricFamily]:

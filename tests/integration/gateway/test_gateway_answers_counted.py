@@ -11,6 +11,7 @@ from services.gateway.answer_metrics import AnswerCounts
 from services.gateway.checker import StructureChecker
 from services.gateway.plan import Target
 from services.gateway.record import Record
+from shared.events import CountedEvent
 from tests.support.gateway_stand import (
     STREAM_HEAD,
     Stand,
@@ -55,17 +56,22 @@ def value(stand: Stand, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_what_answers_show_is_counted_by_model_version(streamed: bool) -> None:
-    with running_stand(
-        lambda urls: [route("r", target("r@1", "stable", 10_000)), loaded("one", urls[0], "r@1")], obedient
-    ) as stand:
+def test_what_answers_show_is_counted_by_model_version_and_by_user(streamed: bool) -> None:
+    counted = [CountedEvent(event="refusals"), CountedEvent(event="invalid_output")]
+    spec = route("r", target("r@1", "stable", 10_000)).model_copy(update={"counted": counted})
+    with running_stand(lambda urls: [spec, loaded("one", urls[0], "r@1")], obedient) as stand:
         wish = {"response_format": {"type": "json_object"}}
         for words, fields in (("refuse", {}), ("plain", {}), ("plain", wish), ('{"a": 1}', wish)):
-            ask(stand, words, stream=streamed, **fields)
+            ask(stand, words, stream=streamed, user="ann", **fields)
+        units = {"event": "invalid_output", "le": "", "times": "1"}
+        eventually(lambda: value(stand, "unit_events_total", **units) == 1, what="the user whose answer is no JSON")
+        ask(stand, "plain", stream=streamed, user="ann", **wish)
+        eventually(lambda: value(stand, "structured_answers_total", result="invalid") == 2, what="the second look")
+        assert value(stand, "unit_events_total", **units) == 1, "one user is one"
+        assert value(stand, "unit_events_total", **{**units, "event": "refusals"}) == 1
         assert value(stand, "answers_total", kind="refused") == 1
-        assert value(stand, "answers_total", kind="answered") == 3
-        eventually(lambda: value(stand, "structured_answers_total", result="valid") == 1)
-        assert value(stand, "structured_answers_total", result="invalid") == 1
+        assert value(stand, "answers_total", kind="answered") == 4
+        assert value(stand, "structured_answers_total", result="valid") == 1
         assert value(stand, "structured_answers_total", result="unchecked") == 0
         stand.assert_clean()
 
@@ -82,7 +88,7 @@ def test_an_answer_that_is_too_long_to_keep_is_unchecked_and_passes_whole(monkey
 
 def test_what_finds_no_room_is_unchecked() -> None:
     counts = AnswerCounts()
-    full = StructureChecker(lambda *_: counts, queue_bytes=10)
+    full = StructureChecker(lambda *_: counts, lambda *_: None, queue_bytes=10)
     chosen = Target(route="r", label="r@1", upstream_model="r@1", role="stable", weight=10_000,
                     effective_weight=10_000, endpoints=())
     full.take(Record(

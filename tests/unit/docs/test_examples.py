@@ -9,7 +9,7 @@ import yaml
 
 from shared.built_in_policies import BUILT_IN
 from shared.docs.pipeline import ROOT
-from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
+from shared.pipeline import ExpectedTraffic, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from shared.recipe import TrainingRecipe
 from shared.recipe_checks import recipe_problems
 
@@ -28,6 +28,9 @@ def test_the_full_policy_has_every_key_and_every_guardrail() -> None:
     metrics = get_args(Guardrail.model_fields["metric"].annotation)
     assert [guardrail.metric for guardrail in policy.guardrails] == list(metrics)
     written = yaml.safe_load(text)["spec"]["rollout"]
+    assert {key for guardrail in written["guardrails"] for key in guardrail} == \
+        {field.alias for field in Guardrail.model_fields.values()}
+    assert written["expectedTraffic"].keys() == {field.alias for field in ExpectedTraffic.model_fields.values()}
     # A built-in policy and an A/B test are other ways to say what the steps are.
     keys = {field.alias for name, field in RolloutPolicy.model_fields.items() if name not in ("policy", "ab_test")}
     assert set(written) == keys

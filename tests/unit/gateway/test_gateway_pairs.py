@@ -29,7 +29,7 @@ class Judge:
         self.metrics.use(self.plan)
         self.told: list[Met] = []
         self.metrics.unit_events.tell(lambda _route, _salt, met, _unit: self.told.append(met))
-        checker = StructureChecker(self.metrics.answers.of)
+        checker = StructureChecker(self.metrics.answers.of, lambda _record, _begun: None)
         self.pairs = Pairs(self.metrics, checker, lambda call: call(), seconds=60.0)
 
     def judge(self, copy: ShadowOutcome, answer: bytes | None = OK, *, unit: int = 1, **primary: Any) -> None:

@@ -72,7 +72,7 @@ def test_traffic_begins_without_the_evidence_of_pairs() -> None:
     world.to_step(2)
     world.look()
     evidence = world.state.guardrails["refusals"].evidence
-    assert (evidence.pairs, evidence.counted_by) == (PairLook(), "interval")
+    assert (evidence.pairs, evidence.counted_by) == (PairLook(), "unit")
     assert world.state.guardrails["errors"].evidence.counted_by == "unit"
 
 
@@ -88,5 +88,7 @@ def test_gateways_are_asked_for_pairs_only_where_there_are_copies() -> None:
     guardrails = [{"metric": "errors"}, {"metric": "refusals"}, {"metric": "thumbs_down"}]
     plain = RolloutPolicy.model_validate({"guardrails": guardrails})
     copying = RolloutPolicy.model_validate({"guardrails": guardrails, "shadow": SHADOW})
-    assert [event.event for event in counted_events(plain)] == ["served", "errors"]
-    assert [event.event for event in counted_events(copying)] == ["served", "errors", "pair_errors", "pair_refusals"]
+    assert [event.event for event in counted_events(plain)] == ["served", "errors", "refusals"]
+    assert [event.event for event in counted_events(copying)] == [
+        "served", "errors", "refusals", "pair_errors", "pair_refusals",
+    ]

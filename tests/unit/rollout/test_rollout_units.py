@@ -171,12 +171,13 @@ def sample(value: float, **labels: str) -> Sample:
 def test_gateways_are_asked_to_tell_of_what_the_policy_needs() -> None:
     rules = RolloutPolicy.model_validate({"guardrails": [
         {"metric": "errors"}, {"metric": "latency", "sloSeconds": 2.5}, {"metric": "refusals"},
-        {"metric": "time_to_first_token", "sloSeconds": 0.5, "countBy": "request"},
+        {"metric": "thumbs_down"}, {"metric": "time_to_first_token", "sloSeconds": 0.5, "countBy": "request"},
     ]})
     assert counted_events(rules) == [
         CountedEvent(event="served"), CountedEvent(event="errors"), CountedEvent(event="latency", seconds=2.5),
+        CountedEvent(event="refusals"),
     ]
-    assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, False, False]
+    assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, True, False, False]
 
 
 def test_samples_become_counters_by_version() -> None:
@@ -210,5 +211,5 @@ def test_what_is_no_count_is_no_data(bad: Sample, kind: str) -> None:
 
 
 def test_a_policy_that_counts_by_unit_what_has_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="gateways do not count users by refusals; use auto or request"):
-        Guardrail(metric="refusals", count_by="unit")
+    with pytest.raises(ValueError, match="gateways do not count users by thumbs_down; use auto or request"):
+        Guardrail(metric="thumbs_down", count_by="unit")

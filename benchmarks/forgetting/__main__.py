@@ -1,14 +1,14 @@
 """What is left of a first task when a second is learned: ``python -m benchmarks.forgetting``.
 
 Trains by the trainer's own jobs, on an S3 of its own. Writes results.json, the measured part of README.md and the
-picture.
+picture. Exits with 1 where a remedy has no effect.
 """
 
 import argparse
 from pathlib import Path
 
 from benchmarks.forgetting.measure import measure
-from benchmarks.forgetting.report import Results, draw, measured, with_measured
+from benchmarks.forgetting.report import Results, draw, measured, missed, with_measured
 
 HERE = Path(__file__).parent
 SEEDS = (1, 2, 3, 4)
@@ -30,6 +30,8 @@ def main() -> None:
         readme.write_text(with_measured(readme.read_text("utf-8"), results), encoding="utf-8")
         draw(results, HERE / "forgetting.png")
     print(measured(results))
+    if not options.draw and (problems := missed(results)):
+        raise SystemExit("missed: " + "; ".join(problems))
 
 
 if __name__ == "__main__":

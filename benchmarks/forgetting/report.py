@@ -14,6 +14,10 @@ _TITLES: dict[Family, str] = {"full": "A whole model that knows task A", "adapte
 _MARKS = {"none": ("o", "#444444"), "low-rank only": ("P", "#56B4E9"), "replay": ("s", "#0072B2"),
           "ewc": ("^", "#D55E00"), "l2": ("D", "#009E73"), "gradual unfreezing": ("v", "#CC79A7")}
 
+REMEDIES = ("replay", "ewc", "l2", "gradual unfreezing")
+KEPT, LOST = 0.5, 0.1
+"""Of the right answers of the first task, by replay in a whole model; and of the second task's, for that."""
+
 
 class Run(BaseModel):
     """One way with one seed: the scores of both tasks before and after the second was learned."""
@@ -45,6 +49,35 @@ def measured(results: Results) -> str:
                      _range([run.after.b for run in group]), f"{_mean([run.after.nats_a for run in group]):.2f}"]
             lines.append(f"| {name} | {setting} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def missed(results: Results) -> list[str]:
+    """The bars that do not hold, in words.
+
+    Each remedy at its best setting must leave the first task's answers likelier than none does, in whole models and in
+    adapters. In a whole model replay must keep at least half of the right answers, at no more than a tenth of the other
+    task's.
+    """
+    problems = []
+    for family in _TITLES:
+        grouped = _grouped([run for run in results.runs if run.family == family])
+        nats = {key: _mean([run.after.nats_a for run in runs]) for key, runs in grouped.items()}
+        nothing = next(value for (name, _), value in nats.items() if name == "none")
+        for remedy in REMEDIES:
+            best = min((value for (name, _), value in nats.items() if name == remedy), default=None)
+            if best is None:
+                problems.append(f"{family}: {remedy} was not measured")
+            elif best >= nothing:
+                problems.append(f"{family}: {remedy} leaves {best:.2f} nats per token of A, and none {nothing:.2f}")
+    grouped = _grouped([run for run in results.runs if run.family == "full"])
+    other = next(_mean([run.after.b for run in runs]) for (name, _), runs in grouped.items() if name == "none")
+    kept = {setting: (_mean([run.after.a for run in runs]), _mean([run.after.b for run in runs]))
+            for (name, setting), runs in grouped.items() if name == "replay"}
+    if not any(a >= KEPT and b >= other - LOST for a, b in kept.values()):
+        found = ", ".join(f"{setting}: {a:.2f} and {b:.2f}" for setting, (a, b) in kept.items())
+        problems.append(f"full: no replay keeps {KEPT} of A and all but {LOST} of B, which is {other:.2f} without "
+                        f"({found})")
+    return problems
 
 
 def with_measured(text: str, results: Results) -> str:

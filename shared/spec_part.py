@@ -41,7 +41,8 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     Field(ge=timedelta(0), json_schema_extra={"type": "string", "format": "duration", "examples": ["30s", "10m"]}),
 ]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+SLUG_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Slug = Annotated[str, Field(pattern=SLUG_PATTERN)]
 
 
 class SpecPart(BaseModel):

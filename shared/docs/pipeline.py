@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from shared.docs.generated import write_or_check
 from shared.pipeline import Pipeline
-from shared.spec_part import SpecPart, format_duration
+from shared.spec_part import SLUG_PATTERN, SpecPart, format_duration
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "pipeline.md"
@@ -107,7 +107,9 @@ def _plain(item: Any) -> Any:
 def _type(schema: dict[str, Any]) -> str:
     """A property's JSON Schema in words."""
     if "anyOf" in schema:
-        return " or ".join(_type(option) for option in schema["anyOf"] if option.get("type") != "null")
+        # An example stands beside the choice, and the pattern that it is for within it.
+        told = {name: schema[name] for name in ("examples",) if name in schema}
+        return " or ".join(_type(option | told) for option in schema["anyOf"] if option.get("type") != "null")
     if choices := schema.get("enum") or [schema[word] for word in ("const",) if word in schema]:
         return ", ".join(f"`{choice}`" for choice in choices)
     if schema.get("format") == "duration":
@@ -125,7 +127,8 @@ def _bounds(schema: dict[str, Any]) -> str:
     if "pattern" in schema:
         if "examples" in schema:
             return f" such as `{schema['examples'][0]}`"
-        return " of a-z, 0-9 and -, at most 63"
+        if schema["pattern"] == SLUG_PATTERN:
+            return " of a-z, 0-9 and -, at most 63"
     return f", {' and '.join(bounds)}" if bounds else ""
 
 

@@ -1,8 +1,9 @@
 """The process that keeps one local job: starts it, enforces its timeout, ends it on request, notes how it ended.
 
-Run as ``python -m shared.launchers.keeper FOLDER``. It detaches at once, so that neither the end of the service that
-launched it nor a signal to that service's terminal reaches the job. The foreground process returns once the job is
-claimed. Only the standard library and pydantic are imported: a keeper lives as long as its job.
+Run as ``python -m shared.launchers.keeper FOLDER SECONDS``: so long may the job take to end after SIGTERM. It
+detaches at once, so that neither the end of the service that launched it nor a signal to that service's terminal
+reaches the job. The foreground process returns once the job is claimed. Only the standard library and pydantic are
+imported: a keeper lives as long as its job.
 """
 
 import ctypes
@@ -17,8 +18,6 @@ from shared.launchers.folder import EndReason, Exit, JobFolder
 from shared.launchers.model import JobSpec
 from shared.launchers.processes import end_group, identify
 
-# How long a job may take to end by itself after SIGTERM.
-GRACE_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 3600.0
 _PR_SET_PDEATHSIG = 1
 
@@ -27,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 _SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
 
 
-def main(folder: JobFolder) -> int:
+def main(folder: JobFolder, grace_seconds: float) -> int:
     """Detach and keep the job; the exit code of the foreground process."""
     read, write = os.pipe()
     if os.fork():
@@ -46,11 +45,11 @@ def main(folder: JobFolder) -> int:
     os.write(write, b"1")
     os.close(write)
     if claimed:
-        folder.write_exit(keep(folder, spec))
+        folder.write_exit(keep(folder, spec, grace_seconds))
     return 0
 
 
-def keep(folder: JobFolder, spec: JobSpec) -> Exit:
+def keep(folder: JobFolder, spec: JobSpec, grace_seconds: float) -> Exit:
     """Run the job to its end."""
     process = subprocess.Popen(
         [sys.executable, "-m", spec.module, *spec.args],
@@ -61,7 +60,7 @@ def keep(folder: JobFolder, spec: JobSpec) -> Exit:
         folder.write_job(job)
     reason = _await_end(process, spec.timeout_seconds)
     if reason != "ended":
-        _stop(process)
+        _stop(process, grace_seconds)
     if job is not None:
         end_group(job, signal.SIGKILL)  # what the job left behind
     return Exit(exit_code=_exit_code(process.returncode), reason=reason)
@@ -85,10 +84,10 @@ def _await_end(process: subprocess.Popen[bytes], timeout: float | None) -> EndRe
     return "ended"
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.wait(GRACE_SECONDS)
+        process.wait(grace_seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -118,4 +117,4 @@ def _detach_streams(folder: JobFolder) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(JobFolder(Path(sys.argv[1]))))
+    sys.exit(main(JobFolder(Path(sys.argv[1])), float(sys.argv[2])))

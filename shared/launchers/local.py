@@ -15,15 +15,20 @@ from shared.launchers.model import JobSpec, JobStatus
 from shared.launchers.processes import end_group, is_alive
 
 _START_SECONDS = 30.0
+_GRACE_SECONDS = 120.0
 _LOG_BYTES = 64_000
 _MESSAGE_BYTES = 2_000
 
 
 class SubprocessLauncher:
-    """Runs each job under a keeper process (see `shared.launchers.keeper`) in a folder of its own below `root`."""
+    """Runs each job under a keeper process (see `shared.launchers.keeper`) in a folder of its own below `root`.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+    Args:
+        grace_seconds: from SIGTERM to SIGKILL.
+    """
+
+    def __init__(self, root: Path, grace_seconds: float = _GRACE_SECONDS) -> None:
+        self._root, self._grace_seconds = root.absolute(), grace_seconds
 
     def launch(self, spec: JobSpec) -> None:
         """Start a job; see `Launcher.launch`. Returns when the job has a keeper."""
@@ -31,7 +36,7 @@ class SubprocessLauncher:
         if folder.keeper() is not None:
             return
         folder.create(spec)
-        command = [sys.executable, "-m", "shared.launchers.keeper", str(folder.path)]
+        command = [sys.executable, "-m", "shared.launchers.keeper", str(folder.path), str(self._grace_seconds)]
         try:
             # The keeper claims the job itself: of two launches at the same time one keeper ends at once.
             done = subprocess.run(
@@ -61,7 +66,7 @@ class SubprocessLauncher:
         return JobStatus(state="failed", exit_code=end.exit_code, message=_explain(end, folder))
 
     def cancel(self, name: str) -> None:
-        """End the job and all that it started; see `Launcher.cancel`. SIGKILL follows SIGTERM after ten seconds."""
+        """End the job and all that it started; see `Launcher.cancel`. SIGKILL follows SIGTERM after the grace."""
         folder = self._folder(name)
         keeper = folder.keeper()
         if keeper is None or folder.exit() is not None:

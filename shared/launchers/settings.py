@@ -39,4 +39,4 @@ def launcher_from(settings: LauncherSettings) -> Launcher:
         from shared.launchers.kubernetes.launcher import KubernetesLauncher
 
         return KubernetesLauncher(settings, connect(settings), SystemClock(), os.environ)
-    return SubprocessLauncher(settings.launcher_dir)
+    return SubprocessLauncher(settings.launcher_dir, settings.job_grace_seconds)

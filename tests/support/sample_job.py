@@ -1,6 +1,6 @@
 """A job for the launcher's tests: does what its arguments say, one after another.
 
-    say TEXT | env NAME | exit CODE | sleep SECONDS | child FILE | term-file FILE | count FILE
+    say TEXT | env NAME | exit CODE | sleep SECONDS | child FILE | term-file FILE | slow-term SECONDS | count FILE
 """
 
 import os
@@ -31,11 +31,18 @@ def _do(word: str, value: str) -> None:
         Path(value).write_text(f"{os.getpid()} {child.pid}")
     elif word == "term-file":
         signal.signal(signal.SIGTERM, lambda *_: _touch_and_exit(Path(value)))
+    elif word == "slow-term":
+        signal.signal(signal.SIGTERM, lambda *_: _exit_after(float(value)))
     elif word == "count":
         with Path(value).open("a") as file:
             file.write("x")
     else:
         raise ValueError(f"unknown word {word!r}")
+
+
+def _exit_after(seconds: float) -> NoReturn:
+    time.sleep(seconds)
+    sys.exit(0)
 
 
 def _touch_and_exit(path: Path) -> NoReturn:

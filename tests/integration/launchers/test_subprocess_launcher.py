@@ -123,6 +123,17 @@ def test_job_outlives_the_service_that_launched_it(launcher: SubprocessLauncher,
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.parametrize(("needed", "exit_code"), [("0.1", 0), ("300", 137)])
+def test_a_cancelled_job_has_its_grace_and_no_more(tmp_path: Path, needed: str, exit_code: int) -> None:
+    # What needs less has far more than it needs, and what needs more never has enough, however slow the machine is.
+    launcher = SubprocessLauncher(tmp_path / "jobs", grace_seconds=60 if exit_code == 0 else 0.2)
+    launcher.launch(spec("slow", "slow-term", needed, "child", str(tmp_path / "pids"), "sleep", "300"))
+    pids = pids_in(tmp_path / "pids")
+    launcher.cancel("slow")
+    assert outcome(launcher, "slow") == JobStatus(state="failed", exit_code=exit_code, message="the job was cancelled")
+    assert all(gone(pid) for pid in pids)
+
+
 def test_killed_job_is_seen_as_failed(launcher: SubprocessLauncher, tmp_path: Path) -> None:
     launcher.launch(spec("killed", "say", "step 7", "child", str(tmp_path / "pids"), "sleep", "300"))
     pids = pids_in(tmp_path / "pids")

@@ -44,8 +44,9 @@ simulation: $(INSTALLED) ## What the statistics promise, over hundreds of seeded
 
 integration: $(INSTALLED) ## Against a real broker, S3, PostgreSQL and Prometheus; what computes with torch, too.
 	@# What takes minutes comes first and what takes seconds last, so that no core waits for the other at the end.
+	@# Three on two cores, because nearly half of the time is spent waiting for other processes.
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/integration/trainer tests/integration/serving tests/integration \
-	  tests/contract tests/tensors -q -n 2 --dist loadfile --no-loadscope-reorder
+	  tests/contract tests/tensors -q -n 3 --durations=10 --dist loadfile --no-loadscope-reorder
 
 e2e: $(INSTALLED) ## The whole loop on the real stack.
 	$(PY) -m pytest tests/e2e -q

@@ -143,7 +143,7 @@ def test_sigterm_lets_requests_finish(tmp_path: Path, stream: bool) -> None:
             gateway.terminate()
             assert answer().status_code == 200
             assert not stream or answer().text.endswith("data: [DONE]\n\n")
-            assert gateway.process.wait(10) == 0
+            assert gateway.process.wait(60) == 0
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))) != 0
 
@@ -156,7 +156,7 @@ def test_sigterm_cuts_what_takes_too_long_and_says_so(tmp_path: Path) -> None:
             eventually(lambda: gateway.metric("in_flight") == 1)
             gateway.terminate()
             assert json.loads(answer().text.split("data: ")[-1])["error"]["code"] == "shutting_down"
-            assert gateway.process.wait(10) == 0
+            assert gateway.process.wait(60) == 0
 
 
 def test_more_requests_than_the_limit_are_refused(tmp_path: Path) -> None:

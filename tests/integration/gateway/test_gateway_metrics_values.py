@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -57,9 +58,15 @@ def test_streams_are_timed(tmp_path: Path) -> None:
     with running_model_server(BASE_MODEL) as url:
         write_table(tmp_path, canary("r", None, "r@1", 0), ready("one", url))
         with running_gateway(tmp_path) as gateway:
+            begun = perf_counter()
             assert gateway.chat("r", "slow a b c", stream=True).status_code == 200
+            waited = perf_counter() - begun
             target = {"route": "r", "model_version": "base"}
-            assert gateway.metric("time_to_first_token_seconds_sum", **target) == pytest.approx(0.2, abs=0.15)
-            assert gateway.metric("inter_token_seconds_sum", **target) == pytest.approx(0.4, abs=0.15)
-            assert gateway.metric("request_duration_seconds_sum", **target) == pytest.approx(0.6, abs=0.3)
+            first, gaps, whole = (gateway.metric(f"{name}_seconds_sum", **target) for name in (
+                "time_to_first_token", "inter_token", "request_duration"))
+            assert first is not None
+            assert gaps is not None
+            assert whole is not None
+            assert (first > 0.19, gaps > 0.39) == (True, True)
+            assert first + gaps <= whole <= waited
             assert gateway.metric("request_duration_seconds_bucket", le="0.5", **target) == 0

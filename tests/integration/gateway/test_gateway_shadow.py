@@ -151,7 +151,7 @@ def test_a_copy_is_the_same_request_for_another_model_and_counts_as_nothing_else
     (status("400 Bad"), "rejected"),
 ])
 def test_nothing_that_a_shadow_does_reaches_the_client(server: Handler, outcome: str, stream: bool) -> None:
-    with shadowed(good, server, shadow_timeout_seconds=0.3) as stand:
+    with shadowed(good, server, shadow_timeout_seconds=1) as stand:
         for _ in range(2):
             answer = ask(stand, stream=stream)
             assert (answer.status, answer.headers["x-tuneloop-model-version"]) == (200, "r@1")
@@ -166,7 +166,7 @@ def test_nothing_that_a_shadow_does_reaches_the_client(server: Handler, outcome:
     (hang_in_stream, "timeout"), (endless, "timeout"), (no_done, "error"),
 ])
 def test_a_stream_must_end_as_it_should_and_in_time(server: Handler, outcome: str) -> None:
-    with shadowed(good, server, shadow_timeout_seconds=0.3) as stand:
+    with shadowed(good, server, shadow_timeout_seconds=1) as stand:
         assert ask(stand, stream=True).status == 200
         becomes(stand, {outcome: 1})
         assert stand.value("shadow_duration_seconds_count", route="r", model_version="r@2") == 0
@@ -238,7 +238,7 @@ async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 def test_the_two_answers_to_a_request_are_compared(
     primary: Handler, shadow: Handler, expected: set[tuple[str, str]]
 ) -> None:
-    with shadowed(primary, shadow, shadow_timeout_seconds=0.3) as stand:
+    with shadowed(primary, shadow, shadow_timeout_seconds=1) as stand:
         ask(stand, response_format={"type": "json_object"})
         eventually(lambda: sum(outcomes(stand).values()) == 1, what="the copy's end")
         eventually(lambda: pairs(stand) == dict.fromkeys(expected, 1), what=f"{expected}: {pairs(stand)}")

@@ -182,7 +182,7 @@ def test_a_job_that_is_asked_to_end_saves_a_checkpoint_first(bench: Bench) -> No
     eventually(lambda: b'"loss":' in (bench.read(job, "progress.json") or b"") or None, what="progress")
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(timeout=60) == 143
+    assert process.wait(timeout=200) == 143
     assert len(bench.checkpoints(job)) == 1
     assert bench.read(job, "result.json") is None
     assert bench.read(job, "failure.json") is None

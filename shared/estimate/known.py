@@ -10,7 +10,8 @@ from shared.estimate.shape import ModelShape, shape_of
 
 
 def known_shape(name: str) -> ModelShape:
-    """The shape of a model by its name in `KNOWN`, in any case, with or without its owner.
+    """The shape of a model by its name in `KNOWN`, in any case, with or without its owner, and with dashes for its
+    dots, which the names of base models in pipelines cannot have.
 
     Raises:
         NotFoundError: it is not one of them.
@@ -29,10 +30,11 @@ def is_known(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    key = name.rpartition("/")[2].lower()
+    dashed = {known.replace(".", "-"): known for known in KNOWN}
+    key = name.rpartition("/")[2].lower().replace(".", "-")
     for ending in _TUNED:
-        key = key if key in KNOWN else key.removesuffix(ending)
-    return key
+        key = key if key in dashed else key.removesuffix(ending)
+    return dashed.get(key, key)
 
 
 def _config(  # noqa: PLR0917 - the columns of the table below

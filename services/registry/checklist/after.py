@@ -14,6 +14,7 @@ from services.registry.checklist.shared import (
 )
 from shared.events import Measurement
 
+_NOTHING_SHARED = not_run("no metric was measured of both that says which is better")
 _NO_EVALUATION = not_run("no evaluation of this run has ended")
 _FORGETTING = not_run("nothing tests general abilities: evaluations have the pipeline's own rows alone")
 _PEOPLE = not_run("no judgement by people is recorded")
@@ -42,7 +43,7 @@ def _better(facts: Facts) -> Outcome:
         return _not_measured(facts)
     found = _compared(candidate, base)
     if found is None:
-        return not_run("exact_match was not measured of both")
+        return _NOTHING_SHARED
     name, mine, other, gain = found
     return judged(gain > 0, f"{name} {mine:.4g}, the bare base {other:.4g}")
 
@@ -58,7 +59,7 @@ def _regression(facts: Facts) -> Outcome:
         return judged(all(gate.passed for gate in gates), "; ".join(gate.reason for gate in gates))
     found = _compared(new, old)
     if found is None:
-        return not_run("exact_match was not measured of both")
+        return _NOTHING_SHARED
     name, mine, other, gain = found
     return judged(gain >= 0, f"on production's own held-out rows: {name} {mine:.4g}, production {other:.4g}; no gate "
                   "asks for it")
@@ -66,7 +67,8 @@ def _regression(facts: Facts) -> Outcome:
 
 def _compared(new: Measurement, old: Measurement) -> tuple[str, float, float, float] | None:
     """The first metric that was measured of both, its two values, and by how much the new one is better."""
-    for name, sign in (("exact_match", 1), ("bits_per_byte", -1)):  # of texts there is no exact match
+    # Of texts and of scores there is no exact match.
+    for name, sign in (("exact_match", 1), ("bits_per_byte", -1), ("pairwise_accuracy", 1)):
         mine, other = new.metrics.get(name), old.metrics.get(name)
         if mine is not None and other is not None:
             return name, mine, other, sign * (mine - other)

@@ -8,10 +8,21 @@ from services.registry.checklist.shared import (
     Questions,
     failed,
     judged,
+    not_applicable,
     not_run,
     passed,
 )
-from shared.estimate import EstimateRequest, estimate, is_known, known_shape, setup_of
+from shared.estimate import (
+    EstimateAnswer,
+    EstimateRequest,
+    ModelShape,
+    estimate,
+    is_known,
+    known_shape,
+    setup_of,
+)
+from shared.parallel_checks import fsdp_conflicts
+from shared.recipe import TrainingRecipe
 
 # The least that shared.advice.samples advises for any task and model.
 _LEAST_ROWS = 100
@@ -61,11 +72,13 @@ def _contamination(facts: Facts) -> Outcome:
     if alike is not None and compared is not None:
         return judged(alike == 0, f"of {compared:.0f} test prompts {alike:.0f} are a training prompt but for a few "
                       "words; none is one word for word, as rows are split by a hash of their prompt")
-    return passed("rows are split by a hash of their prompt: no test prompt is a training prompt word for word; those "
-                  "that only resemble each other were not searched for")
+    return passed("rows are split by a hash of their prompt, or of their text: none is in two splits word for word; "
+                  "those that only resemble each other were not searched for")
 
 
 def _near_duplicates(facts: Facts) -> Outcome:
+    if facts.learns_texts:
+        return not_applicable("texts are compared word for word alone")
     repeated, rows = facts.metric("repeated_rows"), facts.metric("train_rows")
     if repeated is None or rows is None:
         return not_run("the job has not told how many rows repeat each other up to case and punctuation")
@@ -96,16 +109,27 @@ def _memory(facts: Facts) -> Outcome:
         return not_run(f"the shape of {model} is not built in; `tuneloop estimate {model}` asks the trainer")
     teacher = recipe.distillation.teacher if recipe.distillation else None
     size = known_shape(teacher).parameters if teacher and is_known(teacher) else 0
-    setup = setup_of(recipe, teacher_parameters=size)
-    answer = estimate(known_shape(model), EstimateRequest(setup=setup))
+    answer = _estimate(recipe, known_shape(model), size)
     peak = f"a step takes about {answer.memory.peak / 10**9:.2g} GB at its peak"
+    if answer.setup.shards > 1:
+        peak += f" on each of {answer.setup.shards} GPUs, which hold a shard of the model each"
     limit = recipe.resources.request()["memory"]
-    if setup.device == "cpu":
+    if answer.setup.device == "cpu":
         return passed(peak) if limit is None else judged(
             answer.memory.peak + _PROCESS <= limit,
             f"{peak}, the process itself about {_PROCESS / 10**9:.2g}; the job may take {limit / 10**9:.2g}",
         )
     return judged(answer.recommended is not None, f"{peak}; the smallest GPU for it: {answer.recommended or 'none'}")
+
+
+def _estimate(recipe: TrainingRecipe, shape: ModelShape, teacher: int) -> EstimateAnswer:
+    """With a copy of the model on each GPU, or a shard where the trainer would take that."""
+    whole = estimate(shape, EstimateRequest(setup=setup_of(recipe, teacher_parameters=teacher)))
+    gpus = recipe.resources.gpu * recipe.resources.nodes
+    wanted = recipe.distributed == "fsdp" or (recipe.distributed == "auto" and whole.recommended is None)
+    if gpus < 2 or not wanted or any(fsdp_conflicts(recipe)):
+        return whole
+    return estimate(shape, EstimateRequest(setup=setup_of(recipe, teacher_parameters=teacher, shards=gpus)))
 
 
 def numbers(metrics: dict[str, float]) -> str:

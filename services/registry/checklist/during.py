@@ -113,6 +113,8 @@ def _answers(facts: Facts) -> Outcome:
 
 
 def _ends(facts: Facts) -> Outcome:
+    if facts.learns_texts:
+        return not_applicable("texts are learned whole, each with the token that ends it")
     ends, rows = facts.metric("end_token_rows"), facts.metric("train_rows")
     if ends is None or rows is None:
         return not_run("the job has not told how many answers it trained to their end")

@@ -48,6 +48,11 @@ class Facts:
     model: ModelView | None
     rollout: RolloutView | None
 
+    @property
+    def learns_texts(self) -> bool:
+        """Whether rows are texts, of which no token is an answer's."""
+        return self.spec is not None and self.spec.training.objective == "pretrain"
+
     def metric(self, name: str) -> float | None:
         """What the training job measured at its end."""
         return (self.run.metrics or {}).get(name)

@@ -35,6 +35,7 @@ def test_a_known_model_has_as_many_weights_as_its_card_states(name: str) -> None
 def test_a_models_name_may_have_an_owner_and_an_ending() -> None:
     assert known_shape("Qwen/Qwen2.5-7B-Instruct") == known_shape("qwen2.5-7b")
     assert known_shape("google/gemma-2-2b-it") == known_shape("gemma-2-2b")
+    assert known_shape("llama-3-1-8b-instruct") == known_shape("llama-3.1-8b"), "as a pipeline may call it"
     assert not is_known("qwen2.5-8b")
     with pytest.raises(NotFoundError, match=r"qwen2\.5-8b is not one of"):
         known_shape("qwen2.5-8b")

@@ -35,8 +35,13 @@ def spec(**values: Any) -> PipelineSpec:
     return PipelineSpec.model_validate({"baseModel": "smollm2-135m-instruct", **values})
 
 
-def measurement(subject: Any, on: Any, value: float) -> Measurement:
-    return Measurement(subject=subject, on=on, rows=20, metrics={"exact_match": value})
+TEXTS = spec(training={"objective": "pretrain"},
+             evaluation={"gates": [{"metric": "bits_per_byte", "versus": "base", "maxDelta": 0}]})
+SHARDED = {"method": "full", "learningRate": 2e-5, "resources": {"gpu": 8}, "batchSize": 1}
+
+
+def measurement(subject: Any, on: Any, value: float, metric: str = "exact_match") -> Measurement:
+    return Measurement(subject=subject, on=on, rows=20, metrics={metric: value})
 
 
 def evaluation(candidate: float = 0.9, base: float = 0.1, **values: Any) -> EvaluationView:
@@ -132,6 +137,16 @@ def test_what_went_wrong_fails_with_its_numbers(check: str, values: dict[str, An
      {"spec": spec(training={"method": "ia3", "learningRate": 0.005})}, "passed"),
     ("the learning rate is one that is advised",
      {"spec": spec(training={"objective": "dpo", "learningRate": 5e-5})}, "passed"),
+    ("the end token is trained", {"spec": TEXTS}, "not_applicable"),
+    ("near duplicates are left out", {"spec": TEXTS}, "not_applicable"),
+    ("it is better than the bare base", {"evaluation": evaluation(measurements=[
+        measurement("candidate", "heldout", 0.8, "pairwise_accuracy"),
+        measurement("base", "heldout", 0.5, "pairwise_accuracy")])}, "passed"),
+    ("it is better than the bare base", {"evaluation": evaluation(measurements=[
+        measurement("candidate", "heldout", 2.0, "perplexity"), measurement("base", "heldout", 3.0, "perplexity")])},
+     "not_run"),
+    ("its memory was estimated", {"spec": spec(baseModel="qwen2-5-72b", training=SHARDED)}, "failed"),
+    ("its memory was estimated", {"spec": spec(baseModel="qwen2-5-32b-instruct", training=SHARDED)}, "passed"),
     ("activations are checkpointed", {}, "not_applicable"),
     ("activations are checkpointed", {"spec": spec(training={"resources": {"gpu": 1}})}, "passed"),
     ("it is in a form that is served", {"spec": spec(training={"method": "full"})}, "not_applicable"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.rollout import abtest
-from services.rollout.analysis import Counts
+from services.rollout.analysis import Counts, UnitLook
 from services.rollout.analysis.evidence import CountedBy
 from services.rollout.counts import InconsistentCountersError, Reading, grown, increments
 from services.rollout.evidence import judged, verdict
@@ -113,11 +113,17 @@ def _compared(
         exposed = _exposed(state)
         known = abtest.timed(before, seen, exposed=exposed) if isinstance(test, AbTest) else before
         result = (abtest.averaged(known, reading, seen, policy.alpha, exposed=exposed) if is_mean(test)
-                  else abtest.counted(known, reading, seen, exposed=exposed))
+                  else abtest.counted(known, reading, seen, exposed=exposed, units=_unit_look(test, look)))
     if isinstance(result, NoData):
         blind[test.called] = result.reason
         return before.model_copy(update={"verdict": "no_data"})
     return result.model_copy(update={"verdict": abtest.verdict(abtest.effect(result, test, policy.alpha), test)})
+
+
+def _unit_look(test: abtest.Goal, look: _Look) -> UnitLook | None:
+    if not can_count(test) or not isinstance(look.counts, UnitCounts):
+        return None
+    return look.counts.look(test, look.seen.baseline, look.seen.candidate)
 
 
 def _units(

@@ -4,14 +4,15 @@ The interval of `difference_interval` holds at all times at once with probabilit
 at after each scrape and ended as soon as the interval lies on one side of its bound. Whatever the true difference is,
 the chance that the answer is ever wrong is at most `alpha`.
 
-It takes events as independent. Where users meet many each, they are not, and the interval is too narrow.
+Events of one user are not independent. Where gateways count users by them, the interval is wider by as much as bad ones
+cling to users (clumps.py); else it takes them as independent, and is too narrow where users meet many each.
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from services.rollout.analysis import Counts, Interval
+from services.rollout.analysis import Counts, Interval, UnitLook
 from services.rollout.analysis.bounded import BettingMean, mean_difference
 from services.rollout.analysis.proportions import bucket_quantile, difference_interval
 from services.rollout.counts import InconsistentCountersError, Reading, increments, sums
@@ -24,18 +25,25 @@ Goal = AbTest | Objective
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def counted(before: ObjectiveState, reading: tuple[Reading, ...], seen: Observation, *, exposed: bool) -> \
-        ObjectiveState | NoData:
-    """The state with this look's events; while the candidate has no traffic the counters are only remembered."""
+def counted(
+    before: ObjectiveState, reading: tuple[Reading, ...], seen: Observation, *, exposed: bool,
+    units: UnitLook | None = None,
+) -> ObjectiveState | NoData:
+    """The state with this look's events; while the candidate has no traffic the counters are only remembered.
+
+    Args:
+        units: who met the bad ones, where gateways count that.
+    """
     try:
         counters, counts = increments(before.counters, reading)
     except InconsistentCountersError as error:
         return NoData("inconsistent", str(error))
     if not exposed:
         return before.model_copy(update={"counters": counters})
+    stable, candidate = counts.get(seen.baseline, Counts()), counts.get(seen.candidate, Counts())
     return before.model_copy(update={
-        "counters": counters, "stable": before.stable + counts.get(seen.baseline, Counts()),
-        "candidate": before.candidate + counts.get(seen.candidate, Counts()),
+        "counters": counters, "stable": before.stable + stable, "candidate": before.candidate + candidate,
+        "clumps": before.clumps.updated(stable, candidate, units),
     })
 
 
@@ -108,7 +116,7 @@ def effect(state: ObjectiveState, test: Goal, alpha: float) -> Interval:
     if state.means:
         return mean_difference(state.means["stable"], state.means["candidate"])
     first, second = (state.candidate, state.stable) if test.direction == "lower" else (state.stable, state.candidate)
-    return _difference(first, second, alpha)
+    return _difference(first, second, state.clumps.level(alpha))
 
 
 # A look asks for the same interval some times: to judge it, to say it, to store it and to show it.

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.rollout.analysis import Counts, Evidence, SampleRatio
 from services.rollout.analysis.bounded import BettingMean
+from services.rollout.analysis.clumps import Clumps
 from services.rollout.hook_state import HookState
 from shared.events import Phase
 
@@ -61,6 +62,7 @@ class ObjectiveState(_Stored):
         bucket_counters: the last raw values of those.
         means: of an objective that is a mean, what is known of it by role; the counts are then its sum and number.
         sums: exact sums by role, which the counts round.
+        clumps: how the requests cling to units, over all steps; of what gateways count units by.
         verdict: whom the last look favoured; an objective that is met favours the candidate, one that is missed stable.
     """
 
@@ -71,11 +73,12 @@ class ObjectiveState(_Stored):
     bucket_counters: dict[str, dict[str, float]] = {}
     means: dict[str, BettingMean] = {}
     sums: dict[str, float] = {}
+    clumps: Clumps = Clumps()
     verdict: AbVerdict = "no_data"
 
     def begin_step(self) -> "ObjectiveState":
         """The same with nothing counted yet."""
-        return ObjectiveState(counters=self.counters, bucket_counters=self.bucket_counters)
+        return ObjectiveState(counters=self.counters, bucket_counters=self.bucket_counters, clumps=self.clumps)
 
 
 class UnitState(_Stored):

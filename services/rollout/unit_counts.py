@@ -17,7 +17,7 @@ from services.rollout.samples import NoData, Sample
 from services.rollout.state import UnitState
 from shared.events import CountedEvent
 from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_SERVED, EVENT_UNNAMED, PAIRED, UNIT_TIMES, pair_event
-from shared.pipeline import Guardrail, RolloutPolicy
+from shared.pipeline import Counted, Guardrail, RolloutPolicy
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class UnitCounts:
     met: Mapping[tuple[str, str], int]
     served: Mapping[str, int]
 
-    def look(self, guardrail: Guardrail, stable: str, candidate: str) -> UnitLook:
-        """What this look says about one guardrail."""
+    def look(self, what: Counted, stable: str, candidate: str) -> UnitLook:
+        """What this look says about one guardrail, A/B test or objective."""
         def met(version: str) -> tuple[int, ...]:
-            return tuple(self.met.get((version, cell_of(guardrail, times)), 0) for times in UNIT_TIMES)
+            return tuple(self.met.get((version, cell_of(what, times)), 0) for times in UNIT_TIMES)
 
         return UnitLook(
             stable=met(stable), candidate=met(candidate), stable_seen=self.served.get(stable, 0),
@@ -63,9 +63,10 @@ class UnitCounts:
         return PairLook(stable=self.met.get((stable, name), 0), candidate=self.met.get((candidate, name), 0))
 
 
-def can_count(guardrail: Guardrail) -> bool:
-    """Whether the gateways count units by what this guardrail calls bad, and it does not ask for requests."""
-    return guardrail.metric in COUNTED_BY_UNIT and guardrail.count_by != "request"
+def can_count(what: Counted) -> bool:
+    """Whether the gateways count units by what this calls bad, and it does not ask for requests."""
+    by_request = isinstance(what, Guardrail) and what.count_by == "request"
+    return what.metric in COUNTED_BY_UNIT and not by_request
 
 
 def can_pair(guardrail: Guardrail) -> bool:
@@ -74,10 +75,10 @@ def can_pair(guardrail: Guardrail) -> bool:
 
 
 def counted_events(policy: RolloutPolicy) -> list[CountedEvent]:
-    """What gateways shall tell of: whom they serve, and what the policy's guardrails call bad."""
+    """What gateways shall tell of: whom they serve, and what the policy calls bad."""
     served = [CountedEvent(event=EVENT_SERVED)]
-    met = [CountedEvent(event=guardrail.metric, seconds=guardrail.slo_seconds)
-           for guardrail in policy.guardrails if can_count(guardrail)]
+    asked = {what.called: what for what in (*policy.guardrails, *policy.goals) if can_count(what)}
+    met = [CountedEvent(event=what.metric, seconds=what.slo_seconds) for what in asked.values()]
     pairs = [CountedEvent(event=pair_event(guardrail.metric))
              for guardrail in policy.guardrails if policy.shadow is not None and can_pair(guardrail)]
     return served + met + pairs
@@ -93,9 +94,9 @@ def cell(event: str, bound: str, times: int) -> str:
 SERVED, NEW, UNNAMED = (cell(event, "", 1) for event in (EVENT_SERVED, "new", EVENT_UNNAMED))
 
 
-def cell_of(guardrail: Guardrail, times: int) -> str:
-    """Of units that met a guardrail's bad events so many times."""
-    return cell(guardrail.metric, _bound(guardrail), times)
+def cell_of(what: Counted, times: int) -> str:
+    """Of units that met its bad events so many times."""
+    return cell(what.metric, _bound(what), times)
 
 
 def readings_of(counters: Sequence[Sample], met: Mapping[tuple[str, str], int]) -> UnitReadings | NoData:
@@ -135,5 +136,5 @@ def _only(name: str, met: Mapping[tuple[str, str], int]) -> Counter[str]:
     return Counter({version: units for (version, of), units in met.items() if of == name})
 
 
-def _bound(guardrail: Guardrail) -> str:
-    return "" if guardrail.slo_seconds is None else f"{guardrail.slo_seconds:g}"
+def _bound(what: Counted) -> str:
+    return "" if what.slo_seconds is None else f"{what.slo_seconds:g}"

@@ -5,7 +5,7 @@ The functions take arrays, whole histories of many rollouts if need be; `Evidenc
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from services.rollout.analysis.ratio import interval_steps, rate_steps, ratio_st
 from services.rollout.analysis.tables import table_steps
 from services.rollout.analysis.values import Bounds, Counts, Floats, e_value, log_mixture
 from shared.gateway_metrics import UNIT_TIMES
+
+if TYPE_CHECKING:
+    from services.rollout.analysis.clumps import Clumps
 
 # What harm is proved by: units that met a bad event, bad requests, the share of them within each look, or units for
 # which only one of two answers to the same request was bad.
@@ -242,8 +245,8 @@ class Evidence(BaseModel):
         steps = harm_unit_steps(units.stable, units.candidate, odds)
         return {
             "unit": tuple(_added(logs, step) for logs, step in zip(self.unit, steps, strict=True)),
-            "stable_units": _of_units(self.stable_units, units.stable[0], units.stable_seen),
-            "candidate_units": _of_units(self.candidate_units, units.candidate[0], units.candidate_seen),
+            "stable_units": of_units(self.stable_units, units.stable[0], units.stable_seen),
+            "candidate_units": of_units(self.candidate_units, units.candidate[0], units.candidate_seen),
         }
 
     @property
@@ -273,16 +276,17 @@ class _EValues(NamedTuple):
 # A look asks for the same values many times: to judge them, to say them, to store them and to show them.
 @lru_cache(maxsize=256)
 def _e_values(evidence: Evidence) -> _EValues:
-    discount = _clumping_of(evidence) if evidence.counted_by == "unit" else 1.0
+    discount = clumping_of(evidence) if evidence.counted_by == "unit" else 1.0
     return _EValues(discount, e_value(_log_harm_of(evidence)),
                     e_value(float(log_safe(np.array(evidence.ratio), np.array(evidence.rate), discount))))
 
 
-def _clumping_of(evidence: Evidence) -> float:
+def clumping_of(counted: "Evidence | Clumps") -> float:
+    """`clumping` of one rollout's counts."""
     return float(clumping(
-        (evidence.stable.bad, evidence.stable.total), (evidence.candidate.bad, evidence.candidate.total),
-        (evidence.stable_units.bad, evidence.candidate_units.bad),
-        (evidence.stable_units.total, evidence.candidate_units.total),
+        (counted.stable.bad, counted.stable.total), (counted.candidate.bad, counted.candidate.total),
+        (counted.stable_units.bad, counted.candidate_units.bad),
+        (counted.stable_units.total, counted.candidate_units.total),
     ))
 
 
@@ -293,7 +297,7 @@ def _log_harm_of(evidence: Evidence) -> float:
     return float(log_harm(np.array(logs)))
 
 
-def _of_units(before: Counts, bad: int, seen: int) -> Counts:
+def of_units(before: Counts, bad: int, seen: int) -> Counts:
     """Whoever met something bad was served, even where the gateway could not tell of that."""
     return Counts(bad=before.bad + bad, total=max(before.total, before.bad + bad, seen))
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.rollout.abtest import effect
 from services.rollout.analysis import Counts
 from services.rollout.counts import Reading
 from services.rollout.evidence import summary
@@ -64,6 +65,18 @@ def test_better_is_met_by_more_than_its_margin_only() -> None:
     made.serve(1000, 1000, bad=10, bad_stable=300)
     made.look(10)
     assert made.state.phase == "promoting"
+
+
+def test_users_who_bring_many_bad_requests_widen_the_interval() -> None:
+    def width(users: int) -> float:
+        made = world(NOT_WORSE)
+        made.serve(60, 60, bad=20)
+        made.met["errors", CANDIDATE] = users
+        made.look()
+        found = effect(made.state.objectives["errors"], NOT_WORSE, 0.05)
+        return found.high - found.low
+
+    assert width(2) > 1.3 * width(20)
 
 
 def test_it_is_neither_promoted_nor_ended_before_the_step_has_had_its_time() -> None:

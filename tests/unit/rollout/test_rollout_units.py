@@ -172,10 +172,10 @@ def test_gateways_are_asked_to_tell_of_what_the_policy_needs() -> None:
     rules = RolloutPolicy.model_validate({"guardrails": [
         {"metric": "errors"}, {"metric": "latency", "sloSeconds": 2.5}, {"metric": "refusals"},
         {"metric": "thumbs_down"}, {"metric": "time_to_first_token", "sloSeconds": 0.5, "countBy": "request"},
-    ]})
+    ], "objectives": [{"metric": "errors", "margin": 0.1}, {"metric": "invalid_output"}]})
     assert counted_events(rules) == [
         CountedEvent(event="served"), CountedEvent(event="errors"), CountedEvent(event="latency", seconds=2.5),
-        CountedEvent(event="refusals"),
+        CountedEvent(event="refusals"), CountedEvent(event="invalid_output"),
     ]
     assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, True, False, False]
 

@@ -24,7 +24,8 @@ def bars(rows: Path, *, rounds: int, seeds: Sequence[int]) -> dict[str, Bar]:
     """All of them by the name of their benchmark, those that take minutes first."""
     return {
         "estimate": Bar("estimated peaks of memory are within 20 % of measured ones", ()),
-        "intents": Bar("six intents from exact match 0.0 to 0.9 on rows never seen, in 4 minutes of 2 cores", [str(rows)]),
+        "intents": Bar("six intents from exact match 0.0 to 0.9 on rows never seen, in 4 minutes of 2 cores",
+                       [str(rows)]),
         "forgetting": Bar("each remedy keeps more of a task than none does, and replay keeps both",
                           ["--seeds", *map(str, seeds)]),
         "training": Bar("1.8 times TRL's padded batches and at least the best of the others, at no worse loss, and "

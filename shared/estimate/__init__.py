@@ -10,15 +10,15 @@ from shared.estimate.contract import EstimateAnswer, EstimateRequest, Hardware, 
 from shared.estimate.gpus import GPUS, gpu_named, gpu_of_device
 from shared.estimate.known import KNOWN, is_known, known_shape
 from shared.estimate.memory import Memory, memory
-from shared.estimate.recipes import setup_of
+from shared.estimate.recipes import NO_OTHERS, Others, setup_of
 from shared.estimate.setup import HeldBy, Optimizer, Precision, Setup
 from shared.estimate.shape import ModelShape, shape_of
 from shared.estimate.utilization import mean_context, model_flops_per_token, model_flops_utilization
 from shared.recipe import Method
 
 __all__ = [
-    "GPUS", "KNOWN", "EstimateAnswer", "EstimateRequest", "Hardware", "HeldBy", "Memory", "Method", "ModelShape",
-    "Optimizer", "Precision", "Rows", "Setup", "Work", "estimate", "flops_per_token", "gpu_named", "gpu_of_device",
-    "is_known", "known_shape", "mean_context", "memory", "model_flops_per_token", "model_flops_utilization", "seconds",
-    "setup_of", "shape_of",
+    "GPUS", "KNOWN", "NO_OTHERS", "EstimateAnswer", "EstimateRequest", "Hardware", "HeldBy", "Memory", "Method",
+    "ModelShape", "Optimizer", "Others", "Precision", "Rows", "Setup", "Work", "estimate", "flops_per_token",
+    "gpu_named", "gpu_of_device", "is_known", "known_shape", "mean_context", "memory", "model_flops_per_token",
+    "model_flops_utilization", "seconds", "setup_of", "shape_of",
 ]

@@ -38,8 +38,8 @@ class Activations:
 
 def activations(shape: ModelShape, setup: Setup) -> Activations:
     """What a pass of `setup.tokens` tokens keeps and needs."""
-    saved, stream = block_bytes(shape, setup), _stream_bytes(setup)
-    work = 3 * shape.intermediate * _mlp_bytes(setup) + 2 * shape.hidden * _FLOAT
+    saved, stream = block_bytes(shape, setup), setup.stream_bytes
+    work = 3 * shape.intermediate * setup.inner_bytes + 2 * shape.hidden * _FLOAT
     copies = _weight_copies(shape, setup)
     ends = _norm_bytes(shape.hidden, setup) + shape.hidden * stream
     if setup.gradient_checkpointing:
@@ -64,19 +64,9 @@ def block_bytes(shape: ModelShape, setup: Setup) -> int:
         _adapter_bytes(shape, setup)
 
 
-def _stream_bytes(setup: Setup) -> int:
-    """Bytes of a number in the residual stream: what embeddings and norms are in."""
-    return 2 if setup.precision == "bfloat16" and setup.method != "qlora" else _FLOAT
-
-
-def _mlp_bytes(setup: Setup) -> int:
-    """Bytes of a number between the feed-forward layers; 4-bit layers answer in what they are asked in."""
-    return _stream_bytes(setup) if setup.method == "qlora" else setup.compute_bytes
-
-
 def _norm_bytes(width: int, setup: Setup) -> int:
     """RMSNorm saves its input and its scale in float32, and where its weight is trained the normed input."""
-    return _FLOAT * (width + 1) + (width * _stream_bytes(setup) if setup.method == "full" else 0)
+    return _FLOAT * (width + 1) + (width * setup.stream_bytes if setup.method == "full" else 0)
 
 
 def _attention_bytes(shape: ModelShape, setup: Setup) -> int:
@@ -93,7 +83,7 @@ def _attention_bytes(shape: ModelShape, setup: Setup) -> int:
 
 def _mlp_saved(shape: ModelShape, setup: Setup) -> int:
     """The gate before and after its activation, and what it is multiplied with."""
-    return 3 * shape.intermediate * _mlp_bytes(setup)
+    return 3 * shape.intermediate * setup.inner_bytes
 
 
 def _inputs_bytes(shape: ModelShape, setup: Setup) -> int:
@@ -152,10 +142,15 @@ def _loss_bytes(shape: ModelShape, setup: Setup) -> int:
         return gradient  # a score for each sequence, and no logits
     if setup.objective == "distill":
         return divergence_bytes(shape, setup) + gradient
+    if setup.objective == "ppo":
+        # Of the answers and of the token before each: logits, those that the temperature divided, and log_softmax's.
+        return setup.sequences * (setup.answer + 1) * shape.vocabulary * 3 * _FLOAT + gradient
     if setup.loss == "full":
         # log_softmax's output, its gradient, and the gradient that comes from the labels, all in float32.
         return setup.tokens * shape.vocabulary * 3 * _FLOAT + gradient
-    tokens = min(setup.sequences * (setup.length - 1), TILE_TOKENS)
+    # Where there is Triton, TRL projects the tokens that are learned from alone; of a row's, only drawn ones are known.
+    learned = setup.answer if setup.draws and setup.device == "cuda" else setup.length - 1
+    tokens = min(setup.sequences * learned, TILE_TOKENS)
     words = min(shape.vocabulary, TILE_WORDS)
     tile = tokens * TILE_WORDS * setup.compute_bytes
     folded = _CPU_TILES * tokens * words * _FLOAT if setup.device == "cpu" else 0

@@ -19,7 +19,6 @@ from shared.estimate.gpus import GB, GPUS, gpu_named
 from shared.estimate.memory import memory
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
-from shared.recipe import RL
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,11 @@ def _notes(setup: Setup, request: EstimateRequest, device: _Device) -> list[str]
     notes = []
     if setup.objective == "distill" and not setup.teacher_parameters:
         notes.append("the teacher is not counted; say how many weights it has (teacher_parameters)")
-    if setup.objective in RL:
-        notes.append("the keys and values of answers while they are drawn, and a reward model, are not counted")
+    if setup.draws and not setup.reward_parameters:
+        notes.append("no reward model is counted; where one gives the rewards, say how many weights it has "
+                     "(reward_parameters)")
+    if setup.draws and request.data:
+        notes.append("the time leaves out the drawing of answers, and what a reward model and the base say to them")
     if not device.bfloat16 and setup.precision != "float32":
         notes.append(f"{request.hardware.gpu} does not compute in bfloat16: it runs precision float32 alone")
     if setup.shards > 1:

@@ -3,7 +3,6 @@
 from shared.estimate.adapters import trainable_parameters
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
-from shared.recipe import RL
 
 _FLOAT = 4
 # Passes of frozen models for each token: the reference of DPO, and with KTO the reference and the estimate of the KL
@@ -21,16 +20,18 @@ def beside_bytes(shape: ModelShape, setup: Setup) -> int:
     - A reference (DPO, KTO and reinforcement learning) is the model with its adapter switched off; where PEFT has no
       part in the adapter, it is the base once more, in float32.
     - A teacher's weights.
+    - A reward model's, which the trainer loads in float32 (`shared.reward_models`).
     - ``forgetting.l2`` keeps where the trained weights started, and ``ewc`` the strength of each one's pull, too.
     """
     reference = shape.parameters * _FLOAT if needs_reference(setup) else 0
     teacher = setup.teacher_parameters * _teacher_width(setup) if setup.objective == "distill" else 0
-    return reference + teacher + _anchors(setup) * trainable_parameters(shape, setup) * _FLOAT
+    judge = setup.reward_parameters * _FLOAT if setup.draws else 0
+    return reference + teacher + judge + _anchors(setup) * trainable_parameters(shape, setup) * _FLOAT
 
 
 def needs_reference(setup: Setup) -> bool:
     """Whether the base is in memory once more."""
-    return setup.objective in RL | {"dpo", "kto"} and setup.method in ("full", "adapter")
+    return (setup.draws or setup.objective in ("dpo", "kto")) and setup.method in ("full", "adapter")
 
 
 def pull_bytes(shape: ModelShape, setup: Setup) -> int:

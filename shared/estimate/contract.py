@@ -58,7 +58,9 @@ class MemoryView(BaseModel):
     """Bytes on one device. The parts have their summits at different moments: their sum may exceed the peak."""
 
     weights: int
-    beside: int = Field(description="what the objective keeps beside: a reference, a teacher, where weights started")
+    beside: int = Field(
+        description="what the objective keeps beside: a reference, a teacher, a reward model, where weights started"
+    )
     gradients: int
     optimizer: int
     activations: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from shared.estimate.activations import Activations, activations
 from shared.estimate.adapters import trainable_parameters
 from shared.estimate.beside import beside_bytes, pull_bytes
+from shared.estimate.drawing import drawing_bytes
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
 
@@ -17,6 +18,8 @@ _STATE_BLOCK = 256
 _FLOAT = 4
 # Where there is no kernel for 8-bit states, a CPU unpacks them tensor by tensor: so many float32 copies of the largest.
 _CPU_UNPACKED = 4.5
+DRAWING = "drawing answers"
+"""The phase in which a model that learns from rewards answers."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,11 @@ def _phases(
     earlier = gradients if setup.gradient_accumulation > 1 else 0
     table = shape.embedding_parameters * _FLOAT if setup.method == "full" else 0
     pull = {"pull to the start": static + gradients + pull_bytes(shape, setup)} if setup.held_by else {}
+    # A batch of ppo's draws its own answers; grpo's and rloo's are drawn before a step's first gradients.
+    undone = earlier if setup.objective == "ppo" else 0
+    drawing = {DRAWING: static + undone + drawing_bytes(shape, setup)} if setup.draws else {}
     return {
+        **drawing,
         "loss": static + gathered + earlier + acts.kept + acts.loss + table,
         "backward through a block": static + gathered + earlier + acts.kept + acts.block + table,
         # The embedding's gradient is as large as its table, and is added to the output layer's where they are one.

@@ -1,11 +1,29 @@
 """What a pipeline's recipe means for memory and time, on the hardware that it asks for."""
 
+from dataclasses import dataclass
+
 from shared.estimate.setup import Setup
 from shared.recipe import TrainingRecipe
 
 
+@dataclass(frozen=True)
+class Others:
+    """Models beside the trained one, whose shapes a recipe does not tell: how many weights they have.
+
+    Attributes:
+        teacher: of distillation.
+        judge: the reward model of reinforcement learning.
+    """
+
+    teacher: int = 0
+    judge: int = 0
+
+
+NO_OTHERS = Others()
+
+
 def setup_of(
-    recipe: TrainingRecipe, *, on_gpu: bool | None = None, teacher_parameters: int = 0, shards: int = 1
+    recipe: TrainingRecipe, *, on_gpu: bool | None = None, others: Others = NO_OTHERS, shards: int = 1
 ) -> Setup:
     """The setup that the trainer makes of a recipe.
 
@@ -14,14 +32,15 @@ def setup_of(
 
     Args:
         on_gpu: whether it runs on one; None: where the recipe asks for one.
-        teacher_parameters: of distillation's teacher, whose shape the recipe does not tell.
+        others: models that are in memory beside the trained one.
         shards: devices over which the model is cut.
     """
     gpu = recipe.resources.gpu > 0 if on_gpu is None else on_gpu
     held = "ewc" if recipe.forgetting.ewc else "l2" if recipe.forgetting.l2 else None
     mixed = recipe.precision_on(bfloat16_gpu=gpu) == "bfloat16"
     return Setup(
-        method=recipe.method, objective=recipe.objective, teacher_parameters=teacher_parameters,
+        method=recipe.method, objective=recipe.objective, teacher_parameters=others.teacher,
+        reward_parameters=others.judge, answer_tokens=recipe.rl.max_new_tokens,
         held_by=held, rank=recipe.lora.rank, target_modules=recipe.lora.target_modules,
         dropout=recipe.lora.dropout, precision="mixed" if mixed else "float32",
         gradient_checkpointing=recipe.checkpoints_activations(gpu=gpu), virtual_tokens=recipe.virtual_tokens,

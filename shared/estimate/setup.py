@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.parallel_checks import SHARDED
-from shared.recipe import LOW_RANK, KnownOptimizer, Method, Objective
+from shared.recipe import LOW_RANK, RL, KnownOptimizer, Method, Objective
 
 Optimizer = KnownOptimizer
 Precision = Literal["float32", "mixed", "bfloat16"]
@@ -30,6 +30,12 @@ class Setup(BaseModel):
     method: Method = Field(default="lora", description="how the weights are adapted")
     objective: Objective = Field(default="sft", description="what is learned; dpo and reward read two answers a row")
     teacher_parameters: int = Field(default=0, ge=0, description="for distill: how many weights the teacher has")
+    reward_parameters: int = Field(
+        default=0, ge=0, description="for grpo, rloo and ppo: how many weights the reward model has; 0: there is none"
+    )
+    answer_tokens: int = Field(
+        default=64, ge=1, description="for grpo, rloo and ppo: of the longest answer that is drawn, within the row's"
+    )
     held_by: HeldBy | None = Field(default=None, description="what holds weights near their start")
     rank: int = Field(default=8, ge=1, le=1024, description="for lora, dora and qlora: of the update")
     target_modules: Literal["all-linear"] | list[str] = Field(
@@ -67,6 +73,26 @@ class Setup(BaseModel):
     def compute_bytes(self) -> int:
         """Bytes of a number in the matrix products."""
         return 4 if self.precision == "float32" else 2
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes of a number in the residual stream: what embeddings and norms are in."""
+        return 2 if self.precision == "bfloat16" and self.method != "qlora" else 4
+
+    @property
+    def inner_bytes(self) -> int:
+        """Bytes of a number that a linear layer of a block gives; 4-bit layers answer in what they are asked in."""
+        return self.stream_bytes if self.method == "qlora" else self.compute_bytes
+
+    @property
+    def draws(self) -> bool:
+        """Whether answers are drawn from the model that is trained."""
+        return self.objective in RL
+
+    @property
+    def answer(self) -> int:
+        """Tokens of the longest drawn answer; at least one of the row is its prompt."""
+        return min(self.answer_tokens, max(1, self.sequence_length - 1))
 
     @property
     def length(self) -> int:

@@ -26,7 +26,7 @@ from peft import (
     get_peft_model,
     prepare_model_for_kbit_training,
 )
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import (
     AutoConfig,
@@ -42,7 +42,7 @@ from trl import SFTConfig, SFTTrainer
 from shared.adapters.bottleneck import add_bottlenecks
 from shared.base_models.folders import quiet_transformers
 from shared.estimate import Setup
-from tests.support.objective_peaks import trainer_of
+from tests.support.objective_peaks import DRAWING, trainer_of
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}
 _STEPS = 2
@@ -51,9 +51,14 @@ _STEP = "tuneloop training"
 
 @dataclass(frozen=True)
 class Peak:
-    """What was measured: the most bytes at once, and how many weights had gradients of how many."""
+    """What was measured: the most bytes at once, and how many weights had gradients of how many.
+
+    Attributes:
+        drawing: of `bytes`, the most while answers were drawn; 0 where none were.
+    """
 
     bytes: int
+    drawing: int
     trained: int
     parameters: int
 
@@ -75,11 +80,12 @@ def measure(source: Path, setup: Setup) -> Peak:
         parameters = trainer.model.num_parameters()
         del trainer
         gc.collect()
-    held = peak = 0
-    for change, training in events:
+    held = peak = drawing = 0
+    for change, inside in events:
         held += change
-        peak = max(peak, held) if training else peak
-    return Peak(peak, trained, parameters)
+        peak = max(peak, held) if _STEP in inside else peak
+        drawing = max(drawing, held) if DRAWING in inside else drawing
+    return Peak(peak, drawing, trained, parameters)
 
 
 def measure_resident(source: Path, setup: Setup) -> int:
@@ -105,20 +111,19 @@ def _status(name: str) -> int:
 
 
 @contextmanager
-def _allocations() -> Iterator[list[tuple[int, bool]]]:
-    """Every allocation and, negative, release inside the block, in order of time, and whether it was in training.
+def _allocations() -> Iterator[list[tuple[int, set[str]]]]:
+    """Every allocation and, negative, release inside the block, in order of time, and the marked parts it was in.
 
     The list is filled when the block ends. What happens before the training counts for what is held, and is no part
     of the peak: a CPU loads a model whole before it quantises it.
     """
-    changes: list[tuple[int, bool]] = []
+    changes: list[tuple[int, set[str]]] = []
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield changes
     found = profiler.profiler.kineto_results.events()
-    [training] = [event for event in found if event.name() == _STEP]
-    begin, end = training.start_ns(), training.end_ns()
+    parts = [(event.name(), event.start_ns(), event.end_ns()) for event in found if event.name() in {_STEP, DRAWING}]
     moments = sorted((event.start_ns(), event.nbytes()) for event in found if event.name() == "[memory]")
-    changes += [(change, begin <= moment <= end) for moment, change in moments]
+    changes += [(change, {name for name, begin, end in parts if begin <= moment <= end}) for moment, change in moments]
 
 
 def _trainer(source: Path, setup: Setup, scratch: Path) -> Any:
@@ -201,4 +206,7 @@ def _rows(vocabulary: int, setup: Setup) -> Dataset:
 def _tokenizer() -> Any:
     """The trainer wants one, although its rows are tokens already."""
     words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "a": 2}, unk_token="a"))
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>")
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] + ' ' }}{% endfor %}"
+    return tokenizer

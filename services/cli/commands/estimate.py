@@ -64,6 +64,12 @@ def estimate_run(
     teacher: Annotated[str | None, typer.Option(
         help="For distill: the teacher's folder or config.json, or a well-known model.",
     )] = None,
+    reward_model: Annotated[str | None, typer.Option(
+        help="For grpo, rloo and ppo: the reward model's folder or config.json, or a well-known model.",
+    )] = None,
+    answer_tokens: Annotated[int, typer.Option(
+        min=1, help="For grpo, rloo and ppo: of the longest answer that is drawn, within the row's.",
+    )] = 64,
     held_by: Annotated[HeldBy | None, typer.Option(help="What holds weights near their start.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of lora, dora and qlora.")] = 8,
     target: Annotated[list[str] | None, typer.Option(help="An adapted layer; all linear ones by default.")] = None,
@@ -98,7 +104,9 @@ def estimate_run(
     body: dict[str, Any] = {
         "setup": {
             "method": method, "objective": objective, "held_by": held_by,
-            "teacher_parameters": 0 if teacher is None else _teacher(teacher), "rank": rank,
+            "teacher_parameters": _parameters("--teacher", teacher),
+            "reward_parameters": _parameters("--reward-model", reward_model), "answer_tokens": answer_tokens,
+            "rank": rank,
             "target_modules": target or "all-linear", "optimizer": optimizer,
             "precision": precision or ("float32" if cpu else "mixed"), "micro_batch": micro_batch,
             "sequence_length": sequence_length,
@@ -115,11 +123,13 @@ def estimate_run(
         raise CliError(f"{model} does not fit", ExitCode.REFUSED)
 
 
-def _teacher(model: str) -> int:
-    """How many weights a teacher has."""
+def _parameters(option: str, model: str | None) -> int:
+    """How many weights the model of an option has; 0 without one."""
+    if model is None:
+        return 0
     shape = local_shape(model)
     if shape is None:
-        raise CliError(f"--teacher {model}: give its folder or config.json, or a well-known model", ExitCode.USAGE)
+        raise CliError(f"{option} {model}: give its folder or config.json, or a well-known model", ExitCode.USAGE)
     return shape.parameters
 
 

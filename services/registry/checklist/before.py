@@ -16,6 +16,7 @@ from shared.estimate import (
     EstimateAnswer,
     EstimateRequest,
     ModelShape,
+    Others,
     estimate,
     is_known,
     known_shape,
@@ -111,6 +112,8 @@ def _memory(facts: Facts) -> Outcome:
     size = known_shape(teacher).parameters if teacher and is_known(teacher) else 0
     answer = _estimate(recipe, known_shape(model), size)
     peak = f"a step takes about {answer.memory.peak / 10**9:.2g} GB at its peak"
+    if recipe.reward and recipe.reward.model:
+        peak += ", without its reward model"
     if answer.setup.shards > 1:
         peak += f" on each of {answer.setup.shards} GPUs, which hold a shard of the model each"
     limit = recipe.resources.request()["memory"]
@@ -124,12 +127,12 @@ def _memory(facts: Facts) -> Outcome:
 
 def _estimate(recipe: TrainingRecipe, shape: ModelShape, teacher: int) -> EstimateAnswer:
     """With a copy of the model on each GPU, or a shard where the trainer would take that."""
-    whole = estimate(shape, EstimateRequest(setup=setup_of(recipe, teacher_parameters=teacher)))
+    whole = estimate(shape, EstimateRequest(setup=setup_of(recipe, others=Others(teacher=teacher))))
     gpus = recipe.resources.gpu * recipe.resources.nodes
     wanted = recipe.distributed == "fsdp" or (recipe.distributed == "auto" and whole.recommended is None)
     if gpus < 2 or not wanted or any(fsdp_conflicts(recipe)):
         return whole
-    return estimate(shape, EstimateRequest(setup=setup_of(recipe, teacher_parameters=teacher, shards=gpus)))
+    return estimate(shape, EstimateRequest(setup=setup_of(recipe, others=Others(teacher=teacher), shards=gpus)))
 
 
 def numbers(metrics: dict[str, float]) -> str:

@@ -1,11 +1,16 @@
 """Base models, from S3."""
 
+import json
 from pathlib import Path
 
-from shared.errors import NotFoundError
+from shared.errors import InvalidInputError, NotFoundError
+from shared.estimate import shape_of
 from shared.events import ArtifactRef
 from shared.s3 import ArtifactStore
 from shared.s3.bases import cached_base
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
 
 
 def fetch_base(store: ArtifactStore, name: str, cache_dir: Path, *, key: str = "baseModel") -> tuple[str, Path]:
@@ -23,3 +28,12 @@ def fetch_base(store: ArtifactStore, name: str, cache_dir: Path, *, key: str = "
         raise NotFoundError(f"the base model {name} is not in S3: there is no {uri}manifest.json. Put it there, or "
                             f"correct spec.{key}")
     return manifest.digest, cached_base(store, ArtifactRef(uri=uri, digest=manifest.digest), cache_dir)
+
+
+def parameters_of(folder: Path) -> int:
+    """How many weights the base model of a folder has; 0 where the estimator does not know its family."""
+    try:
+        return shape_of(json.loads((folder / "config.json").read_bytes())).parameters
+    except InvalidInputError as error:
+        log.info("the memory of this model cannot be estimated", model=str(folder), reason=str(error))
+        return 0

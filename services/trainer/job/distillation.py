@@ -1,6 +1,5 @@
 """Distillation from a teacher's distribution over tokens (Hinton et al., arXiv 1503.02531), on the answers of rows."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,13 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.trainer.job.base import fetch_base
+from services.trainer.job.base import fetch_base, parameters_of
 from shared.errors import InvalidInputError, NotFoundError
-from shared.estimate import shape_of
 from shared.events import ArtifactRef
 from shared.prompts import IGNORED_LABEL, Tokenizer
 from shared.recipe import Distillation
 from shared.recipe_checks import MERGEABLE
 from shared.s3 import ArtifactStore
-from shared.telemetry import get_logger
-
-log = get_logger(__name__)
 
 _ADAPTER = "spec.training.distillation.adapter"
 _TEACHER = "training.distillation.teacher"
@@ -103,11 +98,7 @@ def teacher_parameters(store: ArtifactStore, recipe: Distillation | None, cache:
     if recipe is None:
         return 0
     _, folder = fetch_base(store, recipe.teacher, cache, key=_TEACHER)
-    try:
-        return shape_of(json.loads((folder / "config.json").read_bytes())).parameters
-    except InvalidInputError as error:
-        log.info("the memory of this teacher cannot be estimated", reason=str(error))
-        return 0
+    return parameters_of(folder)
 
 
 def load_teacher(

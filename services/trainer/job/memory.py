@@ -15,8 +15,12 @@ from shared.recipe import TrainingRecipe
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def longest_row(rows: Dataset) -> int:
-    """Tokens of the longest row; where a prompt has several answers, at most so many."""
+def longest_row(rows: Dataset, drawn: int | None = None) -> int:
+    """Tokens of the longest row; where a prompt has several answers, at most so many.
+
+    Args:
+        drawn: where answers are drawn, tokens of the longest; the rows' own are only compared with them.
+    """
     lengths = {
         name: pc.max(pc.list_value_length(rows.data.column(name))).as_py() or 0
         for name in rows.column_names if name.endswith("_ids")
@@ -24,7 +28,7 @@ def longest_row(rows: Dataset) -> int:
     if "input_ids" in lengths:
         return int(lengths["input_ids"])
     prompt = lengths.pop("prompt_ids", 0)
-    return int(prompt + max(lengths.values(), default=0))
+    return int(prompt + (max(lengths.values(), default=0) if drawn is None else drawn))
 
 
 def memory_here(read: Callable[[], str] = _CGROUP.read_text) -> tuple[bool, int]:

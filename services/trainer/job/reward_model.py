@@ -6,12 +6,13 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from services.trainer.files import Result
-from services.trainer.job.base import fetch_base
+from services.trainer.job.base import fetch_base, parameters_of
 from services.trainer.job.rewards import Rewards
 from shared.errors import IntegrityError, InvalidInputError, NotFoundError
 from shared.events import ArtifactRef
 from shared.recipe import TrainingRecipe
 from shared.reward_models import KIND, load_reward_model
+from shared.rl import RewardRecipe
 from shared.s3 import ArtifactStore
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -43,6 +44,25 @@ def load_rewards(
         )
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     return Rewards(recipe, load_reward_model(scratch / "reward-model", base, tokenizer), ref.digest)
+
+
+def reward_parameters(
+    store: ArtifactStore, reward: RewardRecipe | None, judge: ArtifactRef | None, cache_dir: Path
+) -> int:
+    """How many weights the reward model of a recipe has, without its adapter; 0 without one, and where its base's shape
+    is not known.
+
+    Raises:
+        InvalidInputError, NotFoundError: as `load_rewards`.
+    """
+    if reward is None or reward.model is None:
+        return 0
+    ref = judge or find_reward_model(store, reward.model)
+    manifest = store.manifest(ref.uri)
+    if manifest is None:
+        raise NotFoundError(f"training.reward.model: {reward.model} is not in S3: there is no {ref.uri}manifest.json")
+    _, base = fetch_base(store, str(manifest.meta["base_model"]), cache_dir)
+    return parameters_of(base)
 
 
 def find_reward_model(store: ArtifactStore, name: str) -> ArtifactRef:

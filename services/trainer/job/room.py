@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from shared.errors import InvalidInputError
-from shared.estimate import EstimateRequest, Hardware, estimate, setup_of, shape_of
+from shared.estimate import NO_OTHERS, EstimateRequest, Hardware, Others, estimate, setup_of, shape_of
 from shared.recipe import TrainingRecipe
 from shared.telemetry import get_logger
 
@@ -20,7 +20,7 @@ PROCESS_BYTES = 650 * 10**6
 
 
 def check_room(
-    config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int, teacher_parameters: int = 0,
+    config: Path, recipe: TrainingRecipe, longest: int, *, gpu: bool, memory: int, others: Others = NO_OTHERS,
     shards: int = 1,
 ) -> None:
     """Refuse a training that cannot fit.
@@ -29,7 +29,7 @@ def check_room(
         config: the base model's ``config.json``.
         longest: tokens of the longest row.
         memory: bytes of the device.
-        teacher_parameters: weights of distillation's teacher.
+        others: models beside the trained one.
         shards: processes over which the model is cut.
 
     Raises:
@@ -41,7 +41,7 @@ def check_room(
     room = Hardware(memory_gb=max(1, memory - own) * DOUBT / 10**9)
     try:
         shape = shape_of(json.loads(config.read_text()))
-        setup = setup_of(asked, teacher_parameters=teacher_parameters, shards=shards)
+        setup = setup_of(asked, others=others, shards=shards)
         answer = estimate(shape, EstimateRequest(setup=setup, hardware=room))
     except InvalidInputError as error:
         log.info("the memory of this base model cannot be estimated", reason=str(error))

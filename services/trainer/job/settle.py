@@ -10,7 +10,7 @@ from services.trainer.job.rates import Sweep
 from shared.advice.rates import learning_rate_for
 from shared.advice.recipe import rows_per_step, warmup_for
 from shared.errors import InvalidInputError
-from shared.estimate import ModelShape, setup_of
+from shared.estimate import NO_OTHERS, ModelShape, Others, setup_of
 from shared.estimate.fit import fits
 from shared.range_test import RangeTest
 from shared.recipe import TrainingRecipe
@@ -26,13 +26,13 @@ class Machine:
         memory: bytes that one process's training may take. Not those that are free just now: all processes of a team
             must come to the same answer.
         processes: how many train together.
-        teacher_parameters: weights of distillation's teacher, which is there, too.
+        others: models that are there, too: distillation's teacher, a reward model.
     """
 
     gpu: bool
     memory: int
     processes: int
-    teacher_parameters: int = 0
+    others: Others = NO_OTHERS
 
 
 class Settled(BaseModel):
@@ -96,10 +96,14 @@ def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machin
 
 
 def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machine, shards: int) -> int:
-    setup = setup_of(recipe, on_gpu=machine.gpu, teacher_parameters=machine.teacher_parameters, shards=shards)
+    setup = setup_of(recipe, on_gpu=machine.gpu, others=machine.others, shards=shards)
     length = min(recipe.max_length, shape.context)
     for size in _BATCHES:
-        asked = setup.model_copy(update={"micro_batch": size, "sequence_length": length})
+        # What is open, too, follows from the batch; grpo and rloo draw the answers of all batches of a step at once.
+        count = max(1, round(most / size)) if "gradientAccumulation" in recipe.auto else recipe.gradient_accumulation
+        asked = setup.model_copy(
+            update={"micro_batch": size, "sequence_length": length, "gradient_accumulation": count}
+        )
         if size <= most and fits(shape, asked, machine.memory):
             return size
     raise InvalidInputError("training.batchSize: not even one row at a time fits into the memory that there is "

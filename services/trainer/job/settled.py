@@ -18,14 +18,14 @@ from services.trainer.job.parallel import Parallel, parallel_for
 from services.trainer.job.room import PROCESS_BYTES
 from services.trainer.job.settle import Machine, Settled, settle
 from shared.errors import InvalidInputError
-from shared.estimate import ModelShape, shape_of
+from shared.estimate import NO_OTHERS, ModelShape, Others, shape_of
 from shared.recipe import TrainingRecipe
 
 FILE = "settled.json"
 
 
 def settled_job(
-    job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int, *, teacher_parameters: int = 0
+    job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int, *, others: Others = NO_OTHERS
 ) -> tuple[JobInput, Settled, Parallel]:
     """The job with its recipe as it is trained: as the run's earlier attempt had it, or chosen now; and how its
     processes share it, which each attempt decides anew.
@@ -36,7 +36,7 @@ def settled_job(
     """
     # A recipe that leaves nothing open says itself how to go on.
     earlier = kept(resumed) if resumed and job.recipe.auto else None
-    recipe, machine = earlier.recipe if earlier else job.recipe, machine_here(processes, teacher_parameters)
+    recipe, machine = earlier.recipe if earlier else job.recipe, machine_here(processes, others)
     shape = _shape(base, recipe)
     parallel = parallel_for(recipe, shape, gpu=machine.gpu, memory=machine.memory, processes=processes)
     settled = earlier or Settled(recipe=recipe)
@@ -56,10 +56,10 @@ def _shape(base: Path, recipe: TrainingRecipe) -> ModelShape | None:
         return None
 
 
-def machine_here(processes: int, teacher_parameters: int = 0) -> Machine:
-    """This one, for each of so many processes, with so large a teacher."""
+def machine_here(processes: int, others: Others = NO_OTHERS) -> Machine:
+    """This one, for each of so many processes, with other models beside the trained one."""
     gpu, memory = memory_here()
-    return Machine(gpu, memory if gpu else memory // processes - PROCESS_BYTES, processes, teacher_parameters)
+    return Machine(gpu, memory if gpu else memory // processes - PROCESS_BYTES, processes, others)
 
 
 def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice, parallel: Parallel) -> dict[str, str]:

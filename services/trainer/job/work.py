@@ -28,7 +28,7 @@ from services.trainer.job.personal import personal_rows
 from services.trainer.job.proof import Proof
 from services.trainer.job.range_test import find_rate
 from services.trainer.job.rates import Sweep
-from services.trainer.job.reward_model import load_rewards
+from services.trainer.job.reward_model import load_rewards, reward_parameters
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.room import check_room
 from services.trainer.job.settled import KeepsSettled, chosen_with, settled_job
@@ -38,7 +38,9 @@ from services.trainer.job.trackers import Trackers, trackers_of
 from services.trainer.job.validations import losses_of, task_losses
 from shared.clock import monotonic
 from shared.errors import PermanentError
+from shared.estimate import Others
 from shared.prompts import template_sha256
+from shared.recipe import RL
 from shared.s3 import ArtifactStore
 from shared.telemetry import get_logger
 
@@ -93,9 +95,12 @@ class _Inputs:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base, local_files_only=True, trust_remote_code=False)
         self.tokenizer.padding_side = "right"
         self.resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
-        teacher = teacher_parameters(store, job.recipe.distillation, cache_dir)
+        others = Others(
+            teacher=teacher_parameters(store, job.recipe.distillation, cache_dir),
+            judge=reward_parameters(store, job.recipe.reward, job.judge, cache_dir),
+        )
         self.job, self.settled, self.parallel = settled_job(
-            job, self.base, dataset, self.resumed, processes, teacher_parameters=teacher
+            job, self.base, dataset, self.resumed, processes, others=others
         )
         self.past = Past(self.job, store, dataset, scratch)
         self.splits = load_splits(dataset, self.tokenizer, self.job.recipe, replayed=self.past.replayed)
@@ -106,8 +111,10 @@ class _Inputs:
         if self.personal["personal_rows"]:
             log.warning("rows hold personal data or secrets", run=job.run_id, **self.personal)
         gpu, memory = memory_here()
-        check_room(self.base / "config.json", self.job.recipe, longest_row(self.splits.train), gpu=gpu, memory=memory,
-                   teacher_parameters=teacher, shards=self.parallel.shards)
+        drawn = self.job.recipe.rl.max_new_tokens if self.job.recipe.objective in RL else None
+        longest = longest_row(self.splits.train, drawn)
+        check_room(self.base / "config.json", self.job.recipe, longest, gpu=gpu, memory=memory, others=others,
+                   shards=self.parallel.shards)
 
     def take(self, sweep: Sweep) -> None:
         """Train with the learning rate that a range test found."""

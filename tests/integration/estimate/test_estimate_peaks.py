@@ -8,6 +8,7 @@ import pytest
 
 from shared.estimate import Setup, memory, shape_of
 from shared.estimate.adapters import trainable_parameters
+from shared.estimate.memory import DRAWING
 from tests.support.training_peaks import measure
 
 pytestmark = pytest.mark.integration
@@ -39,6 +40,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dpo's two answers a row": ({"method": "lora", "objective": "dpo", "micro_batch": 4}, {}),
     "kto": ({"method": "lora", "objective": "kto"}, {}),
     "distillation": ({"method": "lora", "objective": "distill", "teacher_parameters": TEACHER}, {}),
+    "grpo, which draws a step's answers together": (
+        {"method": "lora", "objective": "grpo", "micro_batch": 2, "gradient_accumulation": 4, "answer_tokens": 4}, {}
+    ),
+    "ppo in full, with a reward model": (
+        {"method": "full", "objective": "ppo", "answer_tokens": 8, "reward_parameters": TEACHER}, {}
+    ),
     "held by ewc": (
         {"method": "full", "held_by": "ewc", "micro_batch": 2, "sequence_length": 16, "loss": "full"}, WIDE
     ),
@@ -57,3 +64,4 @@ def test_a_peak_is_within_twenty_percent(name: str, tmp_path: Path) -> None:
     measured, estimated = measure(tmp_path, setup), memory(shape_of(config), setup)
     assert measured.trained == trainable_parameters(shape_of(config), setup)
     assert estimated.peak == pytest.approx(measured.bytes, rel=TOLERANCE)
+    assert estimated.phases.get(DRAWING, 0) == pytest.approx(measured.drawing, rel=TOLERANCE)

@@ -17,7 +17,9 @@ from shared.estimate import (
     known_shape,
     memory,
     seconds,
+    shape_of,
 )
+from shared.estimate.drawing import cache_bytes, drawing_bytes
 from shared.estimate.memory import weight_bytes
 
 LLAMA = known_shape("llama-2-7b")
@@ -67,6 +69,9 @@ def test_a_7b_fits_by_qlora_where_people_train_it() -> None:
     ({"method": "full", "held_by": "l2"}, 4), ({"method": "full", "held_by": "ewc"}, 8),
     ({"method": "lora", "objective": "distill", "teacher_parameters": N, "precision": "mixed"}, 2),
     ({"method": "lora", "objective": "distill", "teacher_parameters": N, "device": "cpu"}, 4),
+    ({"method": "lora", "objective": "rloo", "reward_parameters": N, "precision": "mixed"}, 4),
+    ({"method": "full", "objective": "ppo", "reward_parameters": N}, 8),
+    ({"method": "lora", "objective": "sft", "reward_parameters": N}, 0),
 ])
 def test_what_objectives_keep_beside_the_model(asked: dict[str, Any], bytes_each: int) -> None:
     """A reference that is the base once more, where weights started and how they are held, a teacher."""
@@ -98,6 +103,60 @@ def test_distillation_keeps_the_logits_of_both_models() -> None:
     assert found.logits == 2048 * 32000 * 36 + 2048 * 4096 * 4
 
 
+SHAPE = shape_of({
+    "model_type": "llama", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "vocab_size": 32, "max_position_embeddings": 64, "tie_word_embeddings": True,
+})
+
+
+def drawn(objective: str = "grpo", **values: Any) -> Setup:
+    return setup(
+        objective=objective, precision="float32", sequence_length=10, micro_batch=3, gradient_accumulation=2, **values
+    )
+
+
+def test_answers_are_drawn_from_a_cache_of_keys_and_values() -> None:
+    """Six answers of a prompt of one token, of which the last of ten is never read: two layers' keys and values of
+    four numbers, the old keys of one layer, and two tables of logits; four tables are more than the keys and two.
+    """
+    cache, keys, table = 6 * 9 * 2 * 2 * 4 * 4, 6 * 9 * 4 * 4, 6 * 32 * 4
+    assert drawing_bytes(SHAPE, drawn(answer_tokens=64)) == cache + max(keys + 2 * table, 4 * table)
+    one = 3 * (9 * 2 * 2 * 4 * 4 + 4 * 32 * 4)
+    assert drawing_bytes(SHAPE, drawn("ppo", answer_tokens=9)) == one, "a batch of ppo's draws its own"
+
+
+def test_prompts_are_read_at_once() -> None:
+    """Nine tokens each: their cache, four hidden states, a gated layer's operands, sines and cosines, and a mask."""
+    token = 2 * 2 * 4 * 4 + 4 * 8 * 4 + 2 * 4 * 4 + 9
+    for method, inner in (("full", 3), ("lora", 4), ("dora", 6)):
+        found = drawing_bytes(SHAPE, drawn(method=method, answer_tokens=1))
+        assert found == 6 * 9 * (token + inner * 16 * 4), method
+
+
+@pytest.mark.parametrize(("method", "precision", "numbers"), [
+    ("lora", "float32", 8), ("lora", "mixed", 8), ("full", "mixed", 6), ("lora", "bfloat16", 4),
+    ("full", "bfloat16", 4), ("qlora", "bfloat16", 8),
+])
+def test_a_cache_is_in_the_precision_in_which_it_is_computed(method: str, precision: str, numbers: int) -> None:
+    """Bytes of a key and a value: autocast narrows values alone, and does not reach the model inside PEFT's."""
+    assert cache_bytes(LLAMA, setup(objective="grpo", method=method, precision=precision)) == 4096 * numbers
+
+
+def test_drawing_is_a_phase_beside_the_states_of_the_optimizer() -> None:
+    found = memory(SHAPE, drawn(method="full"))
+    assert found.phases["drawing answers"] == \
+        found.weights + found.beside + found.optimizer + drawing_bytes(SHAPE, drawn(method="full"))
+    undone = memory(SHAPE, drawn("ppo", method="full"))
+    assert undone.phases["drawing answers"] - drawing_bytes(SHAPE, drawn("ppo", method="full")) == \
+        undone.weights + undone.beside + undone.optimizer + undone.gradients
+    assert "drawing answers" not in memory(SHAPE, drawn("sft")).phases
+
+
+def test_ppo_keeps_the_logits_of_answers_and_of_the_token_before() -> None:
+    found = memory(SHAPE, drawn("ppo", answer_tokens=4))
+    assert found.logits == 3 * (4 + 1) * 32 * 3 * 4 + 3 * 10 * 8 * 4
+
+
 def test_frozen_models_go_forwards_too() -> None:
     plain, dpo, kto = (flops_per_token(LLAMA, setup(objective=each)) for each in ("sft", "dpo", "kto"))
     assert kto - plain == pytest.approx(3 * (dpo - plain))
@@ -107,7 +166,7 @@ def test_frozen_models_go_forwards_too() -> None:
 
 
 @pytest.mark.parametrize(("asked", "noted"), [
-    ({"objective": "distill"}, "the teacher is not counted"), ({"objective": "grpo"}, "are not counted"),
+    ({"objective": "distill"}, "the teacher is not counted"), ({"objective": "grpo"}, "no reward model is counted"),
 ])
 def test_what_is_not_counted_is_said(asked: dict[str, Any], noted: str) -> None:
     assert any(noted in note for note in estimate(LLAMA, EstimateRequest(setup=setup(**asked))).notes)

@@ -79,7 +79,7 @@ bench-rollout: $(INSTALLED) ## 200 rollouts on one controller, and how soon harm
 bench-estimate: $(INSTALLED) ## Estimated peaks of memory against measured ones; ONLY=tiny, PROCESS=1.
 	$(PY) -m benchmarks.estimate $(if $(ONLY),--only $(ONLY)) $(if $(PROCESS),--process)
 
-bench-training: $(INSTALLED) ## The trainer beside TRL's and LLaMA-Factory's on the same rows; ROUNDS=3 ROWS=64 KIND=tickets MODEL=tiny.
+bench-training: $(INSTALLED) ## The trainer beside TRL's, LLaMA-Factory's and axolotl's; ROUNDS=3 ROWS=64 KIND=tickets MODEL=tiny.
 	$(PY) -m benchmarks.training --rounds $(or $(ROUNDS),3) --rows $(or $(ROWS),64) --kind $(or $(KIND),tickets) \
 	  $(if $(MODEL),--model $(MODEL))
 

@@ -1,4 +1,4 @@
-"""tuneloop's trainer beside TRL's and LLaMA-Factory's on the same rows: ``python -m benchmarks.training [--rows 64]``.
+"""tuneloop's trainer beside others on the same rows: ``python -m benchmarks.training [--rows 64]``.
 
 Contenders take turns, each in a process of its own on one thread, so that what disturbs one disturbs all.
 Prints a table of medians and exits with 1 where a bar is missed.
@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.training import llama_factory
-from benchmarks.training.contender import CONTENDERS
+from benchmarks.training.contender import CONTENDERS, PEERS
 from benchmarks.training.outcome import Outcome
 from benchmarks.training.overhead import BAR_SECONDS, overhead
 from benchmarks.training.rows import KINDS
@@ -79,12 +78,15 @@ def missed(found: dict[str, list[Outcome]]) -> list[str]:
 
 def installed() -> list[str]:
     """All contenders, without those that cannot be installed here."""
-    try:
-        llama_factory.python()
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"LLaMA-Factory is left out, because it cannot be installed here: {error}")
-        return list(CONTENDERS)
-    return [*CONTENDERS, *llama_factory.CONTENDERS]
+    names = list(CONTENDERS)
+    for peer in PEERS:
+        try:
+            peer.python()
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{peer.name} is left out, because it cannot be installed here: {error}")
+        else:
+            names += peer.contenders
+    return names
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training import llama_factory
+from benchmarks.training import axolotl, llama_factory
 from benchmarks.training.outcome import BATCH, MAX_LENGTH, Outcome, base_model, data_of, held_out_loss
 from benchmarks.training.rows import KINDS
 
@@ -76,6 +76,7 @@ CONTENDERS: dict[str, Callable[[Any, Any, Any, Path], Any]] = {
     "TRL padding_free": _trl(**NO_CHECKPOINTING, padding_free=True),
     "TRL packing bfd": _trl(**NO_CHECKPOINTING, packing=True),
 }
+PEERS = (llama_factory.PEER, axolotl.PEER)
 
 
 def run(name: str, model_folder: Path, kind: str, count: int, seed: int) -> Outcome:
@@ -104,15 +105,15 @@ def run(name: str, model_folder: Path, kind: str, count: int, seed: int) -> Outc
 def main() -> None:
     """Run the contender that the arguments name."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=[*CONTENDERS, *llama_factory.CONTENDERS])
+    by_peers = {name: peer.run for peer in PEERS for name in peer.contenders}
+    parser.add_argument("name", choices=[*CONTENDERS, *by_peers])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    trained_by = llama_factory.run if given.name in llama_factory.CONTENDERS else run
-    outcome = trained_by(given.name, given.model, given.kind, given.rows, given.seed)
+    outcome = by_peers.get(given.name, run)(given.name, given.model, given.kind, given.rows, given.seed)
     print(json.dumps(asdict(outcome)), file=sys.stdout)
 
 

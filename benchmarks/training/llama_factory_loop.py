@@ -1,57 +1,36 @@
 """LLaMA-Factory trains as its command line does: ``python llama_factory_loop.py JOB.json`` in its own environment.
 
-What it took goes to the file that the job names. It ends with a message where LLaMA-Factory would train on other tokens
-or in another precision than the other contenders. Imports nothing of tuneloop, which that environment lacks.
+It ends with a message where that would be on other tokens or in another precision than the other contenders'.
 """
 
-import json
-import resource
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Row = tuple[tuple[int, ...], tuple[int, ...]]
-"""Tokens, and their labels."""
-
-
-def rows_of(sequences: Iterable[Mapping[str, Sequence[int]]]) -> list[Row]:
-    """The rows that sequences hold, sorted. `attention_mask` counts a sequence's rows from 1; 0 is padding."""
-    found = []
-    for sequence in sequences:
-        mask = sequence["attention_mask"]
-        for number in range(1, max(mask) + 1):
-            at = [place for place, part in enumerate(mask) if part == number]
-            found.append((
-                tuple(sequence["input_ids"][place] for place in at), tuple(sequence["labels"][place] for place in at),
-            ))
-    return sorted(found)
+if TYPE_CHECKING:
+    from benchmarks.training.peer_loop import Row
 
 
-def sequences_per_step(rows_per_step: int, rows: int, sequences: int) -> int:
-    """As many sequences as hold about `rows_per_step` rows."""
-    return max(1, round(rows_per_step * sequences / rows))
+def before(trainer: Any, expected: "Sequence[Row]") -> None:
+    """Check the rows, and have a step hold about as many of them as the others' do."""
+    from benchmarks.training.peer_loop import check, rows_of, sequences_per_step
+
+    check("LLaMA-Factory", trainer.model, rows_of(trainer.train_dataset), expected)
+    # The trainer keeps what its arguments said when it was made, before it was known how many sequences there are.
+    trainer.args.per_device_train_batch_size = trainer._train_batch_size = sequences_per_step(
+        trainer.args.per_device_train_batch_size, len(expected), len(trainer.train_dataset)
+    )
 
 
-def check(trainer: Any, expected: Sequence[Row]) -> None:
-    """Refuse to measure what cannot be compared.
+def train(arguments: dict[str, Any]) -> None:
+    """As ``llamafactory-cli train`` does."""
+    from llamafactory.train.tuner import run_exp
 
-    Raises:
-        SystemExit: the base model is not in float32, or the tokens or labels are not those of the other contenders.
-    """
-    kinds = {str(parameter.dtype) for parameter in trainer.model.parameters()}
-    if kinds != {"torch.float32"}:
-        raise SystemExit(f"LLaMA-Factory loaded weights as {', '.join(sorted(kinds))}; the others train in float32")
-    found = rows_of(trainer.train_dataset)
-    if found != sorted(expected):
-        differing = next((pair for pair in zip(found, sorted(expected), strict=False) if pair[0] != pair[1]), "no row")
-        raise SystemExit(
-            f"LLaMA-Factory made {len(found)} rows of {len(expected)}, and not the same tokens and labels. "
-            f"Its template in {__file__} must fit the base model's. The first that differ: {differing}"
-        )
+    register_chatml()
+    run_exp(arguments)
 
 
 def register_chatml() -> None:
@@ -76,34 +55,12 @@ def do_without_torchaudio() -> None:
 
 def main(path: Path) -> None:
     """Train, and write what it took."""
+    from benchmarks.training.peer_loop import measure
+
     do_without_torchaudio()
-    from llamafactory.train.tuner import run_exp
-    from transformers import Trainer
-
-    job: dict[str, Any] = json.loads(path.read_text())
-    expected = [(tuple(row["input_ids"]), tuple(row["labels"])) for row in job["rows"]]
-    taken: dict[str, float] = {}
-    train = Trainer.train
-
-    def timed(self: Any, *args: Any, **options: Any) -> Any:
-        check(self, expected)
-        # The trainer keeps what its arguments said when it was made, before it was known how many sequences there are.
-        self.args.per_device_train_batch_size = self._train_batch_size = sequences_per_step(
-            self.args.per_device_train_batch_size, len(expected), len(self.train_dataset)
-        )
-        began = time.process_time()
-        done = train(self, *args, **options)
-        taken.update(
-            cpu_seconds=time.process_time() - began, before_seconds=began, steps=self.state.global_step,
-            megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        )
-        return done
-
-    Trainer.train = timed
-    register_chatml()
-    run_exp(job["arguments"])
-    Path(job["taken"]).write_text(json.dumps(taken))
+    measure(path, before, train)
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[2]))  # last: no module of ours hides one of the environment's
     main(Path(sys.argv[1]))

@@ -1,11 +1,14 @@
-"""What the training benchmark decides: whether LLaMA-Factory trains on the same rows, and which bars are missed."""
+"""What the training benchmark decides: whether others train on the same rows, and which bars are missed."""
 
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.training.__main__ import missed
+from benchmarks.training.axolotl_loop import sequences_of
 from benchmarks.training.llama_factory import CONTENDERS, arguments
-from benchmarks.training.llama_factory_loop import rows_of, sequences_per_step
 from benchmarks.training.outcome import Outcome
+from benchmarks.training.peer_loop import rows_of, sequences_per_step
 
 
 def test_packed_sequences_hold_the_rows_that_padded_ones_do() -> None:
@@ -18,6 +21,22 @@ def test_packed_sequences_hold_the_rows_that_padded_ones_do() -> None:
         "labels": [-100, -100, 9, -100, 6, -100],
     }]
     assert rows_of(padded) == rows_of(packed) == [((5, 6), (-100, 6)), ((7, 8, 9), (-100, -100, 9))]
+
+
+def test_positions_tell_the_rows_of_packed_sequences_and_the_padding_after_them() -> None:
+    batch = {
+        "input_ids": np.array([[5, 6, 7, 8, 2, 2], [4, 3, 2, 2, 2, 2]]),
+        "labels": np.array([[-100, 6, -100, 8, -100, -100], [-100, 3, -100, -100, -100, -100]]),
+        "position_ids": np.array([[0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 2, 3]]),
+    }
+    assert [sequence["attention_mask"] for sequence in sequences_of(batch)] == [[1, 1, 2, 2, 0, 0], [1, 1, 0, 0, 0, 0]]
+    assert rows_of(sequences_of(batch)) == [((4, 3), (-100, 3)), ((5, 6), (-100, 6)), ((7, 8), (-100, 8))]
+
+
+def test_a_mask_tells_the_padding_where_rows_do_not_share_sequences() -> None:
+    batch = {"input_ids": np.array([[5, 6, 2]]), "labels": np.array([[-100, 6, -100]]),
+             "attention_mask": np.array([[1, 1, 0]])}
+    assert rows_of(sequences_of(batch)) == [((5, 6), (-100, 6))]
 
 
 def test_a_label_that_differs_is_another_row() -> None:

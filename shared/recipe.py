@@ -7,9 +7,10 @@ from pydantic import Field, model_validator
 from shared.forgetting import Forgetting, StartFrom
 from shared.limits import Limits
 from shared.range_test import RangeTest
+from shared.recipe_parts import Distillation, EarlyStopping, LoraRecipe, MultiTask
 from shared.resources import TrainingResources
 from shared.rl import RewardRecipe, RlRecipe
-from shared.spec_part import Slug, SpecPart
+from shared.spec_part import SpecPart
 
 Method = Literal["lora", "dora", "qlora", "ia3", "prefix", "prompt", "adapter", "full"]
 Objective = Literal["sft", "dpo", "kto", "pretrain", "reward", "grpo", "rloo", "distill", "ppo"]
@@ -32,77 +33,6 @@ RL: frozenset[Objective] = frozenset({"grpo", "rloo", "ppo"})
 LOW_RANK: frozenset[Method] = frozenset({"lora", "dora", "qlora"})
 # Virtual tokens stand before a whole sequence, and could not stand before each of several rows in it.
 VIRTUAL_TOKENS: frozenset[Method] = frozenset({"prefix", "prompt"})
-
-
-class LoraRecipe(SpecPart):
-    """Low-rank adaptation (Hu et al., arXiv 2106.09685), for the methods lora, dora and qlora."""
-
-    rank: int = Field(
-        default=8, ge=1, le=256,
-        description="of the update; the model server must allow it. 8 holds what a few thousand short answers have "
-        "to teach (Schulman et al., LoRA Without Regret: two bits a weight); `tuneloop advise` computes it",
-    )
-    alpha: int = Field(
-        default=16, ge=1,
-        description="the update is scaled by alpha / rank; twice the rank, as in arXiv 2405.09673",
-    )
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1,
-        description="share of the adapter's inputs that is dropped; none, as few passes over the rows leave little "
-        "to learn by heart",
-    )
-    target_modules: Literal["all-linear"] | list[str] = Field(
-        default="all-linear",
-        description="the layers that are adapted, by name; all learn more than those of attention alone (arXiv "
-        "2405.09673)",
-    )
-    rs_lora: bool = Field(
-        default=False,
-        description="scale by alpha / sqrt(rank), so that large ranks learn more (arXiv 2312.03732); off, as small "
-        "ranks gain nothing",
-    )
-
-
-class MultiTask(SpecPart):
-    """Several tasks in one model; each row says which it is, as `task`."""
-
-    temperature: float = Field(
-        default=2.0, ge=1,
-        description="a task of n rows gets a share of n^(1/temperature): 1 as they are, higher for more equal tasks; "
-        "2 was the best for T5 (arXiv 1910.10683)",
-    )
-
-
-class Distillation(SpecPart):
-    """A teacher whose distribution over tokens is learned beside the rows' own answers."""
-
-    teacher: Slug = Field(description="its name under base-models/ in S3; its tokenizer must be the student's")
-    adapter: str | None = Field(
-        default=None, pattern=r"^s3://.+/$",
-        description="S3 folder of an adapter of the teacher, as `tuneloop models get` shows it; absent: it has none",
-    )
-    alpha: float = Field(
-        default=0.5, gt=0, le=1,
-        description="weight of the teacher against the rows' own answers; 1 ignores those, and half of each is a start",
-    )
-    temperature: float = Field(
-        default=2.0, gt=0, le=20,
-        description="softens both distributions, so that the teacher's second best counts, too; 2 to 4 are usual",
-    )
-
-
-class EarlyStopping(SpecPart):
-    """Stop when the validation loss has not improved for `patience` validations."""
-
-    patience: int = Field(
-        default=3, ge=1,
-        description="validations without improvement before the run stops; one or two may be noise",
-    )
-    min_delta: float = Field(
-        default=0.0, ge=0,
-        description="a smaller improvement of the loss does not count, in nats; 0 counts each, as the best weights "
-        "are kept anyway",
-    )
 
 
 class TrainingRecipe(SpecPart):

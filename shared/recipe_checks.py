@@ -12,7 +12,8 @@ from shared.kernel_checks import kernel_problems
 from shared.objective_checks import objective_problems
 from shared.parallel_checks import parallel_problems
 from shared.preference_checks import reward_model_problems
-from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, LoraRecipe, Method, ModelServer, Objective, TrainingRecipe
+from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, Method, ModelServer, Objective, TrainingRecipe
+from shared.recipe_parts import LoraRecipe
 from shared.rl_checks import rl_problems
 
 MERGEABLE: frozenset[Method] = LOW_RANK | {"ia3"}

@@ -10,7 +10,8 @@ from shared.advice.rates import SHORT_RUN, rate_of_answers
 from shared.advice.sources import Source
 from shared.estimate import EstimateRequest, Hardware, Method, ModelShape, Setup, estimate
 from shared.estimate.adapters import trainable_parameters
-from shared.recipe import LoraRecipe, TrainingRecipe
+from shared.recipe import TrainingRecipe
+from shared.recipe_parts import LoraRecipe
 
 _RANKS = (8, 16, 32, 64, 128, 256)
 # Schulman et al.: an adapter holds about two bits a weight, and an answer has about one bit a token to be learned.

@@ -14,8 +14,8 @@ from services.trainer.job.base import fetch_base, parameters_of
 from shared.errors import InvalidInputError, NotFoundError
 from shared.events import ArtifactRef
 from shared.prompts import IGNORED_LABEL, Tokenizer
-from shared.recipe import Distillation
 from shared.recipe_checks import MERGEABLE
+from shared.recipe_parts import Distillation
 from shared.s3 import ArtifactStore
 
 _ADAPTER = "spec.training.distillation.adapter"

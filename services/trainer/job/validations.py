@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shared.recipe import EarlyStopping
+from shared.recipe_parts import EarlyStopping
 
 
 def losses_of(history: Iterable[Mapping[str, Any]]) -> list[float]:

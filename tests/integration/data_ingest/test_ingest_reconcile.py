@@ -18,7 +18,8 @@ from shared.db import reading, transaction
 from shared.errors import TemporaryError
 from shared.events import ArtifactRef, DatasetPublished
 from shared.leases import Lease, claim, interrupt
-from shared.recipe import MultiTask, TrainingRecipe
+from shared.recipe import TrainingRecipe
+from shared.recipe_parts import MultiTask
 from shared.s3 import sha256_of
 from tests.support.datasets import jsonl, rows
 from tests.support.delivery import deliver, fact, said, unhandled

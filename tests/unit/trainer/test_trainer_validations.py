@@ -3,7 +3,7 @@
 import pytest
 
 from services.trainer.job.validations import is_exhausted, losses_of, task_losses
-from shared.recipe import EarlyStopping
+from shared.recipe_parts import EarlyStopping
 
 
 def test_patience_counts_validations_that_were_not_better_by_enough() -> None:

@@ -151,6 +151,12 @@ def any_broker(broker_name: str, brokers: Callable[[str], Broker]) -> Broker:
     return brokers(broker_name)
 
 
+@pytest.fixture
+def patience(request: pytest.FixtureRequest) -> float:
+    """Seconds to wait for what should come; where it is known not to come, nobody waits for long."""
+    return 10.0 if request.node.get_closest_marker("xfail") else 120.0
+
+
 @pytest.fixture(autouse=True)
 def _sockets_that_kafka_python_forgets() -> Iterator[None]:
     """kafka-python leaves the socket of a client that is closed while it connects or joins to the collector.

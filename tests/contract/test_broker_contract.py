@@ -154,12 +154,12 @@ def test_a_position_can_be_chosen(any_broker: Broker) -> None:
         assert read(consumer, 2) == [b"2", b"3"]
 
 
-def test_a_position_beyond_the_end_is_reset(any_broker: Broker) -> None:
+def test_a_position_beyond_the_end_is_reset(any_broker: Broker, patience: float) -> None:
     topic = any_broker.create_topic()
     write(any_broker, topic, b"1")
     with reader(any_broker, topic) as consumer:
         consumer.seek(TopicPartition(topic, 0), 100)
-        assert eventually(lambda: poll(consumer)) == [b"1"]
+        assert eventually(lambda: poll(consumer), timeout=patience) == [b"1"]
 
 
 def test_a_committed_transaction_is_visible(any_broker: Broker) -> None:
@@ -205,7 +205,7 @@ def test_records_can_be_deleted_up_to_an_offset(any_broker: Broker) -> None:
         assert read(consumer, 1) == [b"2"]
 
 
-def test_records_and_offsets_survive_a_restart(any_broker: Broker) -> None:
+def test_records_and_offsets_survive_a_restart(any_broker: Broker, patience: float) -> None:
     if any_broker.restart is None:
         pytest.skip("this broker is not ours to restart")
     topic, group = any_broker.create_topic(), f"g-{uuid.uuid4().hex[:8]}"
@@ -215,4 +215,4 @@ def test_records_and_offsets_survive_a_restart(any_broker: Broker) -> None:
     write(any_broker, topic, b"2")
     any_broker.restart()
     with closing(KafkaSource(any_broker.bootstrap, [topic], group=group, session_timeout_ms=2000)) as source:
-        assert [item.value for item in eventually(lambda: source.poll(0.2))] == [b"2"]
+        assert [item.value for item in eventually(lambda: source.poll(0.2), timeout=patience)] == [b"2"]

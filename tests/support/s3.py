@@ -34,6 +34,7 @@ def start_seaweedfs(bucket: str = "tuneloop-test") -> Iterator[S3Settings]:
             s3_access_key=ACCESS_KEY, s3_secret_key=SecretStr(SECRET_KEY),
         )
         log = stack.enter_context((folder / "weed.log").open("wb"))
+        stack.callback(_remove_sockets, ports)
         process = subprocess.Popen(_command(folder, ports), stdout=log, stderr=log, cwd=folder)
         # Nothing in it is wanted any more, and its orderly end takes ten seconds.
         stack.callback(process.wait)
@@ -57,6 +58,13 @@ def _command(folder: Path, ports: list[int]) -> list[str]:
         "-volume.max=64", "-volume.preStopSeconds=0",
         *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
     ]
+
+
+def _remove_sockets(ports: list[int]) -> None:
+    """What it leaves behind when it is killed; only some of their places can be chosen."""
+    for port in ports:
+        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            left.unlink(missing_ok=True)
 
 
 def _binary() -> Path:

@@ -20,6 +20,7 @@ from benchmarks.calibration.results import (
     Results,
 )
 from benchmarks.calibration.scenarios import (
+    COMMON,
     HYPOTHESES,
     IID,
     LOOKS,
@@ -28,6 +29,7 @@ from benchmarks.calibration.scenarios import (
     TENFOLD,
     THREEFOLD,
     TRAFFIC,
+    TWOFOLD,
     Hypothesis,
     Traffic,
 )
@@ -51,7 +53,8 @@ class Plan:
 
     seed: int = 1
     runs: Mapping[str, int] = field(default_factory=lambda: {
-        NO_CHANGE.name: 1000, MARGIN.name: 400, THREEFOLD.name: 300, TENFOLD.name: 200,
+        NO_CHANGE.name: 1000, MARGIN.name: 400, THREEFOLD.name: 300, TENFOLD.name: 200, COMMON.name: 400,
+        TWOFOLD.name: 200,
     })
     power: int = 2500
     tuning: int = 1000

@@ -75,8 +75,9 @@ def _lines(axes: Any, results: Results, traffic: str, hypothesis: Hypothesis) ->
 
 def _false_rollbacks(results: Results) -> Any:
     measured = [kind for kind in TRAFFIC if results.cell(OURS, kind.name, NO_CHANGE.name) is not None]
-    figure, grid = plt.subplots(2, 4, figsize=(13, 6.2), sharex=True, sharey=True, constrained_layout=True)
-    for axes, kind in zip(grid.flat, measured, strict=False):
+    # The last place is the legend's.
+    figure, grid = plt.subplots(2, 5, figsize=(15, 6.2), sharex=True, sharey=True, constrained_layout=True)
+    for axes, kind in zip(grid.flat[:-1], measured, strict=False):
         _lines(axes, results, kind.name, NO_CHANGE)
         axes.axhline(100 * ALPHA, color="black", linewidth=0.8)
         axes.set_title(kind.name)
@@ -87,7 +88,7 @@ def _false_rollbacks(results: Results) -> Any:
     for axes in grid.flat[len(measured):]:
         axes.axis("off")
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="center", bbox_to_anchor=(0.89, 0.27), frameon=False)
+    grid.flat[-1].legend(handles[::-1], labels[::-1], loc="center", frameon=False)
     figure.suptitle("Harmless candidates that were rolled back, by look; the black line is the promised 5 %")
     return figure
 

@@ -3,11 +3,22 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.calibration.results import CONTENDERS, OURS, Bar, Cell, Results, Verdict, bound, failed, gate
-from benchmarks.calibration.scenarios import LOOKS, MARGIN, NO_CHANGE, TENFOLD, THREEFOLD, TRAFFIC, Hypothesis
+from benchmarks.calibration.scenarios import (
+    COMMON,
+    LOOKS,
+    MARGIN,
+    NO_CHANGE,
+    TENFOLD,
+    THREEFOLD,
+    TRAFFIC,
+    TWOFOLD,
+    Hypothesis,
+)
 from benchmarks.readme import between_marks
 
 _BARS: dict[Bar, str] = {
     "false rollback": "a harmless candidate is rolled back",
+    "false rollback, common": f"the same where bad requests are common, {COMMON.title}",
     "false promotion": "a candidate at the margin is promoted",
     "looks to find tenfold": "looks until 1 % → 10 % is rolled back, median",
     "power at threefold": f"1 % → 3 % is rolled back within {LOOKS} looks",
@@ -41,10 +52,15 @@ def measured(results: Results) -> str:
         f"### Rolled back though harmless ({NO_CHANGE.title})", "",
         f"The bar is 5 % and three standard errors: {_percent(bound(0.05, runs[NO_CHANGE.name]))}.", "",
         *_table(results, NO_CHANGE, lambda cell: _percent(cell.share_rolled_back)), "",
+        f"### Rolled back though harmless, where bad requests are common ({COMMON.title})", "",
+        f"The bar: {_percent(bound(0.05, runs[COMMON.name]))}.", "",
+        *_table(results, COMMON, lambda cell: _percent(cell.share_rolled_back)), "",
         f"### Promoted though at the margin ({MARGIN.title})", "",
         f"The bar is 5 % and three standard errors: {_percent(bound(0.05, runs[MARGIN.name]))}. tuneloop promotes at "
         "the first look at which the guardrail is safe; the others, what they have not rolled back in the end.", "",
         *_table(results, MARGIN, lambda cell: _percent(cell.share_promoted)), "",
+        f"### Found: {TWOFOLD.title}", "", found, "",
+        *_table(results, TWOFOLD, _found), "",
         f"### Found: {THREEFOLD.title}", "", found, "",
         *_table(results, THREEFOLD, _found), "",
         f"### Found: {TENFOLD.title}", "", found, "",

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmarks.calibration.scenarios import IID, LOOKS, MARGIN, NO_CHANGE, TENFOLD, THREEFOLD
+from benchmarks.calibration.scenarios import COMMON, IID, LOOKS, MARGIN, NO_CHANGE, TENFOLD, THREEFOLD
 
 ALPHA = BETA = 0.05
 # At most so many looks, in the median, to find ten times the bad rate; and at least so often three times.
@@ -17,7 +17,8 @@ OURS = "tuneloop"
 BY_REQUEST = "tuneloop, countBy: request"
 Z_TEST, MANN_WHITNEY = "repeated z-test", "repeated Mann-Whitney"
 FLAGGER, ARGO = "Flagger-like", "Argo-like"
-Bar = Literal["false rollback", "false promotion", "looks to find tenfold", "power at threefold"]
+Bar = Literal["false rollback", "false rollback, common", "false promotion", "looks to find tenfold",
+              "power at threefold"]
 CONTENDERS = (OURS, BY_REQUEST, FLAGGER, ARGO, Z_TEST, MANN_WHITNEY)
 
 
@@ -109,6 +110,8 @@ def _judged(cell: Cell) -> list[Verdict]:
     plain, look = cell.traffic == IID, cell.median_look
     if cell.hypothesis == NO_CHANGE.name:
         return [_at_most("false rollback", cell, cell.share_rolled_back, bound(ALPHA, cell.runs))]
+    if cell.hypothesis == COMMON.name:
+        return [_at_most("false rollback, common", cell, cell.share_rolled_back, bound(ALPHA, cell.runs))]
     if cell.hypothesis == MARGIN.name:
         return [_at_most("false promotion", cell, cell.share_promoted, bound(BETA, cell.runs))]
     if cell.hypothesis == TENFOLD.name and plain:

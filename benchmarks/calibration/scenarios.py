@@ -1,6 +1,7 @@
 """What is simulated: kinds of traffic, and how much worse the candidate is. Constants, chosen before the first run.
 
-A look is a minute, a rollout is 120 looks, and about 60 requests arrive in each.
+A look is a minute, a rollout is 120 looks, and about 60 requests arrive in each where nothing else is said.
+What is added stands last, because the place of a scenario is part of its seed.
 """
 
 from dataclasses import dataclass, replace
@@ -78,6 +79,7 @@ TRAFFIC: tuple[Traffic, ...] = (
             outage=10, restarts=1 / 40),
     replace(_PLAIN, name="gateways", title="600 users, each of whom meets three gateways; bad events cling to "
             "users", users=600, severity=0.5, gateways=3),
+    replace(_PLAIN, name="quiet", title="5 independent requests per look", volume=5 * _ONE),
 )
 IID = _PLAIN.name
 
@@ -85,4 +87,6 @@ NO_CHANGE = Hypothesis("no change", "1 % → 1 %", 0.01, 0.01)
 MARGIN = Hypothesis("margin", "2.5 % → 5 %, the default margin and tolerable rate", 0.025, 0.05)
 THREEFOLD = Hypothesis("threefold", "1 % → 3 %", 0.01, 0.03)
 TENFOLD = Hypothesis("tenfold", "1 % → 10 %", 0.01, 0.1)
-HYPOTHESES: tuple[Hypothesis, ...] = (NO_CHANGE, MARGIN, THREEFOLD, TENFOLD)
+COMMON = Hypothesis("no change, common", "5 % → 5 %", 0.05, 0.05)
+TWOFOLD = Hypothesis("twofold", "1 % → 2 %", 0.01, 0.02)
+HYPOTHESES: tuple[Hypothesis, ...] = (NO_CHANGE, MARGIN, THREEFOLD, TENFOLD, COMMON, TWOFOLD)

@@ -6,7 +6,7 @@ from shared.recipe import SUPERVISED, Method, Optimizer, TrainingRecipe
 
 SHARDED: frozenset[Method] = frozenset({"full"})
 # The states of others are no tensors of a weight's shape that could be cut as the weight is.
-_OPTIMIZERS: frozenset[Optimizer] = frozenset({"auto", "adamw", "sgd"})
+SHARDED_OPTIMIZERS: frozenset[Optimizer] = frozenset({"auto", "adamw", "sgd"})
 
 
 def fsdp_conflicts(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
@@ -17,7 +17,7 @@ def fsdp_conflicts(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.objective not in SUPERVISED:
         yield "objective", (f"{recipe.objective} needs other models or answers beside the sharded one; train with "
                             f"{' or '.join(sorted(SUPERVISED))}")
-    if recipe.optimizer not in _OPTIMIZERS:
+    if recipe.optimizer not in SHARDED_OPTIMIZERS:
         yield "optimizer", f"the states of {recipe.optimizer} cannot be cut as weights are; write auto, adamw or sgd"
     if recipe.range_test is not None:
         yield "rangeTest", "is not known to leave a sharded model as it was; remove it, and give a learningRate"

@@ -8,11 +8,14 @@ from shared.estimate.gpus import GPUS, Gpu
 from shared.estimate.memory import memory
 from shared.estimate.setup import Setup
 from shared.estimate.shape import ModelShape
-from shared.parallel_checks import SHARDED
+from shared.parallel_checks import SHARDED, SHARDED_OPTIMIZERS
 from shared.recipe import SUPERVISED
 
 USABLE = 0.92
 """Of a GPU's memory. The rest is for what the caching allocator cannot use (fragments) and for kernels' workspaces."""
+
+_GPUS = 8
+"""Of the machine that is rented most where one is not enough."""
 
 
 _Change = Callable[[Setup], tuple[str, Setup] | None]
@@ -165,14 +168,11 @@ def _sharded(setup: Setup) -> tuple[str, Setup] | None:
     """Told as what it alone would do: more devices are no change of the recipe alone."""
     if (
         setup.shards > 1 or setup.device == "cpu" or setup.method not in SHARDED or setup.objective not in SUPERVISED
-        or setup.optimizer not in ("adamw", "sgd") or setup.held_by
+        or setup.optimizer not in SHARDED_OPTIMIZERS or setup.held_by
     ):
         return None
     return f"distributed: fsdp with resources.gpu: {_GPUS}", _with(setup, shards=_GPUS)
 
-
-_GPUS = 8
-"""Of the machine that is rented most where one is not enough."""
 
 _LADDER: tuple[_Change, ...] = (
     _checkpointing, _smaller_batch, _half_precision, _optimizer, _lora, _qlora, _shorter, _much_shorter,

@@ -30,11 +30,10 @@ def is_known(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    dashed = {known.replace(".", "-"): known for known in KNOWN}
     key = name.rpartition("/")[2].lower().replace(".", "-")
     for ending in _TUNED:
-        key = key if key in dashed else key.removesuffix(ending)
-    return dashed.get(key, key)
+        key = key if key in _DASHED else key.removesuffix(ending)
+    return _DASHED.get(key, key)
 
 
 def _config(  # noqa: PLR0917 - the columns of the table below
@@ -81,5 +80,6 @@ KNOWN: dict[str, dict[str, Any]] = {
     "phi-4": _config("phi3", 5120, 17920, 40, 40, 10, 100352, 16384),
 }
 
+_DASHED = {known.replace(".", "-"): known for known in KNOWN}
 _TUNED = ("-instruct", "-it", "-base", "-chat")
 """Endings of names whose shape is that of the model without."""

@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.calibration.scenarios import LOOKS, Floats, Traffic
 from benchmarks.calibration.traffic import Bools, Counters, Ints
 from services.rollout.analysis import Counts, UnitLook
+from services.rollout.analysis.clumps import clumping
 from services.rollout.analysis.evidence import (
-    clumping,
     harm_steps,
     harm_unit_steps,
     log_harm,

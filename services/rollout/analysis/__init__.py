@@ -52,7 +52,8 @@ Beside evidence there is what is shown: confidence sequences for shares and quan
 (`bounded.py`), and the test of the split itself (`sample_ratio.py`).
 """
 
-from services.rollout.analysis.evidence import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Evidence, PairLook, UnitLook
+from services.rollout.analysis.clumps import UnitLook
+from services.rollout.analysis.evidence import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Evidence, PairLook
 from services.rollout.analysis.sample_ratio import SampleRatio
 from services.rollout.analysis.values import Bounds, Counts, Interval
 

@@ -5,19 +5,17 @@ The functions take arrays, whole histories of many rollouts if need be; `Evidenc
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from services.rollout.analysis.clumps import Tally, UnitLook
 from services.rollout.analysis.ratio import interval_steps, rate_steps, ratio_steps, split_steps
 from services.rollout.analysis.tables import table_steps
 from services.rollout.analysis.values import Bounds, Counts, Floats, e_value, log_mixture
 from shared.gateway_metrics import UNIT_TIMES
-
-if TYPE_CHECKING:
-    from services.rollout.analysis.clumps import Clumps
 
 # What harm is proved by: units that met a bad event, bad requests, the share of them within each look, or units for
 # which only one of two answers to the same request was bad.
@@ -36,10 +34,6 @@ TABLE_RATE, TABLE_EVENTS = 0.1, 100
 # nearly all have soon met one, but those of a worse version reach the others earlier. Each counting is an e-process,
 # but not with the others' history in view, so they share alpha (a union bound) instead of being averaged.
 UNIT_SHARES: tuple[float, ...] = (0.9, 0.06, 0.04)
-# What is assumed of clumps while hardly any bad unit was seen: as if so many had been, each with as many bad requests
-# as units have requests, up to the last number.
-_CLUMPS_ASSUMED, _CLUMP_ASSUMED_MOST = 3.0, 3.0
-
 _HARM, _HARM_PRIOR = np.array(HARM_RATIOS), np.log(np.array(HARM_WEIGHTS))
 _SAFE, _SAFE_PRIOR = np.array(SAFE_SHARES), np.log(np.array(SAFE_WEIGHTS))
 _NO_HARM = (0.0,) * len(HARM_RATIOS)
@@ -125,44 +119,6 @@ def log_safe(ratio_logs: Floats, rate_logs: Floats, clumping: npt.ArrayLike = 1.
     return log_mixture(both, np.full(2, -math.log(2.0)))
 
 
-def clumping(stable: npt.ArrayLike, candidate: npt.ArrayLike, bad_units: npt.ArrayLike, units: npt.ArrayLike) -> Floats:
-    """By how much the evidence from requests is too strong, because bad ones come in clumps; at least 1.
-
-    If bad requests fell on units independently, B of them would reach N (1 - exp(-B/N)) of N units. If they reached c
-    times fewer, they come in clumps of about c. The variance of a count that comes in clumps of random (geometric) size
-    with mean c is 2c - 1 times as large, and so the evidence is discounted (as Rao & Scott, 1981, do with surveys).
-
-    Args:
-        stable, candidate: ``[..., 2]`` bad and total requests so far.
-        bad_units: ``[..., 2]`` units of stable and of the candidate that met a bad one.
-        units: ``[..., 2]`` units that were served.
-    """
-    s, c, bad, n = (np.asarray(values, dtype=np.float64) for values in (stable, candidate, bad_units, units))
-    requests = np.stack([s[..., 0], c[..., 0]], axis=-1)
-    reach = (n * -np.expm1(-requests / np.maximum(n, 1.0))).sum(axis=-1)
-    each = (s[..., 1] + c[..., 1]) / np.maximum(n.sum(axis=-1), 1.0)
-    assumed = _CLUMPS_ASSUMED * np.clip(each, 1.0, _CLUMP_ASSUMED_MOST)
-    discount: Floats = 2.0 * np.maximum((reach + assumed) / (bad.sum(axis=-1) + _CLUMPS_ASSUMED), 1.0) - 1.0
-    return discount
-
-
-class UnitLook(BaseModel):
-    """One look at the units: users, sessions, or requests that name none. Each counts once, whichever gateways it met.
-
-    Attributes:
-        stable, candidate: for each of `UNIT_TIMES`, units that met their so-manieth bad event in this look with that
-            version, whichever versions they met the others with.
-        stable_seen, candidate_seen: distinct units that the version has served since the split was drawn.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    stable: tuple[int, ...]
-    candidate: tuple[int, ...]
-    stable_seen: int
-    candidate_seen: int
-
-
 class PairLook(BaseModel):
     """One look at units who were answered by both versions, and for the first time differently.
 
@@ -179,15 +135,11 @@ class PairLook(BaseModel):
         return PairLook(stable=self.stable + other.stable, candidate=self.candidate + other.candidate)
 
 
-class Evidence(BaseModel):
+class Evidence(Tally):
     """What one guardrail has shown so far. Immutable; `updated` gives the next value; JSON loses nothing.
 
     Attributes:
         counted_by: what `e_harm` is proved by.
-        stable: counts of requests since the evidence began.
-        candidate: the same of the candidate.
-        stable_units: units with a bad event, over units served.
-        candidate_units: the same of the candidate.
         harm: accumulated logs per alternative of the harm test by requests.
         interval: of the one by shares within looks.
         unit: of the one by units, for each of `UNIT_TIMES`.
@@ -197,13 +149,7 @@ class Evidence(BaseModel):
         rate: of the safety test against the tolerable rate.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     counted_by: CountedBy = "request"
-    stable: Counts = Counts()
-    candidate: Counts = Counts()
-    stable_units: Counts = Counts()
-    candidate_units: Counts = Counts()
     harm: tuple[float, ...] = _NO_HARM
     interval: tuple[float, ...] = _NO_HARM
     unit: tuple[tuple[float, ...], ...] = (_NO_HARM,) * len(UNIT_TIMES)
@@ -245,8 +191,7 @@ class Evidence(BaseModel):
         steps = harm_unit_steps(units.stable, units.candidate, odds)
         return {
             "unit": tuple(_added(logs, step) for logs, step in zip(self.unit, steps, strict=True)),
-            "stable_units": of_units(self.stable_units, units.stable[0], units.stable_seen),
-            "candidate_units": of_units(self.candidate_units, units.candidate[0], units.candidate_seen),
+            **self.with_units(units),
         }
 
     @property
@@ -276,18 +221,9 @@ class _EValues(NamedTuple):
 # A look asks for the same values many times: to judge them, to say them, to store them and to show them.
 @lru_cache(maxsize=256)
 def _e_values(evidence: Evidence) -> _EValues:
-    discount = clumping_of(evidence) if evidence.counted_by == "unit" else 1.0
+    discount = evidence.clumped if evidence.counted_by == "unit" else 1.0
     return _EValues(discount, e_value(_log_harm_of(evidence)),
                     e_value(float(log_safe(np.array(evidence.ratio), np.array(evidence.rate), discount))))
-
-
-def clumping_of(counted: "Evidence | Clumps") -> float:
-    """`clumping` of one rollout's counts."""
-    return float(clumping(
-        (counted.stable.bad, counted.stable.total), (counted.candidate.bad, counted.candidate.total),
-        (counted.stable_units.bad, counted.candidate_units.bad),
-        (counted.stable_units.total, counted.candidate_units.total),
-    ))
 
 
 def _log_harm_of(evidence: Evidence) -> float:
@@ -295,11 +231,6 @@ def _log_harm_of(evidence: Evidence) -> float:
         return float(log_unit_harm(np.array(evidence.unit)))
     logs = {"request": evidence.harm, "interval": evidence.interval, "pair": evidence.pair}[evidence.counted_by]
     return float(log_harm(np.array(logs)))
-
-
-def of_units(before: Counts, bad: int, seen: int) -> Counts:
-    """Whoever met something bad was served, even where the gateway could not tell of that."""
-    return Counts(bad=before.bad + bad, total=max(before.total, before.bad + bad, seen))
 
 
 def _added(logs: tuple[float, ...], steps: Floats) -> tuple[float, ...]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from services.rollout.analysis import HARM_RATIOS, SAFE_SHARES, SAFE_WEIGHTS, Bounds, Counts, Evidence, UnitLook
-from services.rollout.analysis.evidence import HARM_WEIGHTS, TABLE_EVENTS, UNIT_SHARES, clumping, compared
+from services.rollout.analysis.clumps import clumping
+from services.rollout.analysis.evidence import HARM_WEIGHTS, TABLE_EVENTS, UNIT_SHARES, compared
 from services.rollout.analysis.ratio import interval_steps, rate_steps, ratio_steps, split_steps
 from services.rollout.analysis.sample_ratio import SampleRatio, split_step
 from services.rollout.analysis.tables import table_steps

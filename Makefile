@@ -89,8 +89,8 @@ bench-intents: $(INSTALLED) ## SmolLM2 learns six intents of a CSV: exact match 
 bench-forgetting: $(INSTALLED) ## What is left of a task when another is learned, by each remedy. 20 minutes of one core; WORKERS=2.
 	$(PY) -m benchmarks.forgetting --workers $(or $(WORKERS),1)
 
-bench-trainer: $(INSTALLED) ## All bars of the trainer in turn, and which of them hold; an hour. ROWS=train.csv ROUNDS=3.
-	$(PY) -m benchmarks.trainer $(ROWS) --rounds $(or $(ROUNDS),3)
+bench-trainer: $(INSTALLED) ## All bars of the trainer in turn, and which of them hold; an hour. ROWS=train.csv ROUNDS=3 TICKETS=16.
+	$(PY) -m benchmarks.trainer $(ROWS) --rounds $(or $(ROUNDS),3) --tickets $(or $(TICKETS),16)
 
 calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Minutes of one core.
 	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)

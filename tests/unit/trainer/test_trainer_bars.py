@@ -12,12 +12,12 @@ from benchmarks.trainer import bars, verdict
 
 
 def test_each_bar_is_a_benchmark_of_its_own() -> None:
-    for name in bars(Path("rows.csv"), rounds=3, seeds=[1]):
+    for name in bars(Path("rows.csv"), rounds=3, tickets=16, seeds=[1]):
         assert find_spec(f"benchmarks.{name}.__main__") is not None
 
 
 def test_only_what_was_measured_and_held_is_said_to_hold() -> None:
-    chosen = bars(Path("rows.csv"), rounds=3, seeds=[1])
+    chosen = bars(Path("rows.csv"), rounds=3, tickets=16, seeds=[1])
     lines = verdict(chosen, {"estimate": 0, "intents": 1, "forgetting": 2, "training": -9}).splitlines()[2:]
     assert ["**not held**: exit code" in line for line in lines] == [False, True, True, True]
     assert lines[0].endswith("| held |")

@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trainer", description=__doc__)
     parser.add_argument("rows", type=Path, help="a CSV for benchmarks.intents, such as BANKING77's train.csv")
     parser.add_argument("--rounds", type=int, default=3, help="of benchmarks.training")
-    parser.add_argument("--tickets", type=int, default=16, help="rows of benchmarks.training: 16 take 12 minutes a round")
+    parser.add_argument("--tickets", type=int, default=16, help="rows of benchmarks.training; 16: 12 minutes a round")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of benchmarks.forgetting; all: 1 2 3 4")
     given = parser.parse_args()
     if not given.rows.is_file():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import prepare_model_for_kbit_training
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.distributed import DistributedConfig
@@ -46,7 +47,20 @@ def load_model(base: Path, recipe: TrainingRecipe, *, shards: int = 1) -> Any:
     if quantized:
         # Checkpointing of activations is the trainer's to turn on, see `services.trainer.job.recipe`.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        _keep_quantized_as_trained(model)
     return model
+
+
+def _keep_quantized_as_trained(model: torch.nn.Module) -> None:
+    """Keep the 4-bit weights as they are when the model is only asked.
+
+    On CPUs with AVX512-BF16 the first forward pass of a model in evaluation packs them anew for a faster kernel, with
+    their scales rounded to bfloat16, and for good: training would go on with other weights after its first validation.
+    And layers whose width is no multiple of the quantisation's block cannot be packed at all.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def attention_here(base: Path, recipe: TrainingRecipe) -> Choice:

@@ -92,10 +92,13 @@ bench-forgetting: $(INSTALLED) ## What is left of a task when another is learned
 bench-trainer: $(INSTALLED) ## All bars of the trainer in turn, and which of them hold; an hour. ROWS=train.csv ROUNDS=3 TICKETS=16.
 	$(PY) -m benchmarks.trainer $(ROWS) --rounds $(or $(ROUNDS),3) --tickets $(or $(TICKETS),16)
 
+bench-gpu: $(INSTALLED) ## Tokens a second and MFU of training on a GPU; SHAPE=llama-3.2-1b METHOD=lora ROUNDS=3.
+	$(PY) -m benchmarks.gpu --shape $(or $(SHAPE),llama-3.2-1b) --method $(or $(METHOD),lora) --rounds $(or $(ROUNDS),3)
+
 calibrate: $(INSTALLED) ## What the controller promises, measured beside others; SEED=1. Minutes of one core.
 	$(PY) -m benchmarks.calibration --seed $(or $(SEED),1)
 
 clean: ## Remove the local stack's state and the virtual environments.
 	rm -rf .tuneloop .venv .venv-bench .venv-vllm
 
-.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-rollout bench-estimate bench-forgetting bench-intents bench-trainer bench-training calibrate clean
+.PHONY: help install install-vllm demo test lint unit simulation integration e2e chaos test-vllm test-cluster generate bench-gateway bench-gpu bench-rollout bench-estimate bench-forgetting bench-intents bench-trainer bench-training calibrate clean

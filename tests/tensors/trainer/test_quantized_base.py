@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 
 from services.trainer.job.model import load_model
 from shared.recipe import TrainingRecipe

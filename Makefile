@@ -26,7 +26,7 @@ test: lint unit simulation integration e2e chaos test-vllm ## All checks and all
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import-linter, generated files.
 	$(PY) -m ruff check .
-	$(PY) -m mypy services shared tests docs
+	$(PY) -m mypy services shared tests docs benchmarks
 	.venv/bin/lint-imports
 	$(PY) -m shared.events.generate --check
 	$(PY) -m shared.docs.pipeline --check

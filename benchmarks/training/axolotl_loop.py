@@ -57,7 +57,7 @@ def keep_the_last_batch() -> None:
     """axolotl leaves out the last batch of packed sequences where it is not full; the others train on all rows."""
     from axolotl.core.trainers import base
 
-    class Whole(base.MultipackBatchSampler):  # type: ignore[misc, name-defined]
+    class Whole(base.MultipackBatchSampler):  # type: ignore[misc]  # no types
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"drop_last": False})
 

@@ -69,8 +69,8 @@ class Peer:
         # -P: the folder of the script holds modules of ours, and none is to hide one of the environment's.
         done = subprocess.run(
             [str(self.python()), "-P", str(loop), str(job)], capture_output=True, text=True, check=False,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_CACHE": str(folder / "cache")}
-            | self.environment,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_CACHE": str(folder / "cache"),
+                 **self.environment},
         )
         if done.returncode:
             raise SystemExit(done.stderr[-2000:])

@@ -13,7 +13,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 Option = Literal[
-    "merge", "startFrom", "multiTask", "forgetting.replay", "forgetting.ewc", "forgetting.l2",
+    "lora.rsLora", "merge", "startFrom", "multiTask", "forgetting.replay", "forgetting.ewc", "forgetting.l2",
     "forgetting.gradualUnfreezing",
 ]
 OPTIONS: tuple[Option, ...] = get_args(Option)
@@ -25,6 +25,7 @@ _NEEDS: dict[Objective, Mapping[str, Any]] = {
 }
 _START = {"startFrom": "pipeline@1"}
 _KEYS: dict[Option, Mapping[str, Any]] = {
+    "lora.rsLora": {"lora": {"rsLora": True}},
     "merge": {"merge": True},
     "startFrom": _START,
     "multiTask": {"multiTask": {}},

@@ -2,7 +2,8 @@
 answers and merged.
 
 Where an objective compares with the start, each method that has a reference of its own goes on from there; where none
-does, lora and full stand for all. Answers (`sft`) are in test_training_methods.py and test_training_forgetting.py.
+does, lora and full stand for all. LoRA scaled by the root of its rank (`lora.rsLora`) has a cell of its own. Answers
+(`sft`) are in test_training_methods.py and test_training_forgetting.py.
 """
 
 import json
@@ -26,7 +27,7 @@ from services.trainer.job.methods import save_result
 from shared.clock import SystemClock
 from shared.events import ArtifactRef, DatasetRef
 from shared.prompts import Example, encode, end_token_id
-from shared.recipe import RL, Method, Objective, TrainingRecipe
+from shared.recipe import LOW_RANK, RL, Method, Objective, TrainingRecipe
 from shared.recipe_checks import MERGEABLE
 from shared.recipe_matrix import OBJECTIVES, OPTIONS, Option, methods_for, refusal
 from shared.reward_models import load_reward_model
@@ -58,10 +59,17 @@ FORGETTING: dict[Option, dict[str, Any]] = {
 COMPARED: dict[Objective, tuple[str, float]] = {
     "dpo": ("loss", math.log(2)), "kto": ("loss", 0.5), **dict.fromkeys(RL, ("validation_kl", 0.0)),
 }
+# Options that are no part of going on: one is asked of the result, one is a cell of its own.
+APART: tuple[Option, ...] = ("merge", "lora.rsLora")
 STILL = {"learning_rate": 1e-12, "optimizer": "sgd"}
 
 
-CELLS = [(objective, method) for objective in OBJECTIVES if objective != "sft" for method in methods_for(objective)]
+RSLORA = "rslora"
+"""Of the cells, the one that is no method of its own: lora with `lora.rsLora`."""
+CELLS = [
+    (objective, cell) for objective in OBJECTIVES if objective != "sft"
+    for cell in (*methods_for(objective), *([RSLORA] if "lora" in methods_for(objective, "lora.rsLora") else []))
+]
 
 
 class Cells:
@@ -80,20 +88,20 @@ class Cells:
             store, folder / "answers", train=asked[:8], validation=asked[8:10], test=asked[10:12]
         )
         self.messages = rows[8]["messages"]
-        self._learned: dict[tuple[Objective, Method], Result] = {}
+        self._learned: dict[tuple[Objective, str], Result] = {}
 
-    def learn(self, objective: Objective, method: Method) -> Result:
+    def learn(self, objective: Objective, cell: str) -> Result:
         """Of two steps from the base, once."""
-        if (objective, method) not in self._learned:
-            self._learned[objective, method] = self._run(f"{objective}-{method}", objective, method, {})
-        return self._learned[objective, method]
+        if (objective, cell) not in self._learned:
+            self._learned[objective, cell] = self._run(f"{objective}-{cell}", objective, cell, {})
+        return self._learned[objective, cell]
 
     def learn_from(self, judge: ArtifactRef) -> Result:
         """Of two steps from a reward model that is named by its version, on rows that the evaluator asks, too."""
         reward = {"reward": {"model": "answers@1", "max_characters": 9}}
         return self._run("judged", "rloo", "lora", reward, judge=judge, dataset=self.answers)
 
-    def go_on(self, objective: Objective, method: Method, start: ArtifactRef, options: Sequence[Option]) -> Result:
+    def go_on(self, objective: Objective, cell: str, start: ArtifactRef, options: Sequence[Option]) -> Result:
         """With the options, from an earlier result where that is one of them."""
         forgetting = {key: value for each in options for key, value in FORGETTING.get(each, {}).items()}
         recipe: dict[str, Any] = {"forgetting": forgetting}
@@ -103,7 +111,7 @@ class Cells:
         if "startFrom" in options and objective in COMPARED:
             recipe |= STILL
         sources = {"start": start if "startFrom" in options else None, "earlier": self.earlier.artifact}
-        return self._run(f"{objective}-{method}-on", objective, method, recipe, **sources)
+        return self._run(f"{objective}-{cell}-on", objective, cell, recipe, **sources)
 
     def fetch(self, result: Result) -> Path:
         folder = self.jobs.folder / result.adapter.digest[7:]
@@ -111,9 +119,9 @@ class Cells:
             self.jobs.store.get_dir(result.adapter, folder)
         return folder
 
-    def _run(self, run: str, objective: Objective, method: Method, recipe: dict[str, Any], **sources: Any) -> Result:
-        own = {**STEPS, **METHODS[method], **OWN.get(objective, {}), "objective": objective, **recipe}
-        job = self.jobs.job(method, run, **own)
+    def _run(self, run: str, objective: Objective, cell: str, recipe: dict[str, Any], **sources: Any) -> Result:
+        own = {**STEPS, **METHODS[cell], **OWN.get(objective, {}), "objective": objective, **recipe}
+        job = self.jobs.job(cell, run, **own)
         return self.jobs.run(job.model_copy(update=sources))
 
 
@@ -122,18 +130,21 @@ def cells(store: ArtifactStore, cache: Path, tmp_path_factory: pytest.TempPathFa
     return Cells(store, cache, tmp_path_factory.mktemp("matrix"))
 
 
-@pytest.mark.parametrize(("objective", "method"), CELLS)
+@pytest.mark.parametrize(("objective", "cell"), CELLS)
 def test_two_steps_are_saved_loaded_asked_and_merged_and_gone_on_from(
-    cells: Cells, tiny_model: Path, objective: Objective, method: Method
+    cells: Cells, tiny_model: Path, objective: Objective, cell: str
 ) -> None:
-    whole = cells.learn(objective, method)
+    method: Method = METHODS[cell].get("method", cell)
+    whole = cells.learn(objective, cell)
     assert whole.steps == 2
     assert whole.metrics["logit_change"] > 0
     folder, tokenizer = cells.fetch(whole), AutoTokenizer.from_pretrained(tiny_model)
-    options = [each for each in OPTIONS if each != "merge" and refusal(method, objective, each) is None]
+    if method in LOW_RANK:
+        assert json.loads((folder / "adapter_config.json").read_bytes())["use_rslora"] == (cell == RSLORA)
+    options = [each for each in OPTIONS if each not in APART and refusal(method, objective, each) is None]
     compares = "startFrom" in options and objective in COMPARED
     if options and (compares or method in ("lora", "full")):
-        gone_on = cells.go_on(objective, method, whole.adapter, options).metrics
+        gone_on = cells.go_on(objective, cell, whole.adapter, options).metrics
         if compares:
             metric, at_the_start = COMPARED[objective]
             assert gone_on[metric] == pytest.approx(at_the_start, abs=1e-4)

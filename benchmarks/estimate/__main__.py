@@ -50,6 +50,7 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("smollm2-135m-instruct", {"method": "prefix", **SMOL}),
     ("smollm2-135m-instruct", {"method": "prompt", **SMOL}),
     ("tiny", {**DRAWN, "micro_batch": 2, "gradient_accumulation": 32, "sequence_length": 192, "answer_tokens": 8}),
+    ("tiny", {**DRAWN, "micro_batch": 4, "gradient_accumulation": 4, "precision": "mixed"}),
     ("tiny", {**DRAWN, "method": "full", "micro_batch": 4, "gradient_accumulation": 4, "precision": "mixed"}),
     ("tiny", {**DRAWN, "method": "full", "objective": "ppo", "micro_batch": 8}),
     ("smollm2-135m-instruct", {

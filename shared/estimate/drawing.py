@@ -24,18 +24,17 @@ def drawing_bytes(shape: ModelShape, setup: Setup) -> int:
     """Beside weights and states, at the higher of two summits: all prompts are read at once, and the last token is
     drawn.
     """
-    drawn = _as_drawn(setup)
     answers, prompt = answers_at_once(setup), setup.length - setup.answer
     learned = setup.virtual_tokens if setup.method == "prefix" else 0  # keys and values that no pass gave
     cached, table = setup.length - 1 + learned, answers * shape.vocabulary * _FLOAT  # nobody reads the last token
     per_token = shape.layers * cache_bytes(shape, setup)
     inner = _INNER_ADAPTED.get(setup.method, _INNER)
     # Sines and cosines are those of all rows, and so is the mask: a byte for each pair of tokens.
-    rotation = 2 * shape.head_dim * drawn.stream_bytes + prompt
-    block = _STREAM * shape.hidden * drawn.stream_bytes + inner * shape.intermediate * drawn.inner_bytes + rotation
+    rotation = 2 * shape.head_dim * setup.stream_bytes + prompt
+    block = _STREAM * shape.hidden * setup.stream_bytes + inner * shape.intermediate * setup.inner_bytes + rotation
     # The cache of a layer grows by a copy: for a moment its old keys are there, too.
-    joined = answers * cached * shape.kv_width * drawn.stream_bytes
-    return _weight_copies(shape, drawn) + max(
+    joined = answers * cached * shape.kv_width * setup.stream_bytes
+    return _weight_copies(shape, setup) + max(
         answers * ((prompt + learned) * per_token + prompt * block),
         answers * cached * per_token + max(joined + _LEFT * table, _TABLES * table),
     )
@@ -50,18 +49,13 @@ def cache_bytes(shape: ModelShape, setup: Setup) -> int:
     """Keys and values of a token in one layer. Rotation widens keys to the residual stream's numbers; values stay as
     their layer gave them. Of models whose layers look back over a window only, some keep fewer tokens.
     """
-    drawn = _as_drawn(setup)
-    return shape.kv_width * (drawn.stream_bytes + drawn.inner_bytes)
+    return shape.kv_width * (setup.stream_bytes + setup.inner_bytes)
 
 
-def _as_drawn(setup: Setup) -> Setup:
-    """The precision in which answers are drawn. Autocast is a wrapper of the trained model's forward pass, and PEFT
-    generates by the model inside it.
-    """
-    wrapped = setup.method in ("full", "adapter")
-    return setup if wrapped or setup.precision != "mixed" else setup.model_copy(update={"precision": "float32"})
-
-
-def _weight_copies(shape: ModelShape, drawn: Setup) -> int:
-    """Autocast keeps its bfloat16 copies of weights that are trained."""
-    return 2 * shape.active_weights if drawn.precision == "mixed" and drawn.method == "full" else 0
+def _weight_copies(shape: ModelShape, setup: Setup) -> int:
+    """Autocast keeps its bfloat16 copies of weights that are trained, and has one of a frozen weight at a time."""
+    if setup.precision != "mixed":
+        return 0
+    if setup.method == "full":
+        return 2 * shape.active_weights
+    return 2 * max(shape.embedding_parameters, *(linear.weights for linear in shape.linears))

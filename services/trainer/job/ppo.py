@@ -212,7 +212,8 @@ class Proximal(KeepsTrainable, Trainer):  # type: ignore[misc]  # transformers i
             do_sample=True, temperature=self._recipe.rl.temperature, top_k=0, top_p=1.0, use_cache=True,
             max_new_tokens=self._recipe.rl.max_new_tokens, pad_token_id=padding, eos_token_id=end_token_id(tokenizer),
         )
-        with self.compute_loss_context_manager():
+        # Around the model inside an adapter, too, which generates past the trainer's wrapper of the adapted one.
+        with self.accelerator.autocast():
             whole = self.model.generate(input_ids=ids, attention_mask=read, generation_config=config)
         mask = answer_mask(whole[:, width:], end_token_id(tokenizer))
         return whole, torch.cat([read, mask.long()], dim=1), mask
@@ -223,7 +224,8 @@ class Proximal(KeepsTrainable, Trainer):  # type: ignore[misc]  # transformers i
         plain = model.get_base_model() if isinstance(model, PeftModel) else model
         hook = plain.get_output_embeddings().register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
         try:
-            with self.compute_loss_context_manager():
+            # In the policy's precision, the reference as well, which nothing wraps.
+            with self.accelerator.autocast():
                 logits = model(
                     input_ids=ids, attention_mask=attention, use_cache=False, logits_to_keep=length + 1,
                     position_ids=(attention.cumsum(dim=1) - 1).clamp(min=0),

@@ -29,6 +29,7 @@ class Rewarded:
     """For TRL's trainers that draw answers: one rendering of prompts, even validations, and an end to departures."""
 
     max_kl: float
+    accelerator: Any
     args: Any
     state: Any
     model: Any
@@ -37,6 +38,11 @@ class Rewarded:
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         return [prompt_ids(self.processing_class, prompt) for prompt in prompts], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        # In the precision of training: the model inside an adapter generates past the wrapper of the adapted one.
+        with self.accelerator.autocast():
+            return super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         with repeatable(self.args.seed):

@@ -1,6 +1,7 @@
 """Reinforcement learning trains, is resumed to the same bytes, merged, and makes rewarded answers more frequent."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.trainer.job.data import load_splits
 from services.trainer.job.methods import prepare
 from services.trainer.job.model import load_model
 from services.trainer.job.objectives import make_trainer
+from services.trainer.job.ppo_math import policy_loss
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.work import run_job
 from shared.errors import InvalidInputError, NotFoundError, PermanentError
@@ -70,6 +72,23 @@ def runs(store: ArtifactStore, prompts: DatasetRef, cache: Path) -> Runs:
     return Runs(store, prompts, cache)
 
 
+@pytest.fixture
+def rewarded(
+    prompts: DatasetRef, store: ArtifactStore, tiny_model: Path, tmp_path: Path
+) -> Callable[[TrainingRecipe], Any]:
+    """Makes the job's trainer of a recipe, on the prompts."""
+
+    def make(recipe: TrainingRecipe) -> Any:
+        store.get_dir(prompts.artifact, tmp_path / "rows")
+        tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), load_model(tiny_model, recipe)
+        return make_trainer(
+            recipe, model, load_splits(tmp_path / "rows", tokenizer, recipe), tokenizer=tokenizer,
+            output=tmp_path / "out", peft_config=prepare(model, recipe), callbacks=[], rewards=Rewards(recipe),
+        )
+
+    return make
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_it_resumes_to_the_same_bytes_and_merges_to_the_same_logits(
     runs: Runs, tiny_model: Path, tmp_path: Path, objective: str
@@ -90,6 +109,68 @@ def test_it_resumes_to_the_same_bytes_and_merges_to_the_same_logits(
     torch.testing.assert_close(again, adapted, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["lora", "adapter", "full"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_answers_are_drawn_and_learned_in_the_same_precision(
+    rewarded: Callable[[TrainingRecipe], Any], monkeypatch: pytest.MonkeyPatch, objective: str, method: str
+) -> None:
+    """Under bfloat16: what a layer answers while it draws, and the ratio of the first batch that is learned from."""
+    recipe = TrainingRecipe.model_validate(STEPS | {
+        "objective": objective, "method": method, "precision": "bfloat16", "checkpoint_every_steps": 1000,
+        "validate_every_steps": 1000, "gradient_accumulation": 2, "learning_rate": 1e-4,
+        "rl": {"max_new_tokens": 3, "steps": 1},
+    })
+    trainer = rewarded(recipe)
+    seen, drawing = set[tuple[bool, torch.dtype]](), [False]
+    generate = trainer.model.generate
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        drawing[0] = True
+        try:
+            return generate(*args, **kwargs)
+        finally:
+            drawing[0] = False
+
+    monkeypatch.setattr(trainer.model, "generate", watched)
+    layer = next(module for name, module in trainer.model.named_modules() if name.endswith("v_proj"))
+    layer.register_forward_hook(lambda _module, _inputs, output: seen.add((drawing[0], output.dtype)))
+    ratios = ratios_of(trainer, objective, monkeypatch)
+    trainer.train()
+    assert seen == {(True, torch.bfloat16), (False, torch.bfloat16)}
+    assert float((ratios[0] - 1).abs().max()) == 0
+    departures = [entry["kl_per_answer"] for entry in trainer.state.log_history if "kl_per_answer" in entry]
+    assert departures[0] == pytest.approx(0, abs=1e-6), "the reference is asked in the same precision, too"
+
+
+def ratios_of(trainer: Any, objective: str, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Filled with how much more likely the tokens of each batch are than when they were drawn."""
+    found: list[torch.Tensor] = []
+    if objective == "ppo":
+        def kept(log_probs: Any, old: Any, *args: Any) -> Any:
+            found.append((log_probs.detach() - old).exp())
+            return policy_loss(log_probs, old, *args)
+
+        monkeypatch.setattr("services.trainer.job.ppo.policy_loss", kept)
+        return found
+    ask, before = trainer._get_per_token_logps_and_entropies, list[torch.Tensor]()
+
+    def asked(model: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = ask(model, *args, **kwargs)
+        # The first without gradients are those of all answers of the step, which are then learned in another order. At
+        # the first step the policy is its own reference, which is all that grpo asks beforehand.
+        if torch.is_grad_enabled():
+            found.append(torch.stack([
+                min((row - old for old in before[0]), key=lambda apart: float(apart.abs().max())).exp()
+                for row in answer[0].detach()
+            ]))
+        else:
+            before.append(answer[0])
+        return answer
+
+    monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", asked)
+    return found
+
+
 # PPO has no group to compare with, and its value head must learn first: its reward is less rare.
 LEARNS: dict[str, dict[str, Any]] = {
     "grpo": {"max_characters": 5, "learning_rate": 0.02, "rl": {"group_size": 8, "steps": 12}},
@@ -99,9 +180,7 @@ LEARNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_rewarded_answers_become_more_frequent(
-    store: ArtifactStore, prompts: DatasetRef, tiny_model: Path, tmp_path: Path, objective: str
-) -> None:
+def test_rewarded_answers_become_more_frequent(rewarded: Callable[[TrainingRecipe], Any], objective: str) -> None:
     learns = LEARNS[objective]
     recipe = TrainingRecipe.model_validate(STEPS | {
         "objective": objective, "batch_size": 32, "learning_rate": learns["learning_rate"], "schedule": "constant",
@@ -109,13 +188,7 @@ def test_rewarded_answers_become_more_frequent(
         "reward": {"max_characters": learns["max_characters"]},
         "rl": {"max_new_tokens": 3, "kl_coefficient": 0.0, **learns["rl"]},
     })
-    store.get_dir(prompts.artifact, tmp_path / "rows")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    model = load_model(tiny_model, recipe)
-    trainer = make_trainer(
-        recipe, model, load_splits(tmp_path / "rows", tokenizer, recipe), tokenizer=tokenizer, output=tmp_path / "out",
-        peft_config=prepare(model, recipe), callbacks=[], rewards=Rewards(recipe),
-    )
+    trainer = rewarded(recipe)
     trainer.train()
     rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
     assert sum(rewards[:3]) / 3 < 0.6

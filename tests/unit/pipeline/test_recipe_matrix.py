@@ -38,7 +38,7 @@ def test_what_is_refused_is_named_with_its_remedy(objective: Objective, option: 
         refused = refusal(method, objective, option)
         if refused is not None:
             key, why = refused
-            assert key in {"objective", "method", *OPTIONS}
+            assert key in {"objective", "method", "lora", *OPTIONS}
             assert any(word in why for word in NEEDS_TO_BE_REMEDIED), why
 
 

@@ -1,12 +1,14 @@
 """How a model is trained: the `training` of a pipeline. `shared.recipe_checks` says what fits together."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from shared.forgetting import Forgetting, StartFrom
 from shared.limits import Limits
 from shared.range_test import RangeTest
+from shared.recipe_auto import AutoField, by_name, with_chosen
 from shared.recipe_parts import Distillation, EarlyStopping, LoraRecipe, MultiTask
 from shared.resources import TrainingResources
 from shared.rl import RewardRecipe, RlRecipe
@@ -21,8 +23,6 @@ Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8
 Precision = Literal["float32", "bfloat16"]
 Distributed = Literal["auto", "ddp", "fsdp"]
 Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
-AutoField = Literal["batchSize", "gradientAccumulation", "learningRate", "warmupSteps"]
-AUTO_FIELDS: tuple[AutoField, ...] = ("batchSize", "gradientAccumulation", "learningRate", "warmupSteps")
 
 ModelServer = Literal["vllm", "small"]
 ArtifactKind = Literal["adapters", "models", "reward-models"]
@@ -98,7 +98,8 @@ class TrainingRecipe(SpecPart):
     auto: list[AutoField] = Field(
         default_factory=list,
         description="fields that the trainer chooses from the model, the data and the hardware when a run begins; "
-        "`learningRate: auto` puts that field here. None, so that a spec says what it trains with",
+        "`learningRate: auto` puts that field here, and `lora: {rank: auto}` its alpha, too. None, so that a spec says "
+        "what it trains with",
     )
     precision: Literal["auto"] | Precision = Field(
         default="auto",
@@ -117,16 +118,18 @@ class TrainingRecipe(SpecPart):
     )
     epochs: float = Field(
         default=1.0, gt=0,
-        description="passes over the training rows; in one, no row can be learned by heart. Little data bears three "
-        "(`tuneloop advise`)",
+        description="passes over the training rows; in one, no row can be learned by heart. auto: three below "
+        "5,000 rows, two below 50,000 (arXiv 2305.16264)",
     )
     batch_size: int = Field(
         default=16, ge=1,
-        description="rows at once on each device; 16 leave enough steps where rows are few",
+        description="rows at once on each device; 16 leave enough steps where rows are few. auto: as many as fit, "
+        "of those of a step",
     )
     gradient_accumulation: int = Field(
         default=1, ge=1,
-        description="batches per step of the optimizer; more are for batches that do not fit at once",
+        description="batches per step of the optimizer; more are for batches that do not fit at once. auto: for "
+        "16 rows a step, 32 from 5,000 rows on, 64 from 50,000",
     )
     packing: Literal["auto"] | Packing = Field(
         default="auto",
@@ -161,7 +164,8 @@ class TrainingRecipe(SpecPart):
     max_length: int = Field(
         default=512, ge=8,
         description="tokens; longer rows are cut at the right, and texts into windows of this length, of which none "
-        "is lost. 512 hold a question and its answer; activations take memory by it",
+        "is lost. 512 hold a question and its answer; activations take memory by it. auto: the longest row, within "
+        "the model's context and the memory",
     )
     seed: int = Field(
         default=17,
@@ -171,11 +175,12 @@ class TrainingRecipe(SpecPart):
     checkpoint_every_steps: int = Field(
         default=10, ge=1,
         description="at most this many steps are lost in a crash; an adapter is small, a whole model (full) takes "
-        "long to store",
+        "long to store. auto: a twentieth of the run, at least 10",
     )
     validate_every_steps: int = Field(
         default=10, ge=1,
-        description="steps between two validations; as often as checkpoints, so that few are past the best one",
+        description="steps between two validations; as often as checkpoints, so that few are past the best one. "
+        "auto: a twentieth of the run, at least 10",
     )
     early_stopping: EarlyStopping | None = Field(
         default=None,
@@ -209,14 +214,11 @@ class TrainingRecipe(SpecPart):
     @model_validator(mode="before")
     @classmethod
     def _auto_by_name(cls, data: Any) -> Any:
-        """`learningRate: auto` as `auto: [learningRate]`: the value stays a number, here and in events."""
-        if not isinstance(data, dict):
-            return data
-        named = [name for name in AUTO_FIELDS if data.get(name) == "auto"]
-        if not named:
-            return data
-        others = [name for name in data.get("auto") or [] if name not in named]
-        return {key: value for key, value in data.items() if key not in named} | {"auto": [*others, *named]}
+        return by_name(data) if isinstance(data, dict) else data
+
+    def taking(self, chosen: Mapping[str, str]) -> Self:
+        """The recipe as a run trained with it that tells what it chose for `auto`."""
+        return self.model_validate(with_chosen(self.model_dump(mode="json", by_alias=True), chosen))
 
     def precision_on(self, *, bfloat16_gpu: bool) -> Precision:
         """The precision that `auto` means there."""

@@ -7,6 +7,7 @@ readable.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.auto_checks import auto_problems
 from shared.forgetting_checks import forgetting_problems
 from shared.kernel_checks import kernel_problems
 from shared.objective_checks import objective_problems
@@ -56,9 +57,7 @@ def recipe_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     yield from rl_problems(recipe)
     if recipe.gradient_checkpointing is True and recipe.method == "prefix":
         yield "gradientCheckpointing", "prefix keeps keys and values, which checkpointing cannot; write auto or false"
-    for name, field in TrainingRecipe.model_fields.items():
-        if field.alias in recipe.auto and getattr(recipe, name) != field.default:
-            yield str(field.alias), "is in training.auto, too, which would choose another value; remove one of them"
+    yield from auto_problems(recipe)
     if recipe.lora.target_modules == []:
         yield "lora.targetModules", "names no layer; write all-linear, or the names of layers"
     if recipe.merge and recipe.method not in MERGEABLE:

@@ -13,11 +13,13 @@ class LoraRecipe(SpecPart):
     rank: int = Field(
         default=8, ge=1, le=256,
         description="of the update; the model server must allow it. 8 holds what a few thousand short answers have "
-        "to teach (Schulman et al., LoRA Without Regret: two bits a weight); `tuneloop advise` computes it",
+        "to teach (Schulman et al., LoRA Without Regret: two bits a weight). auto: the smallest from 8 to 64 that "
+        "holds the run's own rows; with startFrom that adapter's",
     )
     alpha: int = Field(
         default=16, ge=1,
-        description="the update is scaled by alpha / rank; twice the rank, as in arXiv 2405.09673",
+        description="the update is scaled by alpha / rank; twice the rank, as in arXiv 2405.09673. auto: that, and for "
+        "ranks above 32 16 with rsLora",
     )
     dropout: float = Field(
         default=0.0, ge=0, lt=1,

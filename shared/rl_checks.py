@@ -30,7 +30,7 @@ def rl_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.lora.dropout:
         yield "lora.dropout", ("answers are drawn without dropout, and must be learned by the same probabilities; "
                                "remove it")
-    if recipe.rl.max_new_tokens >= recipe.max_length:
+    if "maxLength" not in recipe.auto and recipe.rl.max_new_tokens >= recipe.max_length:
         yield "rl.maxNewTokens", (f"{recipe.rl.max_new_tokens} leave no place for a prompt within training.maxLength, "
                                   f"which is {recipe.max_length}; raise that, or lower this")
     yield from _proximal(recipe) if recipe.objective == "ppo" else _groups(recipe)

@@ -39,6 +39,7 @@ def _counts(answer: Item) -> RenderableType:
         "train their end": f"{counts['with_end']} of {used}",
         "tokens": f"{counts['tokens']}, {counts['trained_tokens']} of them trained",
         "chat template": answer["chat_template_sha256"], "would be refused": answer["refusal"],
+        **{f"auto {name}": chosen for name, chosen in answer["chosen"].items()},
     })
 
 

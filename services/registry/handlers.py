@@ -69,7 +69,8 @@ def training_progressed(ctx: HandlerContext, event: Event[TrainingProgressed]) -
     data = event.data
     record(ctx, Run, data.pipeline, "running", may_go_on=True, pipeline_version=data.pipeline_version,
            attempt=data.attempt, step=data.step, total_steps=data.total_steps, loss=data.loss,
-           validation_loss=data.validation_loss, tokens_per_second=data.tokens_per_second, eta_seconds=data.eta_seconds)
+           validation_loss=data.validation_loss, tokens_per_second=data.tokens_per_second, eta_seconds=data.eta_seconds,
+           chosen=data.chosen)
 
 
 @on(TrainingRetried)

@@ -40,7 +40,11 @@ class JobInput(BaseModel):
 
 
 class Progress(BaseModel):
-    """``progress.json``: where the job stands. Losses are mean nats per trained token."""
+    """``progress.json``: where the job stands. Losses are mean nats per trained token.
+
+    Attributes:
+        chosen: what the recipe left open, by its key: what was chosen, and why.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,6 +54,7 @@ class Progress(BaseModel):
     validation_loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    chosen: dict[str, str] = Field(default_factory=dict)
 
 
 class Result(BaseModel):
@@ -73,6 +78,11 @@ class Result(BaseModel):
 def prefix_of(run_id: str, attempt: int) -> str:
     """Where an attempt's files are."""
     return f"runs/{run_id}/{attempt}/"
+
+
+def settled_of(run_id: str) -> str:
+    """Where a run keeps what its recipe left open, for all of its attempts."""
+    return f"runs/{run_id}/settled.json"
 
 
 def checkpoints_of(run_id: str, attempts: int) -> list[str]:

@@ -6,15 +6,20 @@ the training job uses, and of a base model in S3 fetches all files but the weigh
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.trainer.job.base import shape_for
+from services.trainer.job.lengths import WHOLE, lengths_in
 from services.trainer.job.masks import Mask, check_ends, count_ends, masks_of
 from services.trainer.job.rows import Record, read_rows, reader
+from services.trainer.job.settle import Given, Settled, settle
 from shared.errors import InvalidInputError, NotFoundError, TuneloopError
 from shared.prompts import Tokenizer, end_token_id, template_sha256
 from shared.recipe import RL, TrainingRecipe
@@ -24,7 +29,6 @@ from shared.settings import S3Settings
 COUNTED = 10_000
 """Rows that are counted; more would keep a person waiting."""
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-_WHOLE = 1_000_000
 
 Kind = Literal["context", "trained", "end", "cut"]
 
@@ -97,7 +101,11 @@ class Counts(BaseModel):
 
 
 class Preview(BaseModel):
-    """The answer. `refusal` is what a run on these rows would end with, and empty where it would go on."""
+    """The answer. `refusal` is what a run on these rows would end with, and empty where it would go on.
+
+    Attributes:
+        chosen: what the recipe leaves open, by its key: what a run would choose, and why.
+    """
 
     objective: str
     max_length: int
@@ -106,15 +114,20 @@ class Preview(BaseModel):
     counts: Counts
     refusal: str
     rows: list[Row]
+    chosen: dict[str, str] = Field(default_factory=dict)
 
 
 def main() -> int:
     """Answer one question; the exit code. What is wrong is said on stderr."""
     try:
         request = Request.model_validate_json(sys.stdin.buffer.read())
-        with _folders(request) as (base, rows):
-            answer = preview(request, load_tokenizer(base), read_rows(
-                rows / f"{request.split}.parquet", request.recipe.objective)[:COUNTED])
+        with _folders(request) as (base, folder):
+            tokenizer = load_tokenizer(base)
+            settled = settled_for(request.recipe, tokenizer, base, folder / "train.parquet")
+            answer = preview(
+                request.model_copy(update={"recipe": settled.recipe}), tokenizer,
+                read_rows(folder / f"{request.split}.parquet", request.recipe.objective)[:COUNTED], settled.chosen,
+            )
     except (ValidationError, TuneloopError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -122,8 +135,30 @@ def main() -> int:
     return 0
 
 
-def preview(request: Request, tokenizer: Tokenizer, rows: Sequence[Record]) -> Preview:
+def settled_for(recipe: TrainingRecipe, tokenizer: Tokenizer, base: Path, train: Path) -> Settled:
+    """With what a run on these rows would choose, if all of it fitted into its memory; by the rows that are counted.
+
+    Args:
+        base: the base model's folder.
+        train: the rows to train on.
+
+    Raises:
+        InvalidInputError: something is left open, and the base model is of a family that the estimator does not know.
+    """
+    shape = shape_for(base, recipe) if recipe.auto else None
+    if shape is None:
+        return Settled(recipe=recipe)
+    lengths = lengths_in(train, tokenizer, recipe, most=COUNTED)
+    return settle(recipe, Given(shape, pq.read_metadata(train).num_rows, machine=None, lengths=lengths))
+
+
+def preview(
+    request: Request, tokenizer: Tokenizer, rows: Sequence[Record], chosen: Mapping[str, str] = MappingProxyType({})
+) -> Preview:
     """The rows as the job would train on them.
+
+    Args:
+        chosen: what was left open, where the request's recipe is what became of it.
 
     Raises:
         InvalidInputError: there are none, or the tokenizer cannot render one.
@@ -137,7 +172,7 @@ def preview(request: Request, tokenizer: Tokenizer, rows: Sequence[Record]) -> P
     if not rows:
         raise InvalidInputError(f"there are no {request.split} rows to show")
     recipe, end = request.recipe, end_token_id(tokenizer)
-    read, read_whole = reader(recipe, tokenizer), reader(recipe.model_copy(update={"max_length": _WHOLE}), tokenizer)
+    read, read_whole = reader(recipe, tokenizer), reader(recipe.model_copy(update={"max_length": WHOLE}), tokenizer)
     records: list[Record] = []
     shown: list[Row] = []
     counts = dict.fromkeys(Counts.model_fields, 0) | {"rows": len(rows)}
@@ -158,7 +193,7 @@ def preview(request: Request, tokenizer: Tokenizer, rows: Sequence[Record]) -> P
     return Preview(
         objective=recipe.objective, max_length=recipe.max_length, end_token=tokenizer.convert_ids_to_tokens(end),
         chat_template_sha256=template_sha256(tokenizer), counts=Counts(**counts), rows=shown,
-        refusal=_refusal(records, tokenizer, recipe),
+        refusal=_refusal(records, tokenizer, recipe), chosen=dict(chosen),
     )
 
 
@@ -220,7 +255,8 @@ def _folders(request: Request) -> Iterator[tuple[Path, Path]]:
         return
     with tempfile.TemporaryDirectory(prefix="tuneloop-preview-") as scratch, connect_store(S3Settings()) as store:
         base = request.base_folder or _fetch_base(store, str(request.base_model), Path(scratch) / "base")
-        rows = request.rows_folder or _fetch(store, str(request.dataset), [f"{request.split}.parquet"],
+        splits = sorted({request.split, "train"} if request.recipe.auto else {request.split})
+        rows = request.rows_folder or _fetch(store, str(request.dataset), [f"{split}.parquet" for split in splits],
                                              Path(scratch) / "rows")
         yield base, rows
 

@@ -1,12 +1,10 @@
 """Learning rates from model, method, objective and length of a run. Pure; each says where it comes from."""
 
 from shared.advice import sources
+from shared.advice.rules import SHORT_RUN
 from shared.advice.sources import Source
 from shared.estimate import ModelShape
 from shared.recipe import Method, Objective, TrainingRecipe
-
-SHORT_RUN = 100
-"""Steps; a shorter run bears half as much again, and no warm-up."""
 
 _BILLION = 10**9
 _LARGE = 20 * _BILLION

@@ -36,7 +36,11 @@ class TrainingStarted(RunPayload):
 
 @event("training.progressed.v1", Topic.RUNS, producer="trainer", consumers=("registry",))
 class TrainingProgressed(RunPayload):
-    """Where the run stands. `loss` and `validation_loss` are mean nats per trained token."""
+    """Where the run stands. `loss` and `validation_loss` are mean nats per trained token.
+
+    Attributes:
+        chosen: what the recipe left open, by its key: what was chosen, and why.
+    """
 
     attempt: int
     step: int
@@ -45,6 +49,7 @@ class TrainingProgressed(RunPayload):
     validation_loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    chosen: dict[str, str] = Field(default_factory=dict)
 
 
 @event("training.retried.v1", Topic.RUNS, producer="trainer", consumers=("registry",))

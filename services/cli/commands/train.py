@@ -75,6 +75,8 @@ def preview(
     """
     subject = _subject(source, registry_url, need_rows=file is None)
     changes: dict[str, Any] = {"objective": objective, "max_length": max_length}
+    if max_length is not None:
+        changes["auto"] = [name for name in subject.recipe.auto if name != "maxLength"]
     recipe = subject.recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
     chosen = base or subject.base
     if chosen is None:

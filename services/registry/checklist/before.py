@@ -24,11 +24,14 @@ from shared.estimate import (
 )
 from shared.parallel_checks import fsdp_conflicts
 from shared.recipe import TrainingRecipe
+from shared.recipe_auto import AutoField
 
 # The least that shared.advice.samples advises for any task and model.
 _LEAST_ROWS = 100
 # Python with torch, transformers and TRL, before there is a model; measured.
 _PROCESS = 650 * 10**6
+# What memory follows from, of what a recipe may leave open.
+_SIZES: frozenset[AutoField] = frozenset({"batchSize", "gradientAccumulation", "maxLength", "lora.rank"})
 
 
 _ALTERNATIVES = not_run("`tuneloop advise` says whether prompting or retrieval would do, and records nothing; what the "
@@ -103,9 +106,12 @@ def _baseline(facts: Facts) -> Outcome:
 
 
 def _memory(facts: Facts) -> Outcome:
-    if facts.spec is None:
+    recipe = facts.recipe
+    if facts.spec is None or recipe is None:
         return NO_SPEC
-    model, recipe = facts.spec.base_model, facts.spec.training
+    model, still_open = facts.spec.base_model, [name for name in recipe.auto if name in _SIZES]
+    if still_open:
+        return not_run(f"{', '.join(still_open)} will be what fits: the trainer chooses it when the run begins")
     if not is_known(model):
         return not_run(f"the shape of {model} is not built in; `tuneloop estimate {model}` asks the trainer")
     teacher = recipe.distillation.teacher if recipe.distillation else None

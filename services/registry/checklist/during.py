@@ -36,7 +36,7 @@ def _learning_rate(facts: Facts) -> Outcome:
     if "learningRate" in recipe.auto:
         chosen = facts.chosen("learningRate")
         return passed(f"left to the trainer: {chosen}") if chosen else \
-            not_run("left to the trainer, which tells at the run's end what it chose")
+            not_run("left to the trainer, which tells what it chose when the run has begun")
     if not is_known(model):
         return not_applicable(f"no rate is advised for {model}, whose shape is not built in: `tuneloop advise -m`")
     if steps is None:
@@ -45,6 +45,18 @@ def _learning_rate(facts: Facts) -> Outcome:
     near = advised / _FAR <= recipe.learning_rate <= advised * _FAR
     return judged(near, f"{recipe.learning_rate:g}; about {advised:g} is advised for this model, {recipe.method} and "
                   f"{recipe.objective} in {steps} steps")
+
+
+def _left_open(facts: Facts) -> Outcome:
+    if facts.spec is None:
+        return NO_SPEC
+    left = facts.spec.training.auto
+    if not left:
+        return not_applicable("the recipe says all of its numbers (training.auto)")
+    told = {key: chosen for key in left if (chosen := facts.chosen(key))}
+    if len(told) < len(left):
+        return not_run(f"the trainer tells what it chose for {', '.join(left)} when the run has begun")
+    return passed("; ".join(f"{key} {chosen}" for key, chosen in told.items()))
 
 
 def _checkpointing(facts: Facts) -> Outcome:
@@ -86,20 +98,24 @@ def _overfitting(facts: Facts) -> Outcome:
 
 
 def _checkpoints(facts: Facts) -> Outcome:
-    if facts.spec is None or facts.run.step is None:
-        return NO_SPEC if facts.spec is None else not_run("no step has been told")
-    every = facts.spec.training.checkpoint_every_steps
+    recipe = facts.recipe
+    if recipe is None or facts.run.step is None:
+        return NO_SPEC if recipe is None else not_run("no step has been told")
+    every = recipe.checkpoint_every_steps
     if facts.run.step < every:
         return not_applicable(f"the run has {facts.run.step} steps, fewer than the {every} between checkpoints")
     return passed(f"every {every} steps, in S3; attempt {facts.run.attempt} of the run")
 
 
 def _stopping(facts: Facts) -> Outcome:
-    if facts.spec is None:
+    recipe = facts.recipe
+    if recipe is None:
         return NO_SPEC
-    rule, epochs = facts.spec.training.early_stopping, facts.spec.training.epochs
+    rule, epochs = recipe.early_stopping, recipe.epochs
     if rule is not None:
         return passed(f"after {rule.patience} validations without improvement")
+    if "epochs" in recipe.auto:
+        return not_run("the trainer chooses the epochs when the run begins")
     return not_applicable("each row is seen once") if epochs <= 1 else \
         failed(f"{epochs:g} epochs and no earlyStopping: rows that are seen again may be learned by heart")
 
@@ -125,6 +141,7 @@ def _ends(facts: Facts) -> Outcome:
 DURING: Questions = {
     "an adapter is tried before full training": _method,
     "the learning rate is one that is advised": _learning_rate,
+    "what was left open is known": _left_open,
     "activations are checkpointed": _checkpointing,
     "the loss stayed finite": _finite,
     "the validation loss was watched": _validated,

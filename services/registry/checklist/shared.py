@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from services.registry.views import DatasetView, EvaluationView, ModelView, RolloutView, RunView
 from shared.events import Measurement
 from shared.pipeline import PipelineSpec
+from shared.recipe import TrainingRecipe
 
 Phase = Literal["before", "during", "after", "production"]
 State = Literal["passed", "failed", "not_applicable", "not_run"]
@@ -57,8 +58,13 @@ class Facts:
         """What the training job measured at its end."""
         return (self.run.metrics or {}).get(name)
 
+    @property
+    def recipe(self) -> TrainingRecipe | None:
+        """As it was trained with: what was left open is what the trainer chose, once the run has told it."""
+        return None if self.spec is None else self.spec.training.taking(self.run.chosen or {})
+
     def chosen(self, key: str) -> str | None:
-        """What the trainer chose for a key of the recipe that was left open, and why; told at the run's end."""
+        """What the trainer chose for a key of the recipe that was left open, and why; told when the run has begun."""
         return (self.run.chosen or {}).get(key)
 
     def measured(self, subject: str, on: str = "heldout") -> Measurement | None:

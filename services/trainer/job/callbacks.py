@@ -3,6 +3,7 @@
 
 import math
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,18 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     Args:
         stop: set when a process was asked to end; all save a checkpoint at the next step and stop.
         best: only used with early stopping.
+        chosen: what the recipe left open, and why.
 
     Attributes:
         tokens_per_second: real ones, since this attempt's training began; None before its first step.
     """
 
     def __init__(
-        self, job: JobInput, store: ArtifactStore, stop: threading.Event, best: BestAdapter, team: Team
+        self, job: JobInput, store: ArtifactStore, stop: threading.Event, best: BestAdapter, team: Team,
+        *, chosen: Mapping[str, str],
     ) -> None:
         self._job, self._store, self._stop, self._best, self._team = job, store, stop, best, team
+        self._chosen = chosen
         self._started = monotonic()
         self._first_step: int | None = None
         self._first_tokens = 0
@@ -112,8 +116,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
             validation_loss=losses[-1] if losses else None,
             tokens_per_second=self.tokens_per_second,
             eta_seconds=seconds / steps * (state.max_steps - state.global_step) if steps else None,
+            chosen=dict(self._chosen),
         )
-        log.info("progress", **{name: round(value, 4) for name, value in progress if value is not None})
+        log.info("progress", **{name: round(value, 4) for name, value in progress if isinstance(value, int | float)})
         try:
             self._store.put_bytes(f"{self._job.prefix}progress.json", progress.model_dump_json().encode(),
                                   content_type="application/json")

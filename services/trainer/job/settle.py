@@ -1,21 +1,39 @@
 """What a run's recipe leaves to the trainer, chosen from model, rows and machine. Pure; nothing here imports torch."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.trainer.job.lengths import Lengths
 from services.trainer.job.rates import Sweep
+from shared.advice import sources
 from shared.advice.rates import learning_rate_for
-from shared.advice.recipe import rows_per_step, warmup_for
+from shared.advice.rules import (
+    LARGEST_RANK,
+    SERVED_RANK,
+    Value,
+    batch_for,
+    bits_of,
+    epochs_for,
+    length_for,
+    rank_for,
+    rows_per_step,
+    scale_for,
+    spacing_for,
+    warmup_for,
+)
 from shared.errors import InvalidInputError
 from shared.estimate import NO_OTHERS, ModelShape, Others, setup_of
 from shared.estimate.fit import fits
 from shared.range_test import RangeTest
 from shared.recipe import TrainingRecipe
+from shared.recipe_auto import AutoField
+from shared.recipe_parts import LoraRecipe
 
-_BATCHES = (64, 32, 16, 8, 4, 2, 1)
+Open: TypeAlias = Sequence[AutoField]
 
 
 @dataclass(frozen=True)
@@ -61,50 +79,150 @@ class Settled(BaseModel):
         self.chosen["learningRate"] = f"{sweep.rate:g}: {sweep.why}"
 
 
-def settle(recipe: TrainingRecipe, shape: ModelShape, rows: int, machine: Machine, *, shards: int = 1) -> Settled:
-    """Choose what `recipe.auto` names.
+@dataclass(frozen=True)
+class Given:
+    """What a run's numbers follow from.
 
-    Args:
+    Attributes:
         shape: of the base model.
         rows: to train on.
+        machine: None where nobody knows it: then everything fits, on one process.
+        lengths: of the rows; needed where the recipe leaves its length or its rank open.
+        start: the shape of the adapter to go on from.
         shards: processes over which the model is cut.
+    """
+
+    shape: ModelShape
+    rows: int
+    machine: Machine | None
+    lengths: Lengths | None = None
+    start: LoraRecipe | None = None
+    shards: int = 1
+
+    @property
+    def processes(self) -> int:
+        return self.machine.processes if self.machine else 1
+
+    @property
+    def together(self) -> int:
+        """Rows of one process in a step of the optimizer."""
+        return max(1, rows_per_step(self.rows) // self.processes)
+
+    def fits(self, recipe: TrainingRecipe) -> bool:
+        """Whether a batch of the recipe's rows does."""
+        if self.machine is None:
+            return True
+        setup = setup_of(recipe, on_gpu=self.machine.gpu, others=self.machine.others, shards=self.shards)
+        length = min(recipe.max_length, self.shape.context)
+        return fits(self.shape, setup.model_copy(update={"sequence_length": length}), self.machine.memory)
+
+
+def settle(recipe: TrainingRecipe, given: Given) -> Settled:
+    """Choose what `recipe.auto` names.
 
     Raises:
         InvalidInputError: not even a batch of one row fits.
     """
-    values: dict[str, Any] = {}
     chosen: dict[str, str] = {}
-    together = max(1, rows_per_step(rows) // machine.processes)
-    if "batchSize" in recipe.auto:
-        most = together if "gradientAccumulation" in recipe.auto else max(1, together // recipe.gradient_accumulation)
-        values["batch_size"] = size = _batch(recipe, shape, most, machine, shards)
-        chosen["batchSize"] = f"{size}: the largest power of two that fits, of at most {most} rows"
-    batch = values.get("batch_size", recipe.batch_size)
-    if "gradientAccumulation" in recipe.auto:
-        values["gradient_accumulation"] = count = max(1, round(together / batch))
-        chosen["gradientAccumulation"] = f"{count}: {batch * count * machine.processes} rows a step, for {rows} rows"
-    at_once = batch * values.get("gradient_accumulation", recipe.gradient_accumulation) * machine.processes
-    steps = max(1, math.ceil(math.ceil(rows / at_once) * recipe.epochs))
-    if "learningRate" in recipe.auto:
-        values["learning_rate"] = rate = learning_rate_for(recipe, shape, steps)
-        chosen["learningRate"] = f"{rate:g}: for {recipe.method}, {recipe.objective} and {steps} steps of a model of " \
-                                 f"{shape.parameters / 1e6:.0f} million weights"
-    if "warmupSteps" in recipe.auto:
-        values["warmup_steps"] = warmup = warmup_for(steps)
-        chosen["warmupSteps"] = f"{warmup}: of {steps} steps"
-    return Settled(recipe=recipe.model_copy(update={**values, "auto": []}), chosen=chosen)
+    now = recipe
+    for step in (_adapter, _length, _batches, _passes, _in_time):
+        for value in step(recipe.auto, now, given):
+            now = _taking(now, value)
+            chosen[value.field] = str(value)
+    return Settled(recipe=now.model_copy(update={"auto": []}), chosen=chosen)
 
 
-def _batch(recipe: TrainingRecipe, shape: ModelShape, most: int, machine: Machine, shards: int) -> int:
-    setup = setup_of(recipe, on_gpu=machine.gpu, others=machine.others, shards=shards)
-    length = min(recipe.max_length, shape.context)
-    for size in _BATCHES:
-        # What is open, too, follows from the batch; grpo and rloo draw the answers of all batches of a step at once.
-        count = max(1, round(most / size)) if "gradientAccumulation" in recipe.auto else recipe.gradient_accumulation
-        asked = setup.model_copy(
-            update={"micro_batch": size, "sequence_length": length, "gradient_accumulation": count}
+def _adapter(auto: Open, recipe: TrainingRecipe, given: Given) -> Iterator[Value]:
+    """Rank and scale of a low-rank update."""
+    rank, start = recipe.lora.rank, given.start
+    if "lora.rank" in auto and start is not None:
+        rank = start.rank
+        yield _of_start("lora.rank", rank)
+    elif "lora.rank" in auto and given.lengths is not None:
+        bits = bits_of(recipe.objective, given.rows, given.lengths.learned_in_each)
+        found = rank_for(given.shape, setup_of(recipe), bits, most=SERVED_RANK if recipe.adapts else LARGEST_RANK)
+        rank = found.value
+        yield found
+    if "lora.alpha" in auto and start is not None:
+        yield from (_of_start("lora.alpha", start.alpha), _of_start("lora.rsLora", start.rs_lora))
+    elif "lora.alpha" in auto:
+        yield from scale_for(rank, rank_stable=recipe.lora.rs_lora)
+
+
+def _length(auto: Open, recipe: TrainingRecipe, given: Given) -> Iterator[Value]:
+    """As long as the longest row. A batch that is open is as small as it may be for that."""
+    if "maxLength" not in auto or given.lengths is None:
+        return
+    least = recipe
+    if "batchSize" in auto:
+        batches = given.together if "gradientAccumulation" in auto else recipe.gradient_accumulation
+        least = recipe.model_copy(update={"batch_size": 1, "gradient_accumulation": batches})
+    found = length_for(given.lengths.longest, given.shape.context,
+                       lambda length: given.fits(least.model_copy(update={"max_length": length})))
+    if found is None:
+        raise _too_large(given, "maxLength")
+    cut = f"{given.lengths.beyond(found.value)} of {len(given.lengths.rows)} rows are longer, and lose what is beyond"
+    yield found.model_copy(update={"why": f"{found.why}; {cut}"})
+
+
+def _batches(auto: Open, recipe: TrainingRecipe, given: Given) -> Iterator[Value]:
+    """Rows at once, and batches a step."""
+    together, batch = given.together, recipe.batch_size
+    if "batchSize" in auto:
+        most = together if "gradientAccumulation" in auto else max(1, together // recipe.gradient_accumulation)
+
+        def fit(size: int) -> bool:
+            # What is open, too, follows from the batch; grpo and rloo draw a step's answers at once.
+            count = max(1, round(most / size)) if "gradientAccumulation" in auto else recipe.gradient_accumulation
+            return given.fits(recipe.model_copy(update={"batch_size": size, "gradient_accumulation": count}))
+
+        found = batch_for(most, fit)
+        if found is None:
+            raise _too_large(given, "batchSize")
+        batch = found.value
+        yield found
+    if "gradientAccumulation" in auto:
+        count = max(1, round(together / batch))
+        yield Value(field="gradientAccumulation", value=count, source=sources.REGRET,
+                    why=f"{batch * count * given.processes} rows a step, for {given.rows} rows")
+
+
+def _passes(auto: Open, _: TrainingRecipe, given: Given) -> Iterator[Value]:
+    if "epochs" in auto:
+        yield epochs_for(given.rows)
+
+
+def _in_time(auto: Open, recipe: TrainingRecipe, given: Given) -> Iterator[Value]:
+    """What follows from the number of steps."""
+    at_once = recipe.batch_size * recipe.gradient_accumulation * given.processes
+    steps = max(1, math.ceil(math.ceil(given.rows / at_once) * recipe.epochs))
+    if "learningRate" in auto:
+        yield Value(
+            field="learningRate", value=learning_rate_for(recipe, given.shape, steps), source=sources.PRACTICE,
+            why=f"for {recipe.method}, {recipe.objective} and {steps} steps of a model of "
+            f"{given.shape.parameters / 1e6:.0f} million weights",
         )
-        if size <= most and fits(shape, asked, machine.memory):
-            return size
-    raise InvalidInputError("training.batchSize: not even one row at a time fits into the memory that there is "
-                            f"({machine.memory / 1e9:.1f} GB); `tuneloop estimate` says what would make it fit")
+    if "warmupSteps" in auto:
+        yield warmup_for(steps)
+    for field in ("checkpointEverySteps", "validateEverySteps"):
+        if field in auto:
+            yield spacing_for(steps, field)
+
+
+def _taking(recipe: TrainingRecipe, value: Value) -> TrainingRecipe:
+    """The recipe with a value in its field."""
+    part, _, name = value.field.rpartition(".")
+    holder = recipe.lora if part else recipe
+    place = next(place for place, field in type(holder).model_fields.items() if field.alias == name)
+    changed = holder.model_copy(update={place: value.value})
+    return recipe.model_copy(update={part: changed}) if part else recipe.model_copy(update={place: value.value})
+
+
+def _of_start(field: str, value: object) -> Value:
+    return Value(field=field, value=value, why="that of the adapter to go on from", source=sources.ARITHMETIC)
+
+
+def _too_large(given: Given, key: str) -> InvalidInputError:
+    memory = given.machine.memory if given.machine else 0
+    return InvalidInputError(f"training.{key}: not even one row at a time fits into the memory that there is "
+                             f"({memory / 1e9:.1f} GB); `tuneloop estimate` says what would make it fit")

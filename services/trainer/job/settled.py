@@ -1,4 +1,4 @@
-"""What a run's recipe left open, chosen when the run begins and kept for its later attempts.
+"""What a run's recipe left open, chosen before its first attempt trains and kept in S3 for the later ones.
 
 A run that is resumed on another machine goes on as it began.
 """
@@ -9,51 +9,79 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from services.trainer.files import JobInput
+from services.trainer.files import JobInput, settled_of
+from services.trainer.job.base import shape_for
 from services.trainer.job.kernels import Choice, Hardware, liger_for
+from services.trainer.job.lengths import ASKED_BY, Lengths, lengths_in
 from services.trainer.job.memory import memory_here
 from services.trainer.job.parallel import Parallel, parallel_for
 from services.trainer.job.room import PROCESS_BYTES
-from services.trainer.job.settle import Machine, Settled, settle
-from shared.errors import InvalidInputError
-from shared.estimate import NO_OTHERS, ModelShape, Others, shape_of
+from services.trainer.job.settle import Given, Machine, Settled, settle
+from services.trainer.job.team import Team
+from shared.advice.rules import longest_for
+from shared.errors import NotFoundError
+from shared.estimate import NO_OTHERS, ModelShape, Others
+from shared.events import ArtifactRef
+from shared.prompts import Tokenizer
 from shared.recipe import TrainingRecipe
+from shared.recipe_auto import AutoField
+from shared.recipe_parts import LoraRecipe
+from shared.s3 import ArtifactStore
 
-FILE = "settled.json"
+# What of a recipe is the start's, where it is left open.
+_SHAPE: frozenset[AutoField] = frozenset({"lora.rank", "lora.alpha"})
 
 
 def settled_job(
-    job: JobInput, base: Path, dataset: Path, resumed: Path | None, processes: int, *, others: Others = NO_OTHERS
+    job: JobInput, store: ArtifactStore, tokenizer: Tokenizer, team: Team, *, base: Path, dataset: Path,
+    others: Others = NO_OTHERS,
 ) -> tuple[JobInput, Settled, Parallel]:
     """The job with its recipe as it is trained: as the run's earlier attempt had it, or chosen now; and how its
     processes share it, which each attempt decides anew.
 
     Args:
         base, dataset: folders.
-        resumed: the checkpoint to go on from; None for a beginning.
     """
     # A recipe that leaves nothing open says itself how to go on.
-    earlier = kept(resumed) if resumed and job.recipe.auto else None
-    recipe, machine = earlier.recipe if earlier else job.recipe, machine_here(processes, others)
-    shape = _shape(base, recipe)
-    parallel = parallel_for(recipe, shape, gpu=machine.gpu, memory=machine.memory, processes=processes)
+    earlier = kept(store, job.run_id) if job.recipe.auto else None
+    recipe, machine = earlier.recipe if earlier else job.recipe, machine_here(team.size, others)
+    shape, lengths = shape_for(base, recipe), None
+    if ASKED_BY & set(recipe.auto):
+        lengths = lengths_in(dataset / "train.parquet", tokenizer, recipe)
+    parallel = parallel_for(
+        _as_long_as_rows(recipe, shape, lengths), shape, gpu=machine.gpu, memory=machine.memory, processes=team.size
+    )
     settled = earlier or Settled(recipe=recipe)
     if recipe.auto and shape is not None:
         rows = pq.read_metadata(dataset / "train.parquet").num_rows
-        settled = settle(recipe, shape, rows, machine, shards=parallel.shards)
+        start = start_shape(store, job.start) if _SHAPE & set(recipe.auto) else None
+        settled = settle(recipe, Given(shape, rows, machine, lengths, start, parallel.shards))
+        if team.leads:
+            keep(store, job.run_id, settled)
     return job.model_copy(update={"recipe": settled.recipe}), settled, parallel
 
 
-def _shape(base: Path, recipe: TrainingRecipe) -> ModelShape | None:
-    """Of the base model; None where the estimator does not know its family, and nothing needs it."""
-    try:
-        return shape_of(json.loads((base / "config.json").read_bytes()))
-    except InvalidInputError as error:
-        if recipe.auto:
-            raise InvalidInputError(f"training.auto: {error}; give {', '.join(recipe.auto)} as numbers") from error
+def _as_long_as_rows(recipe: TrainingRecipe, shape: ModelShape | None, lengths: Lengths | None) -> TrainingRecipe:
+    """With the length that a recipe which leaves it open would like to have."""
+    if "maxLength" not in recipe.auto or shape is None or lengths is None:
+        return recipe
+    return recipe.model_copy(update={"max_length": longest_for(lengths.longest, shape.context).value})
+
+
+def start_shape(store: ArtifactStore, start: ArtifactRef | None) -> LoraRecipe | None:
+    """Of the low-rank adapter to go on from; None without one, and for an adapter of another kind, which is refused
+    later, with all in which it differs.
+    """
+    if start is None:
         return None
+    try:
+        config = json.loads(store.get_bytes(f"{start.uri}adapter_config.json"))
+    except NotFoundError:
+        return None
+    if "r" not in config:
+        return None
+    return LoraRecipe(rank=config["r"], alpha=config["lora_alpha"], rs_lora=config["use_rslora"])
 
 
 def machine_here(processes: int, others: Others = NO_OTHERS) -> Machine:
@@ -84,21 +112,15 @@ def chosen_with(trainer: Any, recipe: TrainingRecipe, attention: Choice, paralle
     return {key: chosen for key, (said, chosen) in found.items() if said == "auto"}
 
 
-def kept(checkpoint: Path) -> Settled | None:
+def kept(store: ArtifactStore, run_id: str) -> Settled | None:
     """What the run's earlier attempt had chosen."""
-    file = checkpoint / FILE
-    return Settled.model_validate_json(file.read_bytes()) if file.exists() else None
+    try:
+        return Settled.model_validate_json(store.get_bytes(f"s3://{store.bucket}/{settled_of(run_id)}"))
+    except NotFoundError:
+        return None
 
 
-class KeepsSettled(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Puts what was chosen into each checkpoint. Must come before who uploads them."""
-
-    def __init__(self, settled: Settled) -> None:
-        self.settled = settled
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ARG002
-    ) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_bytes(self.settled.model_dump_json(by_alias=True).encode())
+def keep(store: ArtifactStore, run_id: str, settled: Settled) -> None:
+    """Remember it for the run's later attempts."""
+    store.put_bytes(settled_of(run_id), settled.model_dump_json(by_alias=True).encode(),
+                    content_type="application/json")

@@ -31,7 +31,7 @@ from services.trainer.job.rates import Sweep
 from services.trainer.job.reward_model import load_rewards, reward_parameters
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.room import check_room
-from services.trainer.job.settled import KeepsSettled, chosen_with, settled_job
+from services.trainer.job.settled import chosen_with, keep, settled_job
 from services.trainer.job.speed import speed_here
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import Trackers, trackers_of
@@ -69,7 +69,7 @@ def run_job(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneloop-training-")))
         stack.enter_context(explained(job.recipe))
         trackers = stack.enter_context(trackers_of(job, store, scratch, stop, leads=team.leads))
-        training = _Training(_Inputs(job, store, cache_dir, scratch, team.size), team, stop, trackers)
+        training = _Training(_Inputs(job, store, cache_dir, scratch, team), team, stop, trackers)
         if not training.run():
             return False
         if team.leads or training.sharded:
@@ -87,7 +87,7 @@ class _Inputs:
         resumed: the newest checkpoint's folder; None for a first attempt.
     """
 
-    def __init__(self, job: JobInput, store: ArtifactStore, cache_dir: Path, scratch: Path, processes: int) -> None:
+    def __init__(self, job: JobInput, store: ArtifactStore, cache_dir: Path, scratch: Path, team: Team) -> None:
         self.store, self.cache_dir, self.scratch = store, cache_dir, scratch
         dataset = scratch / "dataset"
         self.base_digest, self.base = fetch_base(store, job.base_model, cache_dir)
@@ -100,7 +100,7 @@ class _Inputs:
             judge=reward_parameters(store, job.recipe.reward, job.judge, cache_dir),
         )
         self.job, self.settled, self.parallel = settled_job(
-            job, self.base, dataset, self.resumed, processes, others=others
+            job, store, self.tokenizer, team, base=self.base, dataset=dataset, others=others
         )
         self.past = Past(self.job, store, dataset, scratch)
         self.splits = load_splits(dataset, self.tokenizer, self.job.recipe, replayed=self.past.replayed)
@@ -137,11 +137,11 @@ class _Training:
             inputs.store, recipe.distillation, inputs.tokenizer, cache=inputs.cache_dir, scratch=inputs.scratch
         )
         self._best, self._guard = BestAdapter(), DivergenceGuard(recipe)
-        self._progress = JobCallback(job, inputs.store, stop, self._best, team)
+        self._progress = JobCallback(job, inputs.store, stop, self._best, team, chosen=inputs.settled.chosen)
         self._trainer = make_trainer(
             recipe, model, inputs.splits, tokenizer=inputs.tokenizer, output=inputs.scratch / "output",
             peft_config=peft_config, rewards=self._rewards, teacher=self._teacher,
-            callbacks=[KeepsSettled(inputs.settled), self._progress, self._guard, trackers],
+            callbacks=[self._progress, self._guard, trackers],
         )
         self._trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         train_in_float32(self._trainer.model)
@@ -168,6 +168,8 @@ class _Training:
         if sweep is None:
             return False
         inputs.take(sweep)
+        if self._team.leads:
+            keep(inputs.store, inputs.job.run_id, inputs.settled)
         trainer.args.learning_rate = sweep.rate
         self._trackers.show(sweep)
         return True

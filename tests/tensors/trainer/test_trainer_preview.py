@@ -12,7 +12,7 @@ from services.data_ingest.convert import convert
 from services.data_ingest.lines import read_lines
 from services.trainer.job.masks import Ends, check_ends, count_ends, masks_of
 from services.trainer.job.rows import read_rows, reader
-from services.trainer.preview import Preview, Request, load_tokenizer, preview, texts_of
+from services.trainer.preview import Preview, Request, load_tokenizer, preview, settled_for, texts_of
 from shared.errors import InvalidInputError
 from shared.prompts import end_token_id
 from shared.recipe import TrainingRecipe
@@ -80,6 +80,24 @@ def test_rows_that_a_run_would_be_refused_for_say_so(tmp_path: Path, tokenizer: 
     assert all(row.skipped for row in told.rows)
     with pytest.raises(InvalidInputError, match="no train rows to show"):
         preview(Request(recipe=TrainingRecipe(), base_folder=tmp_path, rows_folder=tmp_path), tokenizer, [])
+
+
+def test_what_a_recipe_leaves_open_is_what_a_run_on_these_rows_would_choose(
+    tmp_path: Path, tokenizer: Any, tiny_model: Path
+) -> None:
+    rows = rows_of(tmp_path, "sft")
+    asked = TrainingRecipe.model_validate({"maxLength": "auto", "epochs": "auto", "lora": {"rank": "auto"}})
+    settled = settled_for(asked, tokenizer, tiny_model, tmp_path / "train.parquet")
+    request = Request(recipe=settled.recipe, base_folder=tiny_model, rows_folder=tmp_path)
+    told = preview(request, tokenizer, rows, settled.chosen)
+    assert told.max_length == -(-told.counts.longest // 8) * 8
+    assert (told.counts.cut, told.counts.with_end, settled.recipe.epochs) == (0, 2, 3.0)
+    assert set(told.chosen) == {"maxLength", "epochs", "lora.rank", "lora.alpha"}
+    console = Console(width=200, no_color=True)
+    with console.capture() as captured:
+        console.print(preview_views.preview(told.model_dump()))
+    assert f"the longest row has {told.counts.longest} tokens; 0 of 2 rows are longer" in captured.get()
+    assert settled_for(TrainingRecipe(), tokenizer, tmp_path, tmp_path / "train.parquet").chosen == {}
 
 
 def test_each_token_has_its_own_text_and_no_character_is_torn(tokenizer: Any) -> None:

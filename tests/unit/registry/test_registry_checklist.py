@@ -168,6 +168,24 @@ def test_what_makes_no_sense_or_was_not_done_says_so(check: str, values: dict[st
     assert states(**values)[check][0] == state
 
 
+@pytest.mark.parametrize(("chosen", "outcomes"), [
+    (None, {"what was left open is known": "not_run", "its memory was estimated": "not_run",
+            "it stops when it gets no better": "not_run", "checkpoints were kept": "passed"}),
+    ({"epochs": "3: few rows", "maxLength": "8192: long rows", "checkpointEverySteps": "50: a twentieth",
+      "lora.rank": "8: enough", "lora.alpha": "16: twice"},
+     {"what was left open is known": "passed", "its memory was estimated": "failed",
+      "it stops when it gets no better": "failed", "checkpoints were kept": "not_applicable"}),
+])
+def test_what_was_left_open_is_judged_by_what_the_run_chose(
+    chosen: dict[str, str] | None, outcomes: dict[str, str]
+) -> None:
+    left = spec(training={"epochs": "auto", "maxLength": "auto", "checkpointEverySteps": "auto",
+                          "lora": {"rank": "auto"}, "resources": {"memory": "16Gi"}})
+    found = states(spec=left, run=run(chosen=chosen))
+    assert {check: found[check][0] for check in outcomes} == outcomes
+    assert states()["what was left open is known"][0] == "not_applicable"
+
+
 def test_a_rate_that_the_trainer_chose_is_the_one_that_it_told() -> None:
     left = {"spec": spec(training={"learningRate": "auto"}), "run": run(chosen={"learningRate": "0.003: the steepest"})}
     assert states(**left)["the learning rate is one that is advised"] == (

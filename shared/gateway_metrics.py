@@ -40,21 +40,23 @@ SERIES = frozenset({
 
 # Units (users, sessions, or requests that name none) by what they met, each at most once under a route's present salt
 # with whichever version it was: `event` is "served" where a version answers a unit for the first time ("unnamed" where
-# that is a request that names none, which no other gateway can meet), or the name of a guardrail's metric where a unit
-# met its first, fourth or sixteenth bad event of that kind (`times`), for durations longer than `le` seconds. Each
-# gateway counts by itself. What the rollout in flight needs is counted, and told of in `units.met` events; the unnamed
-# are counted always, and told of by nobody.
+# that is a request that names none, which no other gateway can meet), "judged" where somebody judged a unit's answer,
+# or the name of a guardrail's metric where a unit met its first, fourth or sixteenth bad event of that kind (`times`),
+# for durations longer than `le` seconds. Each gateway counts by itself. What the rollout in flight needs is counted,
+# and told of in `units.met` events; the unnamed are counted always, and told of by nobody.
 UNIT_EVENTS = f"{PREFIX}unit_events_total"
 UNIT_TIMES = (1, 4, 16)
 EVENT_SERVED, EVENT_UNNAMED, EVENT_ERRORS = "served", "unnamed", "errors"
 EVENT_REFUSALS, EVENT_INVALID = "refusals", "invalid_output"
+# Whose answer was judged, and whose was judged to be bad.
+EVENT_JUDGED, EVENT_THUMBS_DOWN = "judged", "thumbs_down"
 EVENT_LATENCY, EVENT_FIRST_TOKEN, EVENT_INTER_TOKEN = "latency", "time_to_first_token", "inter_token"
 
 # Guardrails' metrics that are durations, with what their SLO may be, and all that units are counted by.
 SLO_BOUNDS = {
     EVENT_LATENCY: DURATION_BOUNDS, EVENT_FIRST_TOKEN: FIRST_TOKEN_BOUNDS, EVENT_INTER_TOKEN: INTER_TOKEN_BOUNDS,
 }
-COUNTED_BY_UNIT = (EVENT_ERRORS, EVENT_REFUSALS, EVENT_INVALID, *SLO_BOUNDS)
+COUNTED_BY_UNIT = (EVENT_ERRORS, EVENT_REFUSALS, EVENT_INVALID, EVENT_THUMBS_DOWN, *SLO_BOUNDS)
 
 # Guardrails' metrics by which the two answers to a copied request are compared, and what comes of it. Units whose
 # answers differed are told of with the version whose answer was the bad one.

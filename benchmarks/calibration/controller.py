@@ -31,7 +31,7 @@ from services.rollout.guardrails import bounds_of
 from services.rollout.observation import Command, Loading, Observation
 from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, UnitState
-from services.rollout.unit_counts import NEW, SERVED, UNNAMED, UnitReadings, cell_of, counted
+from services.rollout.unit_counts import JUDGED, NEW, SERVED, UNNAMED, UnitReadings, cell_of, counted
 from shared.gateway_metrics import UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy
 
@@ -54,13 +54,13 @@ class Decisions:
     safe: Ints
 
 
-def policy_for(traffic: Traffic, *, count_by: str = "auto") -> RolloutPolicy:
+def policy_for(traffic: Traffic, *, count_by: str = "auto", metric: str = "errors") -> RolloutPolicy:
     """The default policy, but for the steps: those of the traffic, each as long as it takes for somebody to end it."""
     weights = sorted({round(float(weight) * 100, 6) for weight in traffic.weights})
     forever = timedelta(minutes=10 * LOOKS)
     return RolloutPolicy.model_validate({
         "steps": [{"weight": weight, "minDuration": forever} for weight in weights], "deadline": forever,
-        "guardrails": [{"metric": "errors", "countBy": count_by}], "interval": timedelta(minutes=1),
+        "guardrails": [{"metric": metric, "countBy": count_by}], "interval": timedelta(minutes=1),
     })
 
 
@@ -110,8 +110,9 @@ class Rollout:
     def _unit_readings(
         self, unnamed: Sequence[int], met: Sequence[Sequence[int]], new: Sequence[int], served: Sequence[int]
     ) -> UnitReadings:
-        cells = [*self._unit_cells, NEW, SERVED]
-        values = [(*times, first, known) for times, first, known in zip(met, new, served, strict=True)]
+        # Where requests stand for judgements, whoever asked was judged.
+        cells = [*self._unit_cells, NEW, SERVED, JUDGED]
+        values = [(*times, first, known, known) for times, first, known in zip(met, new, served, strict=True)]
         return UnitReadings(
             tuple(
                 Reading(target="gateway", version=version, cell=UNNAMED, value=value, bad=0, total=1)

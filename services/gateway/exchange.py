@@ -234,7 +234,7 @@ class Exchange:
             return
         try:
             if status is not None:
-                observer.answered(self._call.identity, self._order.target)
+                observer.answered(self._call.identity, self._order.target, self._order.unit, self._begun)
             if self._recorded:
                 observer.finished(self._record(outcome, error))
         except Exception:

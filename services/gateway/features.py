@@ -2,7 +2,8 @@
 
 `admission` looks at a request's headers, `wants`, `answered` and `finished` see what became of it. Threads: one follows
 the file of keys, one publishes samples, one feedback, one what units met, so that a flood of samples never delays
-a person's word or a rollback; one compares answers with the format that was asked for.
+a person's word or a rollback; one hears of feedback that other gateways took in; one compares answers with the format
+that was asked for.
 """
 
 import asyncio
@@ -15,7 +16,8 @@ from services.gateway.balance import Balancer
 from services.gateway.capture import Capture, CaptureMetrics
 from services.gateway.checker import StructureChecker
 from services.gateway.doorkeeper import Admission, Doorkeeper, KeyMetrics, admit_anyone
-from services.gateway.feedback import Answers
+from services.gateway.elsewhere import Elsewhere
+from services.gateway.feedback import Answers, Asked
 from services.gateway.feedback_door import FeedbackDoor
 from services.gateway.flush import Flusher
 from services.gateway.key_file import KeyFile
@@ -77,6 +79,7 @@ class Features:
         self.feedback = FeedbackDoor(
             self._judgements, self._answers, metrics, plan, self.admission, seconds=settings.feedback_timeout_seconds
         )
+        self._elsewhere = Elsewhere(settings, lambda said: self._soon(partial(self.feedback.heard, said)))
 
     def start(self) -> None:
         """Begin the threads. On the event loop."""
@@ -84,6 +87,7 @@ class Features:
         for sender in self._senders:
             sender.start()
         self._checker.start()
+        self._elsewhere.start()
         if self._key_file is not None:
             self._key_file.start()
 
@@ -94,6 +98,7 @@ class Features:
     def stop(self, timeout: float) -> None:
         """Publish what waits and end the threads, within `timeout` seconds. Not on the event loop."""
         deadline = time.monotonic() + timeout
+        self._elsewhere.stop()
         if self._key_file is not None:
             self._key_file.stop(timeout)
         for sender in self._senders:
@@ -101,6 +106,7 @@ class Features:
         self._checker.stop(max(0.0, deadline - time.monotonic()))
         for sender in self._senders:
             sender.join(max(0.0, deadline - time.monotonic()))
+        self._elsewhere.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def _senders(self) -> tuple[EventSender, ...]:
@@ -113,9 +119,9 @@ class Features:
         keep = max(self._capture.keep_bytes(request_id, target), self._checker.keep_bytes(request))
         return keep if keep or self.shadow.follows(target.route) else None
 
-    def answered(self, request_id: str, target: Target) -> None:
+    def answered(self, request_id: str, target: Target, unit: int, begun: float) -> None:
         """There is an answer to think something of."""
-        self._answers.give(request_id, target.route, target.label)
+        self._answers.give(request_id, target.route, target.label, Asked(unit, begun))
 
     def finished(self, record: Record) -> None:
         """It is over."""

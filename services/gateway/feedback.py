@@ -9,7 +9,7 @@ import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -75,19 +75,36 @@ def parse_feedback(raw: bytes) -> Feedback:
         raise errors.invalid_field(name, first["msg"].removeprefix("Value error, ")) from error
 
 
+class Asked(NamedTuple):
+    """Who asked for an answer, and when.
+
+    Attributes:
+        unit: fingerprint under the salt of then.
+        begun: on the clock of `UnitEvents`, which knows by it whether that is the present salt.
+    """
+
+    unit: int
+    begun: float
+
+
 @dataclass(slots=True)
 class Answer:
     """An answer that may be judged.
 
     Attributes:
-        seen: this gateway gave it; False where only the client says so.
-        said: by key id, the digest of what was said last and is in Kafka.
+        asked: None where another gateway gave it, as the client says.
+        said: by key id, the digest of what was said last and is in Kafka; empty where another gateway heard it.
     """
 
     route: str
     label: str
-    seen: bool
+    asked: Asked | None
     said: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> bool:
+        """This gateway gave it."""
+        return self.asked is not None
 
 
 class Answers:
@@ -101,11 +118,11 @@ class Answers:
         self._given: OrderedDict[str, Answer] = OrderedDict()
         self._told: OrderedDict[str, Answer] = OrderedDict()
 
-    def give(self, request_id: str, route: str, label: str) -> None:
+    def give(self, request_id: str, route: str, label: str, asked: Asked) -> None:
         """This gateway answered a request; the newest of one id is meant from now on."""
         if request_id in self._given:
             del self._given[request_id]
-        self._put(self._given, request_id, Answer(route, label, True))
+        self._put(self._given, request_id, Answer(route, label, asked))
 
     def find(self, request_id: str) -> Answer | None:
         """The answer to a request that was given here."""
@@ -115,7 +132,7 @@ class Answers:
         """The answer that a client tells of."""
         known = self._told.get(request_id)
         if known is None or (known.route, known.label) != (route, label):
-            known = Answer(route, label, seen=False)
+            known = Answer(route, label, asked=None)
             self._put(self._told, request_id, known)
         return known
 

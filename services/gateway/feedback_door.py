@@ -1,4 +1,8 @@
-"""The door for feedback: acknowledged only when Kafka has it, so that a 202 is a promise."""
+"""The door for feedback: acknowledged only when Kafka has it, so that a 202 is a promise.
+
+Who asked for the answer is known to the gateway that gave it. Where another one took the feedback, this one hears of it
+by Kafka (elsewhere.py), and counts the unit.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -53,10 +57,23 @@ class FeedbackDoor:
             await self._publish(feedback, answer, caller.id)
             if note(answer, caller.id, digest):
                 self._metrics.target(answer.route, answer.label).judged(feedback.verdict, feedback.value)
+                self._count_unit(answer, feedback.value)
         return JSONResponse(
             {"request_id": feedback.request_id, "route": answer.route, "model_version": answer.label,
              "verdict": feedback.verdict}, status_code=202,
         )
+
+    def heard(self, said: FeedbackReceived) -> None:
+        """Some gateway took a feedback in. If it is another's, on an answer of this one, its unit is counted."""
+        answer = self._answers.find(said.request_id)
+        if said.seen or answer is None or (said.route, said.model_version) != (answer.route, version_of(answer.label)):
+            return
+        if said.key not in answer.said and note(answer, said.key, ""):
+            self._count_unit(answer, said.score)
+
+    def _count_unit(self, answer: Answer, score: float) -> None:
+        if answer.asked is not None:
+            self._metrics.unit_events.judged(answer.route, answer.label, *answer.asked, bad=score < 0)
 
     async def _publish(self, feedback: Feedback, answer: Answer, key: str) -> None:
         """Return when Kafka has it.

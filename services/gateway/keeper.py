@@ -34,6 +34,16 @@ class Consumer(Protocol):
     def run(self, stop: threading.Event) -> None: ...
 
 
+def follow(make: Callable[[], Consumer], stop: threading.Event, failed: str) -> None:
+    """Run a consumer until `stop`. One that fails is made anew a while later, and the log says `failed`."""
+    while not stop.is_set():
+        try:
+            make().run(stop)
+        except Exception:
+            log.exception(failed)
+        stop.wait(_RESTART_SECONDS)
+
+
 class TableKeeper:
     """Owner of the present route table.
 
@@ -118,12 +128,8 @@ class TableKeeper:
             self._dirty.set()
 
     def _follow(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._make_consumer(TOPICS, self.on_event, self.on_caught_up).run(self._stop)
-            except Exception:
-                log.exception("following Kafka failed; the gateway serves its last table and tries again")
-            self._stop.wait(_RESTART_SECONDS)
+        follow(lambda: self._make_consumer(TOPICS, self.on_event, self.on_caught_up), self._stop,
+               "following Kafka failed; the gateway serves its last table and tries again")
 
     def _write(self) -> None:
         while not self._stop.is_set() or self._given is not self._written:

@@ -53,8 +53,13 @@ class Observer(Protocol):
     def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         """An exchange begins: how many bytes of its answer to keep for its record; None where none is wanted."""
 
-    def answered(self, request_id: str, target: Target) -> None:
-        """It is over, and the client got an answer, if only an error."""
+    def answered(self, request_id: str, target: Target, unit: int, begun: float) -> None:
+        """It is over, and the client got an answer, if only an error.
+
+        Args:
+            unit: fingerprint of who asked, under the salt of then.
+            begun: when the exchange began, on the clock of `UnitEvents`.
+        """
 
     def finished(self, record: Record) -> None:
         """It is over, and its record was wanted. Called exactly once for each such exchange."""

@@ -62,7 +62,8 @@ class GatewaySettings(ServiceSettings):
     )
     feedback_memory: int = Field(
         default=50_000, ge=0,
-        description="answers of late whose model version is remembered for feedback; some 400 bytes each",
+        description="answers of late whose model version and user's fingerprint are remembered for feedback; some 500 "
+        "bytes each",
     )
     feedback_timeout_seconds: float = Field(
         default=5.0, gt=0, description="time in which Kafka must take a feedback; then it is answered with 503"

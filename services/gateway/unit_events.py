@@ -20,7 +20,15 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from services.gateway.plan import Plan
 from services.gateway.unit_teller import Met
 from shared.events import RouteUpdated
-from shared.gateway_metrics import EVENT_ERRORS, EVENT_SERVED, EVENT_UNNAMED, UNIT_EVENTS, UNIT_TIMES
+from shared.gateway_metrics import (
+    EVENT_ERRORS,
+    EVENT_JUDGED,
+    EVENT_SERVED,
+    EVENT_THUMBS_DOWN,
+    EVENT_UNNAMED,
+    UNIT_EVENTS,
+    UNIT_TIMES,
+)
 
 # Event, `le`, and `times`, as the series' labels have them.
 Cell = tuple[str, str, str]
@@ -141,6 +149,12 @@ class UnitEvents(Collector):
     def badly(self, route: str, label: str, unit: int, begun: float, *, event: str) -> None:
         """A unit was answered badly by one of the events without bounds, or alone badly of two answers to a request."""
         self._met(route, label, unit, begun, event=event, value=0.0)
+
+    def judged(self, route: str, label: str, unit: int, begun: float, *, bad: bool) -> None:
+        """Somebody judged an answer, perhaps long after; the unit is who had asked for it."""
+        self._met(route, label, unit, begun, event=EVENT_JUDGED, value=0.0)
+        if bad:
+            self._met(route, label, unit, begun, event=EVENT_THUMBS_DOWN, value=0.0)
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """What is exposed. A cell that nothing was counted in is not there, but for those of unnamed units."""

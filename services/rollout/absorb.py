@@ -173,7 +173,8 @@ def _met(guardrail: Guardrail, look: _Look) -> UnitCounts | NoData | None:
     if not (can_pair(guardrail) if copies else can_count(guardrail)):
         return None
     if isinstance(look.counts, UnitCounts):
-        return None if copies else look.counts
+        known = guardrail.count_by == "unit" or look.counts.knows(guardrail)
+        return look.counts if known and not copies else None
     reason = look.counts.reason if look.counts is not None else "the counts of units were not read"
     if look.counted_before:
         return NoData("no_units", reason)

@@ -16,7 +16,16 @@ from services.rollout.counts import Reading, grown
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import UnitState
 from shared.events import CountedEvent
-from shared.gateway_metrics import COUNTED_BY_UNIT, EVENT_SERVED, EVENT_UNNAMED, PAIRED, UNIT_TIMES, pair_event
+from shared.gateway_metrics import (
+    COUNTED_BY_UNIT,
+    EVENT_JUDGED,
+    EVENT_SERVED,
+    EVENT_THUMBS_DOWN,
+    EVENT_UNNAMED,
+    PAIRED,
+    UNIT_TIMES,
+    pair_event,
+)
 from shared.pipeline import Counted, Guardrail, RolloutPolicy
 
 
@@ -41,20 +50,33 @@ class UnitCounts:
         new: units by the version that was the first of the route to serve them.
         met: by version and cell.
         served: distinct units by version; no increments, but all since the rollout began.
+        judged: the same of units whose answers were judged, each with the version of the first that was.
     """
 
     new: Mapping[str, int]
     met: Mapping[tuple[str, str], int]
     served: Mapping[str, int]
+    judged: Mapping[str, int]
+
+    def knows(self, what: Counted) -> bool:
+        """Whether gateways tell of what this calls bad: of judgements those of an earlier release do not, nor those
+        of a rollout that began under it. They do as soon as anybody who judged is known."""
+        return what.metric != EVENT_THUMBS_DOWN or any(self.judged.values())
 
     def look(self, what: Counted, stable: str, candidate: str) -> UnitLook:
-        """What this look says about one guardrail, A/B test or objective."""
+        """What this look says about one guardrail, A/B test or objective.
+
+        Bad judgements are some of all judgements, as bad requests are some of all requests, so the units that they
+        could have fallen on are those that were judged. With all that were served, few of whom ever judge, it would
+        seem that each brings less than one event, and next to nothing would be assumed of clumps that were not seen.
+        """
         def met(version: str) -> tuple[int, ...]:
             return tuple(self.met.get((version, cell_of(what, times)), 0) for times in UNIT_TIMES)
 
+        seen = self.judged if what.metric == EVENT_THUMBS_DOWN else self.served
         return UnitLook(
-            stable=met(stable), candidate=met(candidate), stable_seen=self.served.get(stable, 0),
-            candidate_seen=self.served.get(candidate, 0),
+            stable=met(stable), candidate=met(candidate), stable_seen=seen.get(stable, 0),
+            candidate_seen=seen.get(candidate, 0),
         )
 
     def pairs(self, guardrail: Guardrail, stable: str, candidate: str) -> PairLook:
@@ -75,13 +97,14 @@ def can_pair(guardrail: Guardrail) -> bool:
 
 
 def counted_events(policy: RolloutPolicy) -> list[CountedEvent]:
-    """What gateways shall tell of: whom they serve, and what the policy calls bad."""
+    """What gateways shall tell of: whom they serve, what the policy calls bad, and of judgements the others, too."""
     served = [CountedEvent(event=EVENT_SERVED)]
     asked = {what.called: what for what in (*policy.guardrails, *policy.goals) if can_count(what)}
     met = [CountedEvent(event=what.metric, seconds=what.slo_seconds) for what in asked.values()]
+    judged = [CountedEvent(event=EVENT_JUDGED)] if EVENT_THUMBS_DOWN in asked else []
     pairs = [CountedEvent(event=pair_event(guardrail.metric))
              for guardrail in policy.guardrails if policy.shadow is not None and can_pair(guardrail)]
-    return served + met + pairs
+    return served + met + judged + pairs
 
 
 def cell(event: str, bound: str, times: int) -> str:
@@ -90,8 +113,8 @@ def cell(event: str, bound: str, times: int) -> str:
 
 
 # Units that a version has served, each once for it; those of them that no other version had served; and those that are
-# requests without a name.
-SERVED, NEW, UNNAMED = (cell(event, "", 1) for event in (EVENT_SERVED, "new", EVENT_UNNAMED))
+# requests without a name. Those whose answers were judged, each once for the whole route.
+SERVED, NEW, UNNAMED, JUDGED = (cell(event, "", 1) for event in (EVENT_SERVED, "new", EVENT_UNNAMED, EVENT_JUDGED))
 
 
 def cell_of(what: Counted, times: int) -> str:
@@ -128,7 +151,10 @@ def counted(before: UnitState, readings: UnitReadings) -> tuple[UnitState, UnitC
         known.setdefault(version, {})[name] = units
     all_unnamed = unnamed + Counter(before.unnamed)
     after = before.model_copy(update={"counters": values, "unnamed": dict(all_unnamed), "met": known})
-    return after, UnitCounts(unnamed + _only(NEW, met), met, all_unnamed + _only(SERVED, readings.met))
+    return after, UnitCounts(
+        new=unnamed + _only(NEW, met), met=met, served=all_unnamed + _only(SERVED, readings.met),
+        judged=_only(JUDGED, readings.met),
+    )
 
 
 def _only(name: str, met: Mapping[tuple[str, str], int]) -> Counter[str]:

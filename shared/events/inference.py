@@ -54,7 +54,7 @@ class InferenceSampled(Payload):
         return self.request_id
 
 
-@event("feedback.received.v1", Topic.FEEDBACK, producer="gateway", consumers=())
+@event("feedback.received.v1", Topic.FEEDBACK, producer="gateway", consumers=("gateway",))
 class FeedbackReceived(Payload):
     """Somebody judged an answer. The newest one of a (request_id, key) replaces those before it.
 

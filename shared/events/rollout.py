@@ -116,7 +116,8 @@ class CountedEvent(Value):
     """Something that gateways shall tell of whenever a unit meets it for the first time.
 
     Attributes:
-        event: a guardrail's metric; ``served``: a version answers a unit that names itself.
+        event: a guardrail's metric; ``served``: a version answers a unit that names itself; ``judged``: somebody
+            judges an answer to a unit.
         seconds: of durations, the guardrail's bound.
     """
 

@@ -125,12 +125,13 @@ class KafkaSource:
     """Reads topics, from the beginning where there is no offset yet.
 
     Args:
+        newest: instead of from the beginning: only what is written from now on.
         group: shares the partitions among its members and remembers offsets; without one, all of it is read each time.
     """
 
     def __init__(
         self, bootstrap: str, topics: Sequence[str], *, group: str | None, session_timeout_ms: int = 10_000,
-        security: KafkaSecurity = PLAINTEXT,
+        security: KafkaSecurity = PLAINTEXT, newest: bool = False,
     ) -> None:
         self._membership = _Membership()
         self._join_seconds = session_timeout_ms / 1000
@@ -138,7 +139,7 @@ class KafkaSource:
             KafkaConsumer, bootstrap, security,
             group_id=group,
             client_id=group or "tuneloop-table",
-            auto_offset_reset="earliest",
+            auto_offset_reset="latest" if newest else "earliest",
             enable_auto_commit=False,
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=session_timeout_ms // 3,

@@ -1,4 +1,4 @@
-"""Facts for a process without a database: the whole topic is its table, read anew at each start."""
+"""Facts for a process without a database: the whole topic is its table, read anew at each start, or its news."""
 
 import threading
 from collections import OrderedDict
@@ -20,12 +20,14 @@ REMEMBERED_IDS = 10_000
 
 
 class TableConsumer:
-    """Calls `on_event` for each event of some topics, from their beginning, then for each new one.
+    """Calls `on_event` for each event of some topics, from their beginning (if not only the `newest`), then for each
+    new one.
 
     There is no group and no offset: after a restart, of this process or of the connection, all of it comes again.
     So `on_event` must be idempotent; the newest fact about a key comes last. What it raises ends the loop.
 
     Args:
+        newest: leave out what was there before; what is written while there is no connection is left out, too.
         on_caught_up: called once per connection, when all that was there has been read, even if that is nothing.
     """
 
@@ -37,6 +39,7 @@ class TableConsumer:
         topics: Sequence[str],
         on_event: Callable[[Event[Any]], None],
         *,
+        newest: bool = False,
         on_caught_up: Callable[[], None] | None = None,
         clock: Clock | None = None,
         security: KafkaSecurity = PLAINTEXT,
@@ -46,7 +49,9 @@ class TableConsumer:
         self._on_caught_up = on_caught_up
         self._clock = clock or SystemClock()
         self._link = Link(self.name)
-        self._open = open_source or (lambda: KafkaSource(bootstrap, topics, group=None, security=security))
+        self._open = open_source or (
+            lambda: KafkaSource(bootstrap, topics, group=None, security=security, newest=newest)
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop`; a missing broker is waited for."""

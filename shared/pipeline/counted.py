@@ -63,7 +63,7 @@ class Guardrail(Counted):
     count_by: Literal["auto", "unit", "request"] = Field(
         default="auto",
         description="what harm is proved by. `unit`: users (or sessions, or requests that name none) that met "
-        "something bad, which holds however bad requests cling to users; not for thumbs_down and promql. "
+        "something bad, which holds however bad requests cling to users; not for promql. "
         "`request`: every bad request, taken for independent. `auto`: by unit where gateways count them, else by the "
         "candidate's share of the bad requests of each look",
     )

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from benchmarks.calibration.controller import agree, many, policy_for, read_all
-from benchmarks.calibration.scenarios import NO_CHANGE, THREEFOLD, TRAFFIC, Hypothesis, Traffic
+from benchmarks.calibration.controller import agree, many, policy_for, read_all, whole
+from benchmarks.calibration.scenarios import NO_CHANGE, TENFOLD, THREEFOLD, TRAFFIC, Hypothesis, Traffic
 from benchmarks.calibration.traffic import counters
 from services.gateway.plan import compile_plan
 from services.gateway.split import fingerprint, pick, position
@@ -133,3 +133,30 @@ def test_the_split_s_test_neither_errs_more_nor_sees_less_with_more_gateways(eng
     wrong = [rollout(engine, 5, gateways, weight=MEANT // 2).split for gateways in (1, 3)]
     assert all(split.mismatched for split in wrong)
     assert len({split.model_dump_json() for split in [*right[:2], *wrong]}) == 2, "one gateway or three: no difference"
+
+
+# --- Who judges -------------------------------------------------------------------------------------------------------
+
+JUDGEMENTS = BY_NAME["clustered"]
+
+
+def by_judgements(hypothesis: Hypothesis, *, named: bool) -> float:
+    """The share of rollouts that a guardrail on thumbs_down rolls back, where few users judge nearly everything badly.
+
+    Args:
+        named: gateways tell who had asked for what is judged. Else the controller is left with each look's share.
+    """
+    policy = policy_for(JUDGEMENTS, metric="thumbs_down")
+    drawn = counters(JUDGEMENTS, hypothesis, 60, np.random.default_rng(11))
+    if named:
+        decisions = many(read_all(drawn, policy), JUDGEMENTS, policy)
+        agree(drawn, decisions, JUDGEMENTS, policy, range(2))
+        return float((decisions.rolled_back > 0).mean())
+    unnamed = replace(drawn, served=np.zeros_like(drawn.served))
+    return float(np.mean([whole(unnamed, run, JUDGEMENTS, policy)[0] > 0 for run in range(60)]))
+
+
+def test_users_who_judge_everything_badly_do_not_break_the_bound_where_they_are_counted() -> None:
+    assert by_judgements(NO_CHANGE, named=True) <= 0.05
+    assert by_judgements(NO_CHANGE, named=False) >= 0.1
+    assert by_judgements(TENFOLD, named=True) >= 0.9

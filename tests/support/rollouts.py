@@ -9,7 +9,7 @@ from services.rollout.models import Rollout
 from services.rollout.observation import Command, Loading, Observation, Verb
 from services.rollout.samples import NoData
 from services.rollout.state import RolloutState
-from services.rollout.unit_counts import NEW, SERVED, UNNAMED, UnitReadings, cell, cell_of
+from services.rollout.unit_counts import JUDGED, NEW, SERVED, UNNAMED, UnitReadings, cell, cell_of
 from services.rollout.wanted import Effect
 from shared.clock import VirtualClock
 from shared.gateway_metrics import pair_event
@@ -120,17 +120,17 @@ class World:
         }
 
     def _units(self) -> UnitReadings:
-        """Each request a unit of its own that has a name; new are as many as `new_units` says."""
+        """Each request a unit of its own that has a name, and judged; new are as many as `new_units` says."""
         counters = tuple(
             Reading(target=target, version=version, cell=UNNAMED, value=0, bad=0, total=1)
             for target in self.gateways for version in self.served
         )
-        served = {(version, SERVED): units for version, units in self.served.items()}
+        seen = {(version, name): units for version, units in self.served.items() for name in (SERVED, JUDGED)}
         new = {(version, NEW): units for version, units in self.new_units.items()}
         cells = {guardrail.called: cell_of(guardrail, 1) for guardrail in self.policy.guardrails}
         met = {(version, cells[name]): units for (name, version), units in self.met.items()}
         pairs = {(version, cell(pair_event(metric), "", 1)): units for (metric, version), units in self.pairs.items()}
-        return UnitReadings(counters, served | new | met | pairs)
+        return UnitReadings(counters, seen | new | met | pairs)
 
     def _readings(self, name: str) -> tuple[Reading, ...]:
         return tuple(

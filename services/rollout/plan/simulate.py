@@ -17,7 +17,7 @@ from services.rollout.guardrails import counted_in
 from services.rollout.observation import Loading, Observation
 from services.rollout.plan.contract import Traffic
 from services.rollout.state import FULL_WEIGHT, RolloutState
-from services.rollout.unit_counts import SERVED, UNNAMED, UnitReadings, cell, cell_of
+from services.rollout.unit_counts import JUDGED, SERVED, UNNAMED, UnitReadings, cell, cell_of
 from services.rollout.wanted import Record
 from shared.gateway_metrics import pair_event
 from shared.pipeline import Guardrail, RolloutPolicy
@@ -102,8 +102,8 @@ class _World:
         # They are told of as if they had names, and none as new: the split is as it is meant, and is not tested.
         none = (Reading(target="gateway", version=version, cell=UNNAMED, bad=0, total=1, value=0)
                 for version in self.total)
-        served = {(version, SERVED): total for version, total in self.total.items()}
-        return UnitReadings(tuple(none), served | {
+        seen = {(version, name): total for version, total in self.total.items() for name in (SERVED, JUDGED)}
+        return UnitReadings(tuple(none), seen | {
             (version, name): counts.get((guardrail.called, version), 0)
             for guardrail in self.guardrails for version in self.total
             for name, counts in (

@@ -40,7 +40,7 @@ class Recorder:
     def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         return 0
 
-    def answered(self, request_id: str, target: Target) -> None: ...
+    def answered(self, request_id: str, target: Target, unit: int, begun: float) -> None: ...
 
     def finished(self, record: Record) -> None:
         self.records.append(record)

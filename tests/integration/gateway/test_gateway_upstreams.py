@@ -94,7 +94,7 @@ class Recorder:
     def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         return self._keep
 
-    def answered(self, request_id: str, target: Target) -> None: ...
+    def answered(self, request_id: str, target: Target, unit: int, begun: float) -> None: ...
 
     def finished(self, record: Record) -> None:
         self.records.append(record)
@@ -314,7 +314,7 @@ class Broken(Recorder):
     def wants(self, request_id: str, target: Target, request: bytes) -> int | None:
         raise ValueError("at the beginning")
 
-    def answered(self, request_id: str, target: Target) -> None:
+    def answered(self, request_id: str, target: Target, unit: int, begun: float) -> None:
         raise ValueError("at the answer")
 
     def finished(self, record: Record) -> None:

@@ -23,6 +23,7 @@ from tests.support.wait import eventually
 pytestmark = pytest.mark.integration
 
 ERRORS = CountedEvent(event="errors")
+JUDGEMENTS = [CountedEvent(event="judged"), CountedEvent(event="thumbs_down")]
 USER = "ada@example.com"
 
 
@@ -60,6 +61,55 @@ def test_one_user_at_two_gateways_and_at_one_that_restarted_is_one(engine: Engin
     deliver(engine, handlers, *events)
     [version] = versions
     assert counts(engine) == {(version, "errors x1"): 1}
+
+
+def follow(gateway: GatewayProcess) -> None:
+    """Wait until it knows the candidate, and hears what is said at other gateways."""
+    eventually(lambda: gateway.metric("route_replicas", route="r", model_version="r@1", role="candidate") == 1)
+    eventually(lambda: "following feedback" in gateway.log(), what="the gateway to follow feedback")
+
+
+def ask(gateway: GatewayProcess, request: str) -> str:
+    """The version that answers the user there."""
+    answer = gateway.chat("r", "hello", headers={"x-tuneloop-unit": USER, "x-request-id": request})
+    assert answer.status_code == 200
+    return answer.headers["x-tuneloop-model-version"]
+
+
+def judge(gateway: GatewayProcess, request: str, version: str) -> None:
+    said = {"request_id": request, "label": "down", "model_version": version, "route": "r"}
+    assert gateway.client.post("/v1/feedback", json=said).status_code == 202
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_user_who_judges_everything_badly_is_one_whichever_gateways_answer_and_hear_it(
+    engine: Engine, tmp_path: Path,
+) -> None:
+    with transaction(engine) as session:
+        session.add(Route(id="r", pipeline="r", base_model=BASE_MODEL, salt="salt", rollout_id="r-r1", updated_at=START,
+                          counted=[each.model_dump(mode="json") for each in JUDGEMENTS]))
+    route = canary("r", None, "r@1", 5_000).model_copy(update={"counted": JUDGEMENTS})
+    with start_tansu() as kafka, running_model_server(BASE_MODEL, "r@1") as url:
+        create_topics(kafka)
+        publish(kafka, route, ready("gpu", url), loaded("gpu", url, "r@1"))
+        with (running_gateway(tmp_path / "one", KAFKA_BOOTSTRAP=kafka) as one,
+              running_gateway(tmp_path / "two", KAFKA_BOOTSTRAP=kafka) as two):
+            follow(one)
+            follow(two)
+            version = ask(one, "first")
+            judge(two, "first", version)
+            eventually(lambda: one.metric("units_told_total") == 2, what="the one who knows the user to tell of it")
+            assert two.metric("units_told_total") == 0
+            assert ask(two, "second") == version
+            for _ in range(2):
+                judge(two, "second", version)
+            eventually(lambda: two.metric("units_told_total") == 2, what="the user to be told of by the other")
+            bad = [gateway.metric("feedback_total", route="r", model_version=version, verdict="bad")
+                   for gateway in (one, two)]
+        events = events_on(kafka, Topic.UNITS)
+    assert bad == [0, 2]
+    deliver(engine, handlers, *events)
+    assert counts(engine) == {(version, "judged x1"): 1, (version, "thumbs_down x1"): 1}
 
 
 def test_a_unit_is_served_once_by_each_version_and_new_once_unless_it_was_met_before_the_split_changed(

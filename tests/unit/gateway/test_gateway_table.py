@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.gateway.keeper import TOPICS
+from services.gateway import elsewhere, keeper
 from services.gateway.table import REMEMBERED_UNLOADED, RefusedFactError, RouteTable, apply
 from shared.events import AdapterFailed, Payload, RouteTarget, RouteUpdated
 from shared.events.envelope import Event, payload_types
@@ -99,7 +99,9 @@ def test_memory_of_unloaded_adapters_is_bounded() -> None:
 
 
 def test_the_gateway_reads_the_topics_of_the_facts_that_are_for_it() -> None:
-    assert {cls.TOPIC for cls in payload_types().values() if "gateway" in cls.CONSUMERS} == set(TOPICS)
+    assert {cls.TOPIC for cls in payload_types().values() if "gateway" in cls.CONSUMERS} == {
+        *keeper.TOPICS, *elsewhere.TOPICS,
+    }
 
 
 def test_the_table_survives_its_json() -> None:

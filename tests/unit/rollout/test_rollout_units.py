@@ -10,6 +10,7 @@ from services.rollout.decide import step
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import UnitState
 from services.rollout.unit_counts import (
+    JUDGED,
     NEW,
     SERVED,
     UNNAMED,
@@ -24,6 +25,8 @@ from shared.events import CountedEvent
 from shared.pipeline import Guardrail, RolloutPolicy
 from tests.support.rollouts import CANDIDATE, OUTAGE, STABLE, World, policy
 
+ROLES = {"stable": STABLE, "candidate": CANDIDATE}
+
 
 def world_of(**guardrail: object) -> World:
     world = World(policy(guardrails=[Guardrail.model_validate({"metric": "errors", "hardLimit": None, **guardrail})]))
@@ -31,14 +34,19 @@ def world_of(**guardrail: object) -> World:
     return world
 
 
-def from_one_user(world: World, requests: int) -> None:
-    """Bad requests of the candidate, all of one user: its units grow by one."""
+def from_one_user(world: World, requests: int, event: str = "errors", **judged: int) -> None:
+    """Bad requests of the candidate, all of one user: its units grow by one.
+
+    Args:
+        judged: units whose answers were judged, of either version; nobody who was judged is known without.
+    """
     world.serve(4 * requests, requests, bad=requests)
     seen = world.observation()
     assert isinstance(seen.units, UnitReadings)
     world.clock.advance(5)
     units = UnitReadings(seen.units.counters, {
-        (STABLE, SERVED): 80, (CANDIDATE, SERVED): 20, (CANDIDATE, "errors x1"): 1,
+        (STABLE, SERVED): 80, (CANDIDATE, SERVED): 20, (CANDIDATE, f"{event} x1"): 1,
+        **{(version, JUDGED): judged[name] for name, version in ROLES.items() if name in judged},
     })
     world.state, world.effects = step(world.state, replace(seen, units=units), world.now, world.policy)
 
@@ -51,6 +59,26 @@ def test_one_user_with_many_errors_is_one_user() -> None:
     assert (evidence.candidate.bad, evidence.candidate_units.bad) == (30, 1)
     assert evidence.e_harm < 5
     assert evidence.clumping > 5
+
+
+def test_one_user_who_judges_everything_badly_is_one_of_those_who_judge() -> None:
+    world = world_of(metric="thumbs_down", tolerableRate=0.9)
+    from_one_user(world, 30, "thumbs_down", stable=12, candidate=3)
+    evidence = world.state.guardrails["thumbs_down"].evidence
+    assert (evidence.counted_by, world.state.phase) == ("unit", "progressing")
+    assert evidence.e_harm < 5
+    assert (evidence.candidate_units, evidence.stable_units) == (Counts(bad=1, total=3), Counts(bad=0, total=12))
+    assert "users with a bad one: candidate 1 of 3, stable 0 of 12" in world.state.reason
+
+
+def test_judgements_of_gateways_that_do_not_tell_whose_are_taken_look_by_look() -> None:
+    """Those of an earlier release; or the rollout began under it, and nobody was asked."""
+    world = world_of(metric="thumbs_down", tolerableRate=0.9)
+    from_one_user(world, 30, "thumbs_down")
+    assert world.state.guardrails["thumbs_down"].evidence.counted_by == "interval"
+    must = world_of(metric="thumbs_down", tolerableRate=0.9, countBy="unit")
+    from_one_user(must, 30, "thumbs_down")
+    assert must.state.guardrails["thumbs_down"].evidence.counted_by == "unit"
 
 
 def test_by_request_they_are_thirty_errors() -> None:
@@ -175,9 +203,10 @@ def test_gateways_are_asked_to_tell_of_what_the_policy_needs() -> None:
     ], "objectives": [{"metric": "errors", "margin": 0.1}, {"metric": "invalid_output"}]})
     assert counted_events(rules) == [
         CountedEvent(event="served"), CountedEvent(event="errors"), CountedEvent(event="latency", seconds=2.5),
-        CountedEvent(event="refusals"), CountedEvent(event="invalid_output"),
+        CountedEvent(event="refusals"), CountedEvent(event="thumbs_down"), CountedEvent(event="invalid_output"),
+        CountedEvent(event="judged"),
     ]
-    assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, True, False, False]
+    assert [can_count(guardrail) for guardrail in rules.guardrails] == [True, True, True, True, False]
 
 
 def test_samples_become_counters_by_version() -> None:
@@ -211,5 +240,5 @@ def test_what_is_no_count_is_no_data(bad: Sample, kind: str) -> None:
 
 
 def test_a_policy_that_counts_by_unit_what_has_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="gateways do not count users by thumbs_down; use auto or request"):
-        Guardrail(metric="thumbs_down", count_by="unit")
+    with pytest.raises(ValueError, match="gateways do not count users by promql; use auto or request"):
+        Guardrail(metric="promql", name="toxic", bad='a{m="$version"}', total='b{m="$version"}', count_by="unit")

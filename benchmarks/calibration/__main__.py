@@ -16,7 +16,7 @@ import scipy
 from benchmarks.calibration.measure import Plan, measure, tuned_rules
 from benchmarks.calibration.pictures import draw
 from benchmarks.calibration.report import measured, with_measured
-from benchmarks.calibration.results import Results, failed, gate
+from benchmarks.calibration.results import Results, failed, promises
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "images"
@@ -32,10 +32,10 @@ def main() -> int:
     if arguments.seed == Plan.seed:
         _write(results)
     print(measured(results))
-    for verdict in failed(gate(results)):
+    for verdict in failed(promises(results)):
         print(f"does not hold: {verdict.bar} ({verdict.traffic}): {verdict.measured}, the limit is {verdict.limit:.4g}",
               file=sys.stderr)
-    return int(bool(failed(gate(results))))
+    return int(bool(failed(promises(results))))
 
 
 def _measured(plan: Plan, workers: int) -> Results:

@@ -6,7 +6,7 @@
   order is, and `agree` compares the two on every scenario: one other look of one rollout is an error.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +17,7 @@ from benchmarks.calibration.traffic import Bools, Counters, Ints
 from services.rollout.analysis import Counts, UnitLook
 from services.rollout.analysis.clumps import clumping
 from services.rollout.analysis.evidence import (
+    harm_interval_steps,
     harm_steps,
     harm_unit_steps,
     log_harm,
@@ -31,7 +32,16 @@ from services.rollout.guardrails import bounds_of
 from services.rollout.observation import Command, Loading, Observation
 from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, UnitState
-from services.rollout.unit_counts import JUDGED, NEW, SERVED, UNNAMED, UnitReadings, cell_of, counted
+from services.rollout.unit_counts import (
+    JUDGED,
+    NEW,
+    SERVED,
+    UNNAMED,
+    UnitReadings,
+    can_count,
+    cell_of,
+    counted,
+)
 from shared.gateway_metrics import UNIT_TIMES
 from shared.pipeline import Guardrail, RolloutPolicy
 
@@ -40,6 +50,11 @@ _VERSIONS = (STABLE, CANDIDATE)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _LOADED = Loading(loaded=1)
 _GAP = NoData("stale", "there are no fresh samples")
+# What harm is proved by decides the guardrail: users, requests, or the share of the bad events of each look.
+BY_USER: Mapping[str, str] = {"metric": "errors"}
+BY_REQUEST: Mapping[str, str] = {"metric": "errors", "countBy": "request"}
+BY_LOOK: Mapping[str, str] = {"metric": "promql", "name": "errors", "bad": 'app_errors_total{model="$version"}',
+                              "total": 'app_requests_total{model="$version"}'}
 
 
 @dataclass(frozen=True)
@@ -54,13 +69,13 @@ class Decisions:
     safe: Ints
 
 
-def policy_for(traffic: Traffic, *, count_by: str = "auto", metric: str = "errors") -> RolloutPolicy:
+def policy_for(traffic: Traffic, guardrail: Mapping[str, str] = BY_USER) -> RolloutPolicy:
     """The default policy, but for the steps: those of the traffic, each as long as it takes for somebody to end it."""
     weights = sorted({round(float(weight) * 100, 6) for weight in traffic.weights})
     forever = timedelta(minutes=10 * LOOKS)
     return RolloutPolicy.model_validate({
         "steps": [{"weight": weight, "minDuration": forever} for weight in weights], "deadline": forever,
-        "guardrails": [{"metric": metric, "countBy": count_by}], "interval": timedelta(minutes=1),
+        "guardrails": [guardrail], "interval": timedelta(minutes=1),
     })
 
 
@@ -192,11 +207,14 @@ def evidence(read: Read, traffic: Traffic, policy: RolloutPolicy) -> Evidence:
     past = stable - read.stable
     ratio, rate = (np.cumsum(steps, axis=1)
                    for steps in safe_steps(read.stable, read.candidate, past, bounds_of(guardrail)))
+    odds = np.broadcast_to(share / (1.0 - share), read.data.shape)
+    discount: Floats = np.ones(read.data.shape)
     if guardrail.count_by == "request":
         harm = log_harm(np.cumsum(harm_steps(read.stable, read.candidate, past), axis=1))
-        discount: Floats = np.ones(read.data.shape)
+    elif not can_count(guardrail):
+        steps = harm_interval_steps(read.stable[..., 0], read.candidate[..., 0], odds)
+        harm = log_harm(np.cumsum(steps, axis=1))
     else:
-        odds = np.broadcast_to(share / (1.0 - share), read.data.shape)
         units = harm_unit_steps(read.units[:, :, 0], read.units[:, :, 1], odds)
         harm = log_unit_harm(np.cumsum(units, axis=1))
         bad_units = np.cumsum(read.units[..., 0], axis=1)

@@ -7,24 +7,30 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.calibration import controller, rules
+from benchmarks.calibration import abtests, controller, rules
 from benchmarks.calibration.results import (
     ALPHA,
     ARGO,
+    BY_LOOK,
     BY_REQUEST,
     FLAGGER,
     MANN_WHITNEY,
+    NO_USERS,
     OURS,
     Z_TEST,
+    Answers,
     Cell,
     Results,
 )
 from benchmarks.calibration.scenarios import (
+    BETTER,
     COMMON,
+    EQUAL,
     HYPOTHESES,
     IID,
     LOOKS,
     MARGIN,
+    MUCH_BETTER,
     NO_CHANGE,
     TENFOLD,
     THREEFOLD,
@@ -35,8 +41,8 @@ from benchmarks.calibration.scenarios import (
 )
 from benchmarks.calibration.traffic import Ints, counters
 
-# The rules are tuned on other random numbers than they are measured on.
-_TUNING = 1_000_000
+# The rules are tuned on other random numbers than they are measured on, and A/B tests have their own.
+_TUNING, _TESTS = 1_000_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Plan:
         tuning: rollouts per hypothesis that the rules are tuned on.
         checked: rollouts per scenario that also go through the whole reducer.
         traffic: names of those that are wanted.
+        tests: A/B tests by hypothesis.
     """
 
     seed: int = 1
@@ -60,6 +67,17 @@ class Plan:
     tuning: int = 1000
     checked: int = 5
     traffic: Sequence[str] = tuple(traffic.name for traffic in TRAFFIC)
+    tests: Mapping[str, int] = field(default_factory=lambda: {
+        EQUAL.name: 300, BETTER.name: 100, MUCH_BETTER.name: 100,
+    })
+
+
+@dataclass(frozen=True)
+class _Test:
+    traffic: Traffic
+    hypothesis: Hypothesis
+    runs: int
+    seed: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -85,14 +103,20 @@ def measure(plan: Plan, tuned: Mapping[str, rules.Rule], workers: int = 1) -> Re
         for column, hypothesis in enumerate(HYPOTHESES) if plan.runs.get(hypothesis.name)
         for row, traffic in enumerate(TRAFFIC) if traffic.name in plan.traffic
     ]
+    tests = [
+        _Test(traffic, hypothesis, plan.tests[hypothesis.name], (plan.seed, _TESTS, row, column))
+        for column, hypothesis in enumerate((EQUAL, BETTER, MUCH_BETTER)) if plan.tests.get(hypothesis.name)
+        for row, traffic in enumerate(TRAFFIC) if traffic.name in plan.traffic and traffic.name in abtests.TESTED
+    ]
     if workers == 1:
-        done = [_scenario(job) for job in jobs]
+        done, answered = [_scenario(job) for job in jobs], [_tested(test) for test in tests]
     else:
         with ProcessPoolExecutor(workers) as pool:
-            done = list(pool.map(_scenario, jobs))
+            done, answered = list(pool.map(_scenario, jobs)), list(pool.map(_tested, tests))
     return Results(
         seed=plan.seed, checked=plan.checked, rules={name: rule.words for name, rule in tuned.items()}, machine="",
-        seconds=sum(spent for _, spent in done), cells=tuple(cell for cells, _ in done for cell in cells),
+        seconds=sum(spent for _, spent in [*done, *answered]), cells=tuple(cell for cells, _ in done for cell in cells),
+        answers=tuple(answers for found, _ in answered for answers in found),
     )
 
 
@@ -121,7 +145,9 @@ def _scenario(job: _Job) -> tuple[list[Cell], float]:
     cells = []
     policy = controller.policy_for(traffic)
     read = controller.read_all(drawn, policy)
-    for name, rules_of in ((OURS, policy), (BY_REQUEST, controller.policy_for(traffic, count_by="request"))):
+    for name, guardrail in ((OURS, controller.BY_USER), (BY_REQUEST, controller.BY_REQUEST),
+                            (NO_USERS, controller.BY_LOOK)):
+        rules_of = controller.policy_for(traffic, guardrail)
         decisions = controller.many(read, traffic, rules_of)
         controller.agree(drawn, decisions, traffic, rules_of, range(min(plan.checked, runs)))
         cells.append(_cell(name, job, decisions.rolled_back, int((decisions.safe > 0).sum())))
@@ -129,11 +155,19 @@ def _scenario(job: _Job) -> tuple[list[Cell], float]:
     others = {
         **{name: rule.fired(seen) for name, rule in job.tuned.items()},
         Z_TEST: rules.peeking_z_test(seen, ALPHA), MANN_WHITNEY: rules.repeated_mann_whitney(seen),
+        BY_LOOK: rules.differences_by_look(seen, ALPHA),
     }
     for name, fired in others.items():
         looks = controller.first(fired)
         cells.append(_cell(name, job, looks, int((looks == 0).sum())))
     return cells, time.process_time() - begun
+
+
+def _tested(test: _Test) -> tuple[list[Answers], float]:
+    """A/B tests in one scenario, asked at every look, and the processor time that they took."""
+    begun = time.process_time()
+    found = abtests.answers(test.traffic, test.hypothesis, test.runs, np.random.default_rng(test.seed))
+    return found, time.process_time() - begun
 
 
 def _cell(contender: str, job: _Job, looks: Ints, promoted: int) -> Cell:

@@ -8,7 +8,19 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from benchmarks.calibration import controller, rules
-from benchmarks.calibration.results import ALPHA, ARGO, CONTENDERS, FLAGGER, MANN_WHITNEY, OURS, Z_TEST, Results
+from benchmarks.calibration.results import (
+    ALPHA,
+    ARGO,
+    BY_LOOK,
+    BY_REQUEST,
+    CONTENDERS,
+    FLAGGER,
+    MANN_WHITNEY,
+    NO_USERS,
+    OURS,
+    Z_TEST,
+    Results,
+)
 from benchmarks.calibration.scenarios import (
     IID,
     LOOKS,
@@ -25,11 +37,13 @@ _LOOKS = np.arange(1, LOOKS + 1)
 # Told apart without colour, too (Okabe and Ito's palette, and dashes).
 _STYLES: dict[str, dict[str, Any]] = {
     OURS: {"color": "#0072B2", "linewidth": 2.6},
-    CONTENDERS[1]: {"color": "#56B4E9", "linestyle": (0, (5, 1))},
+    BY_REQUEST: {"color": "#56B4E9", "linestyle": (0, (5, 1))},
+    NO_USERS: {"color": "#0072B2", "linestyle": (0, (1, 1)), "linewidth": 1.8},
     FLAGGER: {"color": "#E69F00", "linestyle": "--"},
     ARGO: {"color": "#D55E00", "linestyle": "-."},
     Z_TEST: {"color": "#444444", "linestyle": ":", "linewidth": 2.0},
     MANN_WHITNEY: {"color": "#009E73", "linestyle": (0, (3, 1, 1, 1))},
+    BY_LOOK: {"color": "#CC79A7", "linestyle": (0, (7, 2))},
 }
 _STYLE: Any = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "figure.dpi": 100,
@@ -76,15 +90,16 @@ def _lines(axes: Any, results: Results, traffic: str, hypothesis: Hypothesis) ->
 def _false_rollbacks(results: Results) -> Any:
     measured = [kind for kind in TRAFFIC if results.cell(OURS, kind.name, NO_CHANGE.name) is not None]
     # The last place is the legend's.
-    figure, grid = plt.subplots(2, 5, figsize=(15, 6.2), sharex=True, sharey=True, constrained_layout=True)
+    figure, grid = plt.subplots(3, 4, figsize=(14, 9), sharex=True, sharey=True, constrained_layout=True)
     for axes, kind in zip(grid.flat[:-1], measured, strict=False):
         _lines(axes, results, kind.name, NO_CHANGE)
         axes.axhline(100 * ALPHA, color="black", linewidth=0.8)
         axes.set_title(kind.name)
     for axes in grid[:, 0]:
         axes.set_ylabel("rolled back by then, %")
-    for axes in grid[-1]:
+    for axes in grid.flat[:len(measured)][-grid.shape[1]:]:  # the lowest of each column
         axes.set_xlabel("look")
+        axes.tick_params(labelbottom=True)
     for axes in grid.flat[len(measured):]:
         axes.axis("off")
     handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -2,11 +2,28 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.calibration.results import CONTENDERS, OURS, Bar, Cell, Results, Verdict, bound, failed, gate
+from benchmarks.calibration.abtests import TESTED
+from benchmarks.calibration.results import (
+    CONTENDERS,
+    NO_USERS,
+    OURS,
+    Bar,
+    Cell,
+    Counting,
+    Results,
+    Verdict,
+    bound,
+    failed,
+    gate,
+    promises,
+)
 from benchmarks.calibration.scenarios import (
+    BETTER,
     COMMON,
+    EQUAL,
     LOOKS,
     MARGIN,
+    MUCH_BETTER,
     NO_CHANGE,
     TENFOLD,
     THREEFOLD,
@@ -22,7 +39,12 @@ _BARS: dict[Bar, str] = {
     "false promotion": "a candidate at the margin is promoted",
     "looks to find tenfold": "looks until 1 % → 10 % is rolled back, median",
     "power at threefold": f"1 % → 3 % is rolled back within {LOOKS} looks",
+    "false rollback, no users": "a harmless candidate is rolled back, no users counted",
+    "false rollback, common, no users": f"the same where bad requests are common, {COMMON.title}",
+    "false winner": f"an A/B test names a winner where there is none, {EQUAL.title}",
+    "false winner, no users": "the same, no users counted",
 }
+_COUNTINGS: dict[Counting, str] = {"users": "users counted", "no users": "no users counted"}
 
 
 def with_measured(text: str, results: Results) -> str:
@@ -36,7 +58,7 @@ def with_measured(text: str, results: Results) -> str:
 
 def measured(results: Results) -> str:
     """All tables, and how they came about."""
-    verdicts = gate(results)
+    verdicts = promises(results)
     lost = len(failed(verdicts))
     runs = {cell.hypothesis: cell.runs for cell in results.cells}
     how_many = ", ".join(f"{count} of {name}" for name, count in runs.items())
@@ -67,8 +89,25 @@ def measured(results: Results) -> str:
         *_table(results, TENFOLD, _found), "",
         "### Promoted: a harmless candidate", "",
         "What the guarantees cost: so many are proved safe, and so promoted, by the last look.", "",
-        *_table(results, NO_CHANGE, lambda cell: _percent(cell.share_promoted), (OURS,)), "",
+        *_table(results, NO_CHANGE, lambda cell: _percent(cell.share_promoted), (OURS, NO_USERS)), "",
+        "### A/B tests", "",
+        "Halves of the traffic, asked at every look: how many name a winner though both versions are equally bad "
+        f"({EQUAL.title}), and how many find the better one within {LOOKS} looks.", "",
+        *_tests(results), "",
     ])
+
+
+def _tests(results: Results) -> list[str]:
+    rows = [f"| | | {' | '.join(TESTED)} |", f"|---|---|{'---|' * len(TESTED)}"]
+    for counting, words in _COUNTINGS.items():
+        for hypothesis in (EQUAL, BETTER, MUCH_BETTER):
+            found = [results.answer(counting, name, hypothesis.name) for name in TESTED]
+            shares = [None if one is None else one.share_answered if hypothesis is EQUAL else one.share_candidate
+                      for one in found]
+            what = "wrong" if hypothesis is EQUAL else "found"
+            told = ("-" if share is None else _percent(share) for share in shares)
+            rows.append(f"| {words} | {what}: {hypothesis.title} | {' | '.join(told)} |")
+    return rows
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:

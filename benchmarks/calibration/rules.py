@@ -1,4 +1,4 @@
-"""What others do, on the same counters: two significance tests, repeated at each look, and two kinds of rules.
+"""What others do, on the same counters: tests, repeated at each look, and two kinds of rules.
 
 Each says at which looks of which rollout it would roll back. What is not rolled back in the end is promoted, which is
 what these tools do. All read counters as PromQL's `increase` does (a counter that fell began anew), but exactly.
@@ -15,6 +15,7 @@ from scipy import stats
 from benchmarks.calibration.controller import first
 from benchmarks.calibration.scenarios import LOOKS, Floats
 from benchmarks.calibration.traffic import Bools, Counters, Ints
+from services.rollout.analysis.asymptotic import difference_by_look
 
 # The z-test waits until so many bad events were seen in all, as textbooks ask.
 _Z_LEAST = 5
@@ -91,6 +92,17 @@ def repeated_mann_whitney(seen: Increases) -> Bools:
             p = stats.mannwhitneyu(candidate[ranked, :k], control[ranked, :k], alternative="greater",
                                    method="asymptotic", axis=1).pvalue
             fired[ranked, order[ranked, k - 1]] = p < (1 - _KAYENTA_CONFIDENCE) / 2
+    return fired
+
+
+def differences_by_look(seen: Increases, alpha: float) -> Bools:
+    """Where the asymptotic confidence sequence of the difference is above 0: it would prove harm so, at `alpha`."""
+    look = np.concatenate([seen.stable, seen.candidate], axis=-1)
+    products = np.cumsum(look[..., :, None] * look[..., None, :], axis=1)
+    looks = np.cumsum(look.any(axis=-1), axis=1)
+    # It has two ends, of which one is asked for.
+    middle, half = difference_by_look(looks, np.cumsum(look, axis=1), products, 2 * alpha)
+    fired: Bools = seen.data & (middle > half)
     return fired
 
 

@@ -28,6 +28,8 @@ class Traffic:
         base: by what the hypothesis' bad rates are multiplied, ``[LOOKS]``, at least 1.
         weights: the candidate's share, ``[LOOKS]``; never falls.
         users: distinct ones who take turns, some of them far more often than others; 0: requests name nobody.
+        session: requests come in sessions of so many on average (geometric), each of them within one look and by a user
+            who never comes again; 0: they do not.
         severity: bad events cling to users: so large a share of an affected user's requests is bad, and nobody else's.
             0: each request is bad or not, independently.
         gaps: the chance that a look has no data.
@@ -48,6 +50,12 @@ class Traffic:
     outage: int = 0
     restarts: float = 0.0
     gateways: int = 1
+    session: float = 0.0
+
+    @property
+    def named(self) -> bool:
+        """Whether requests name a user."""
+        return self.users > 0 or self.session > 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ TRAFFIC: tuple[Traffic, ...] = (
     replace(_PLAIN, name="gateways", title="600 users, each of whom meets three gateways; bad events cling to "
             "users", users=600, severity=0.5, gateways=3),
     replace(_PLAIN, name="quiet", title="5 independent requests per look", volume=5 * _ONE),
+    replace(_PLAIN, name="sessions", title="bad events cling to sessions of ten requests, which end within a look: "
+            "half of an affected one's requests", session=10.0, severity=0.5),
 )
 IID = _PLAIN.name
 
@@ -89,4 +99,8 @@ THREEFOLD = Hypothesis("threefold", "1 % → 3 %", 0.01, 0.03)
 TENFOLD = Hypothesis("tenfold", "1 % → 10 %", 0.01, 0.1)
 COMMON = Hypothesis("no change, common", "5 % → 5 %", 0.05, 0.05)
 TWOFOLD = Hypothesis("twofold", "1 % → 2 %", 0.01, 0.02)
+# Of A/B tests, which have halves of the traffic.
+EQUAL = Hypothesis("equal", "10 % → 10 %", 0.1, 0.1)
+BETTER = Hypothesis("better", "15 % → 10 %", 0.15, 0.1)
+MUCH_BETTER = Hypothesis("much better", "20 % → 10 %", 0.2, 0.1)
 HYPOTHESES: tuple[Hypothesis, ...] = (NO_CHANGE, MARGIN, THREEFOLD, TENFOLD, COMMON, TWOFOLD)

@@ -65,7 +65,7 @@ def counters(traffic: Traffic, hypothesis: Hypothesis, runs: int, random: np.ran
         return _since_restart(per_look(where), restarted)
 
     arms = (~requests.candidate, requests.candidate, requests.control)
-    named = np.full(len(requests.run), traffic.users > 0)
+    named = np.full(len(requests.run), traffic.named)
     new, served = named & _firsts(requests.user), named & _firsts(2 * requests.user + requests.candidate)
     return Counters(
         requests=np.stack([np.stack([at(arm & requests.bad), at(arm)], axis=-1) for arm in arms], axis=2),
@@ -80,13 +80,13 @@ def counters(traffic: Traffic, hypothesis: Hypothesis, runs: int, random: np.ran
 
 def _drawn(traffic: Traffic, hypothesis: Hypothesis, restarted: Bools, random: np.random.Generator) -> _Requests:
     runs = len(restarted)
-    arrived = random.poisson(traffic.volume, size=(runs, LOOKS))
-    cell = np.repeat(np.arange(runs * LOOKS), arrived.ravel())
+    cell, session = _arrived(traffic, runs, random)
     # What came before a restart within its look was never scraped.
     lost = np.where(restarted, random.random((runs, LOOKS)), 0.0).ravel()
-    cell = cell[random.random(len(cell)) >= lost[cell]]
+    counted = random.random(len(cell)) >= lost[cell]
+    cell, session = cell[counted], session[counted]
     run, look = cell // LOOKS, cell % LOOKS
-    user, bucket, trait = _users(traffic, run, random)
+    user, bucket, trait = _users(traffic, run, session, random)
     weight = traffic.weights[look]
     candidate: Bools = bucket < weight
     rate = traffic.base[look] * np.where(candidate, hypothesis.candidate, hypothesis.stable)
@@ -101,8 +101,24 @@ def _drawn(traffic: Traffic, hypothesis: Hypothesis, restarted: Bools, random: n
     return _Requests(run, look, life, gateway, user, candidate, control, bad)
 
 
-def _users(traffic: Traffic, run: Ints, random: np.random.Generator) -> tuple[Ints, Floats, Floats]:
+def _arrived(traffic: Traffic, runs: int, random: np.random.Generator) -> tuple[Ints, Ints]:
+    """Each request's look (numbered over all runs) and session; one that has none is a session of its own."""
+    cells = np.arange(runs * LOOKS)
+    if not traffic.session:
+        cell = np.repeat(cells, random.poisson(traffic.volume, size=(runs, LOOKS)).ravel())
+        return cell, np.arange(len(cell))
+    began = np.repeat(cells, random.poisson(traffic.volume / traffic.session, size=(runs, LOOKS)).ravel())
+    session = np.repeat(np.arange(len(began)), random.geometric(1.0 / traffic.session, size=len(began)))
+    return began[session], session
+
+
+def _users(
+    traffic: Traffic, run: Ints, session: Ints, random: np.random.Generator
+) -> tuple[Ints, Floats, Floats]:
     """Who asks (numbered over all runs), its place in the split, and how prone it is to be affected; in [0, 1)."""
+    if traffic.session:
+        size = int(session.max(initial=0)) + 1
+        return session, random.random(size)[session], random.random(size)[session]
     if traffic.users == 0:
         everyone = np.arange(len(run))
         return everyone, random.random(len(run)), random.random(len(run))
@@ -119,7 +135,7 @@ def _met(requests: _Requests, traffic: Traffic) -> list[Bools]:
     A gateway forgets when it restarts, so a unit of another life is another unit to it, and to the other gateways. Who
     was told of is known by its name.
     """
-    if traffic.users == 0:
+    if not traffic.named:
         nothing = np.zeros(len(requests.bad), dtype=np.bool_)
         return [requests.bad, *(nothing for _ in UNIT_TIMES[1:])]
     lives = int(requests.life.max(initial=0)) + 1

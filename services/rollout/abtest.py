@@ -4,8 +4,10 @@ The interval of `difference_interval` holds at all times at once with probabilit
 at after each scrape and ended as soon as the interval lies on one side of its bound. Whatever the true difference is,
 the chance that the answer is ever wrong is at most `alpha`.
 
-Events of one user are not independent. Where gateways count users by them, the interval is wider by as much as bad ones
-cling to users (clumps.py); else it takes them as independent, and is too narrow where users meet many each.
+Events of one user are not independent. Where gateways count users by them, the interval is that of independent events,
+but wider by as much as bad ones cling to users (proportions.py, clumps.py). Where nothing names a user, it is joined
+with one for which each look is one observation (asymptotic.py): so it holds if events are independent or come together
+within looks, and not if the same users meet them look after look. Means have a betting interval (bounded.py).
 """
 
 import math
@@ -19,6 +21,7 @@ from services.rollout.counts import InconsistentCountersError, Reading, incremen
 from services.rollout.observation import Observation
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import AbVerdict, ObjectiveState
+from services.rollout.unit_counts import can_count
 from shared.pipeline import AbTest, Objective
 
 Goal = AbTest | Objective
@@ -43,7 +46,7 @@ def counted(
     stable, candidate = counts.get(seen.baseline, Counts()), counts.get(seen.candidate, Counts())
     return before.model_copy(update={
         "counters": counters, "stable": before.stable + stable, "candidate": before.candidate + candidate,
-        "clumps": before.clumps.updated(stable, candidate, units),
+        "clumps": before.clumps.updated(stable, candidate, units), "looks": before.looks.updated(stable, candidate),
     })
 
 
@@ -115,8 +118,11 @@ def effect(state: ObjectiveState, test: Goal, alpha: float) -> Interval:
     """By how much the candidate's share is better than stable's; negative where it is worse."""
     if state.means:
         return mean_difference(state.means["stable"], state.means["candidate"])
-    first, second = (state.candidate, state.stable) if test.direction == "lower" else (state.stable, state.candidate)
-    return _difference(first, second, state.clumps.level(alpha))
+    found = _difference(state.stable, state.candidate, state.clumps.level(alpha))
+    if not can_count(test):
+        # Alone it would be half as wide as for independent events, which leaves no room for users who come again.
+        found = found.joined(state.looks.interval(alpha))
+    return found if test.direction == "higher" else found.opposite
 
 
 # A look asks for the same interval some times: to judge it, to say it, to store it and to show it.

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from services.rollout.analysis import Counts, Evidence, SampleRatio
+from services.rollout.analysis.asymptotic import LookSums
 from services.rollout.analysis.bounded import BettingMean
 from services.rollout.analysis.clumps import Clumps
 from services.rollout.hook_state import HookState
@@ -63,6 +64,7 @@ class ObjectiveState(_Stored):
         means: of an objective that is a mean, what is known of it by role; the counts are then its sum and number.
         sums: exact sums by role, which the counts round.
         clumps: how the requests cling to units, over all steps; of what gateways count units by.
+        looks: of what they do not, how the counts vary from look to look.
         verdict: whom the last look favoured; an objective that is met favours the candidate, one that is missed stable.
     """
 
@@ -74,6 +76,7 @@ class ObjectiveState(_Stored):
     means: dict[str, BettingMean] = {}
     sums: dict[str, float] = {}
     clumps: Clumps = Clumps()
+    looks: LookSums = LookSums()
     verdict: AbVerdict = "no_data"
 
     def begin_step(self) -> "ObjectiveState":

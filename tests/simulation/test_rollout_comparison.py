@@ -13,18 +13,31 @@ from benchmarks.calibration.report import with_measured
 from benchmarks.calibration.results import (
     ARGO,
     BY_REQUEST,
+    CONTENDERS,
     FLAGGER,
-    MANN_WHITNEY,
     OURS,
     Z_TEST,
+    Answers,
     Cell,
+    Counting,
     Results,
     bound,
     failed,
     gate,
+    promises,
 )
 from benchmarks.calibration.rules import Increases, Rule, increases, repeated_mann_whitney, tuned
-from benchmarks.calibration.scenarios import LOOKS, MARGIN, NO_CHANGE, TENFOLD, THREEFOLD, TRAFFIC, Traffic
+from benchmarks.calibration.scenarios import (
+    EQUAL,
+    LOOKS,
+    MARGIN,
+    MUCH_BETTER,
+    NO_CHANGE,
+    TENFOLD,
+    THREEFOLD,
+    TRAFFIC,
+    Traffic,
+)
 from benchmarks.calibration.traffic import Counters, counters
 
 KINDS = {traffic.name: traffic for traffic in TRAFFIC}
@@ -42,15 +55,22 @@ def drawn(traffic: Traffic, runs: int = 20, seed: int = 1) -> Counters:
 def test_the_controller_passes_the_gate_and_a_test_that_peeks_fails_it() -> None:
     """A short version of the whole: independent requests, and everything at once."""
     plan = Plan(runs={NO_CHANGE.name: 40, MARGIN.name: 20, THREEFOLD.name: 20, TENFOLD.name: 10}, checked=1, power=0,
-                traffic=("iid", "all"))
+                traffic=("iid", "all", "sessions"), tests={EQUAL.name: 30, MUCH_BETTER.name: 10})
     short = measure(plan, {FLAGGER: FLAGGERS, ARGO: ARGOS})
-    assert {cell.contender for cell in short.cells} == {OURS, BY_REQUEST, FLAGGER, ARGO, Z_TEST, MANN_WHITNEY}
-    assert len(short.cells) == 6 * 2 * 4
-    verdicts = gate(short)
-    assert len(verdicts) == 6
+    assert {cell.contender for cell in short.cells} == set(CONTENDERS)
+    assert len(short.cells) == 8 * 3 * 4
+    verdicts = promises(short)
+    assert len(gate(short)) == 8
+    assert {(verdict.bar, verdict.traffic) for verdict in verdicts[8:]} == {
+        (bar, traffic) for traffic in ("iid", "sessions")
+        for bar in ("false rollback, no users", "false winner", "false winner, no users")
+    }
     assert failed(verdicts) == []
+    assert all(one.share_candidate >= 0.7 for one in short.answers if one.hypothesis == MUCH_BETTER.name)
+    by_request = {(verdict.bar, verdict.traffic) for verdict in failed(gate(short, BY_REQUEST))}
+    assert ("false rollback", "sessions") in by_request
     peeking = {(verdict.bar, verdict.traffic) for verdict in failed(gate(short, Z_TEST))}
-    assert peeking >= {("false rollback", "iid"), ("false rollback", "all")}
+    assert peeking >= {("false rollback", "iid"), ("false rollback", "all"), ("false rollback", "sessions")}
 
 
 def cell_of(hypothesis: str, at: list[int], promoted: int = 0, runs: int = 100, traffic: str = "iid") -> Cell:
@@ -76,6 +96,18 @@ def test_power_is_asked_of_independent_requests_only() -> None:
     assert gate(Results(seed=1, checked=0, rules={}, machine="", seconds=0, cells=cells)) == []
 
 
+@pytest.mark.parametrize(("counting", "traffic", "wrong", "expected"), [
+    ("users", "clustered", 11, [True]), ("users", "clustered", 12, [False]),
+    ("no users", "sessions", 12, [False]), ("no users", "clustered", 12, []),
+])
+def test_ab_tests_without_users_have_a_bar_where_nobody_comes_again(
+    counting: Counting, traffic: str, wrong: int, expected: list[bool]
+) -> None:
+    found = Answers(counting=counting, traffic=traffic, hypothesis=EQUAL.name, runs=100, candidate=wrong - 2, stable=2)
+    results = Results(seed=1, checked=0, rules={}, machine="", seconds=0, cells=(), answers=(found,))
+    assert [verdict.held for verdict in promises(results)] == expected
+
+
 def test_three_standard_errors_of_a_chance_of_five_percent() -> None:
     assert bound(0.05, 1900) == pytest.approx(0.05 + 3 * 0.005)
 
@@ -84,7 +116,7 @@ def test_the_report_says_what_was_measured() -> None:
     results = Results.model_validate_json((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     assert with_measured(text, results) == text, "run: python -m benchmarks.calibration --draw"
-    assert failed(gate(results)) == []
+    assert failed(promises(results)) == []
 
 
 def test_a_report_without_a_place_for_it_is_an_error() -> None:
@@ -125,6 +157,15 @@ def test_bad_events_cling_to_users_where_they_should() -> None:
     assert clinging > 3
     assert spread < 1.5
     assert clustered.units[:, -1, 0, 1].sum() > 0  # some met their fourth
+
+
+def test_a_session_ends_within_its_look_and_its_user_does_not_come_again() -> None:
+    found = drawn(KINDS["sessions"], runs=50)
+    requests, users = found.requests[:, -1, :2, 1].sum(), found.served[:, -1].sum()
+    assert requests / users == pytest.approx(10, rel=0.1)
+    assert (found.served == found.new).all()
+    bad, met = found.requests[:, -1, :2, 0].sum(), found.units[:, -1, :, 0].sum()
+    assert bad / met > 4
 
 
 def test_looks_without_data_are_as_many_as_they_should_be() -> None:

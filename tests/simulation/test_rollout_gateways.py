@@ -146,7 +146,7 @@ def by_judgements(hypothesis: Hypothesis, *, named: bool) -> float:
     Args:
         named: gateways tell who had asked for what is judged. Else the controller is left with each look's share.
     """
-    policy = policy_for(JUDGEMENTS, metric="thumbs_down")
+    policy = policy_for(JUDGEMENTS, {"metric": "thumbs_down"})
     drawn = counters(JUDGEMENTS, hypothesis, 60, np.random.default_rng(11))
     if named:
         decisions = many(read_all(drawn, policy), JUDGEMENTS, policy)

@@ -47,6 +47,15 @@ class Interval(BaseModel):
     high: float
     estimate: float | None = None
 
+    @property
+    def opposite(self) -> "Interval":
+        """That of the negative."""
+        return Interval(low=-self.high, high=-self.low, estimate=None if self.estimate is None else -self.estimate)
+
+    def joined(self, other: "Interval") -> "Interval":
+        """The least that holds both, which misses no more often than either; the estimate is this one's."""
+        return Interval(low=min(self.low, other.low), high=max(self.high, other.high), estimate=self.estimate)
+
 
 def difference(stable: Interval, candidate: Interval) -> Interval:
     """Candidate minus stable; misses with a probability of at most the sum of those of the two."""

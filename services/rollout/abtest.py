@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from services.rollout.analysis import Counts, Interval, UnitLook
+from services.rollout.analysis.asymptotic import LEAST
 from services.rollout.analysis.bounded import BettingMean, mean_difference
 from services.rollout.analysis.proportions import bucket_quantile, difference_interval
 from services.rollout.counts import InconsistentCountersError, Reading, increments, sums
+from services.rollout.guardrails import is_mean
 from services.rollout.observation import Observation
 from services.rollout.samples import NoData, Sample
 from services.rollout.state import AbVerdict, ObjectiveState
@@ -148,7 +150,17 @@ def numbers(state: ObjectiveState, found: Interval, test: Goal, against: str = "
     )
     estimate = "unknown" if found.estimate is None else f"{100 * found.estimate:+.1f}"
     return (f"{test.called} (better is {test.direction}): {sides}, better by {estimate} points, surely between "
-            f"{100 * found.low:+.1f} and {100 * found.high:+.1f}; decided beyond {100 * test.bound:g}")
+            f"{100 * found.low:+.1f} and {100 * found.high:+.1f}; decided beyond {100 * test.bound:g}"
+            f"{_early(state, test)}")
+
+
+def _early(state: ObjectiveState, test: Goal) -> str:
+    """Why nothing is sure yet of what names no user, in words; empty where looks are enough."""
+    worth = state.looks.of_equal_size
+    if can_count(test) or is_mean(test) or worth >= LEAST:
+        return ""
+    return (f". No users are counted by it, so it needs {LEAST:g} looks of equal size; those so far are worth "
+            f"{worth:.0f}")
 
 
 def summary(state: ObjectiveState, test: Goal, alpha: float) -> dict[str, float | str]:

@@ -16,20 +16,19 @@ from services.rollout.plan.answer import plan
 from services.rollout.plan.contract import Answer, Candidate, Request, Traffic
 from services.rollout.state import ObjectiveState
 from shared.pipeline import AbTest, Guardrail, RolloutStep
-from tests.support.rollouts import policy
+from tests.support.rollouts import TOXIC, policy
 
 TEST = AbTest(metric="thumbs_down")
 
 
-def planned(least: float, runs: int, **rates: float) -> list[Answer]:
+def planned(least: float, runs: int, test: AbTest = TEST) -> list[Answer]:
     long = policy(
         steps=[RolloutStep(weight=50, min_duration=timedelta(seconds=10), min_requests=10)],
         guardrails=[Guardrail(metric="errors")], interval=timedelta(seconds=60), deadline=timedelta(hours=6),
-        ab_test=AbTest(metric="thumbs_down", min_effect=least),
+        ab_test=test.model_copy(update={"min_effect": least}),
     )
-    request = Request(policy=long, traffic=Traffic(requests_per_minute=120, bad_rates={"thumbs_down": 0.2}), runs=runs,
-                      candidates=[Candidate(name="good", bad_rate=rates.get("good")),
-                                  Candidate(name="bad", bad_rate=rates.get("bad"))], horizon=1)
+    request = Request(policy=long, traffic=Traffic(requests_per_minute=120, bad_rates={test.called: 0.2}), runs=runs,
+                      candidates=[Candidate(name="good"), Candidate(name="bad")], horizon=1)
     return plan(request, workers=1).candidates
 
 
@@ -39,6 +38,14 @@ def test_planned_with_candidates_that_are_a_fifth_better_and_worse() -> None:
     assert good.candidate_bad_rate == pytest.approx(0.15)
     assert bad.candidate_bad_rate == pytest.approx(0.25)
     assert good.ends["promoted"].share >= 0.8
+    assert bad.fired.keys() == {"ab_test"}
+
+
+def test_what_names_no_user_is_planned_with_its_own_interval() -> None:
+    good, bad = planned(0.01, 10, TOXIC)
+    assert good.guardrail == "toxic"
+    assert good.ends["promoted"].share >= 0.8
+    assert good.seconds["promoted"].median > 25 * 60, "it needs 25 looks of a minute"
     assert bad.fired.keys() == {"ab_test"}
 
 

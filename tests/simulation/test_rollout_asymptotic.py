@@ -14,15 +14,13 @@ from services.rollout.analysis import Counts
 from services.rollout.analysis.asymptotic import difference_by_look
 from services.rollout.analysis.proportions import difference_interval
 from services.rollout.state import ObjectiveState
-from shared.pipeline import AbTest
+from tests.support.rollouts import TOXIC
 
 ALPHA = 0.05
 KINDS = {traffic.name: traffic for traffic in TRAFFIC}
 SESSIONS = KINDS["sessions"]
 # Whose requests are all bad, if one is.
 WHOLE_SESSIONS = replace(SESSIONS, severity=1.0)
-TEST = AbTest.model_validate({"metric": "promql", "name": "toxic", "bad": 'bad_total{model="$version"}',
-                              "total": 'all_total{model="$version"}'})
 
 
 def looks_of(traffic: Traffic, rate: float, runs: int, weight: float, seed: int = 7) -> Floats:
@@ -78,7 +76,7 @@ def test_an_ab_test_without_users_holds_in_sessions_where_one_by_events_does_not
     states = [states_of(one)[39::10] for one in looks_of(WHOLE_SESSIONS, 0.1, runs, 0.5)]
     by_events = [any(difference_interval(at.stable, at.candidate, ALPHA).low > 0
                      or difference_interval(at.stable, at.candidate, ALPHA).high < 0 for at in one) for one in states]
-    answered = [any(abtest.verdict(abtest.effect(at, TEST, ALPHA), TEST) != "undecided" for at in one)
+    answered = [any(abtest.verdict(abtest.effect(at, TOXIC, ALPHA), TOXIC) != "undecided" for at in one)
                 for one in states]
     assert np.mean(answered) <= bound(ALPHA, runs)
     assert np.mean(by_events) > bound(ALPHA, runs)

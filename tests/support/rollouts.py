@@ -13,10 +13,13 @@ from services.rollout.unit_counts import JUDGED, NEW, SERVED, UNNAMED, UnitReadi
 from services.rollout.wanted import Effect
 from shared.clock import VirtualClock
 from shared.gateway_metrics import pair_event
-from shared.pipeline import Guardrail, RolloutPolicy, RolloutStep
+from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep
 
 LOADED = Loading(loaded=2)
 OUTAGE = NoData("unreachable", "Prometheus cannot be reached")
+# Names no user.
+TOXIC = AbTest.model_validate({"metric": "promql", "name": "toxic", "bad": 'bad_total{model="$version"}',
+                               "total": 'all_total{model="$version"}'})
 STABLE, CANDIDATE, CONTROL = "m@1", "m@2", "m@1-control"
 
 

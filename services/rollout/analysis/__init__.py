@@ -48,8 +48,9 @@ exceeded, under which both tests are e-processes, so their average is one. (Thei
 request, because that is what `margin` and `tolerableRate` speak of. Where units are counted, the logs are divided by
 how much bad requests clump; that is a correction and no proof, unlike the guarantee on harm.
 
-Beside evidence there is what is shown: confidence sequences for shares and quantiles (`proportions.py`), for means
-(`bounded.py`), and the test of the split itself (`sample_ratio.py`).
+Beside evidence there is what is shown, and decides A/B tests: confidence sequences for shares and quantiles
+(`proportions.py`), for means (`bounded.py`), for the difference of shares of what names no user (`asymptotic.py`), and
+the test of the split itself (`sample_ratio.py`).
 """
 
 from services.rollout.analysis.clumps import UnitLook

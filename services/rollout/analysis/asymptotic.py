@@ -21,7 +21,7 @@ moments of (b_s, n_s, b_c, n_c), so these are all that has to be remembered.
 with rho^2 = (-2 log alpha + log(1 - 2 log alpha)) / T*, for which it is about as narrow as it can be after T* looks.
 
 **What is assumed while little was seen**, chosen by simulation, so that it misses at most as often as it may with 5 to
-60 requests a look, shares from 1 to 40 % and weights from 10 % (tests/simulation/test_rollout_asymptotic.py):
+60 requests a look, shares from 2 to 40 % and weights from 10 % (tests/simulation/test_rollout_asymptotic.py):
 
 - Nothing is said, [-1, 1], before both versions have `LEAST` looks, as if all were as large (N^2 over the sum of n^2).
 - V is taken (k / (k - 2)) times as large, for k such looks, because two shares were estimated from them.
@@ -30,7 +30,8 @@ with rho^2 = (-2 log alpha + log(1 - 2 log alpha)) / T*, for which it is about a
   events). Otherwise a version without bad events would have none for sure.
 
 **What it cannot see.** Looks must be independent. If the same few users are behind the bad events of look after look,
-the interval is too narrow, and nothing that sees only counters can know it. `clumps.py` needs users to be counted.
+the interval is too narrow, and nothing that sees only counters can know it. `clumps.py` needs users to be counted. And
+the weight must stay: while it rises, one version has more of the good hours than the other.
 """
 
 import math

@@ -9,9 +9,7 @@ from services.rollout.analysis import Counts
 from services.rollout.analysis.asymptotic import LEAST, LookSums
 from services.rollout.state import ObjectiveState
 from shared.pipeline import AbTest
-
-TOXIC = AbTest.model_validate({"metric": "promql", "name": "toxic", "bad": 'bad_total{model="$version"}',
-                               "total": 'all_total{model="$version"}'})
+from tests.support.rollouts import TOXIC
 
 
 def after(looks: int, stable: tuple[int, int] = (10, 100), candidate: tuple[int, int] = (5, 100)) -> LookSums:
@@ -84,6 +82,15 @@ def test_a_state_of_an_earlier_release_loads_and_says_nothing_for_a_while() -> N
     assert state.looks == LookSums()
     found = abtest.effect(state, TOXIC, 0.05)
     assert (found.low, found.high, found.estimate) == (-1.0, 1.0, 0.2)
+
+
+@pytest.mark.parametrize(("looks", "told"), [(12, "needs 25 looks of equal size; those so far are worth 12"), (25, "")])
+def test_it_is_said_why_nothing_is_sure_yet(looks: int, told: str) -> None:
+    state = ObjectiveState(stable=Counts(bad=10, total=100), candidate=Counts(bad=5, total=100), looks=after(looks))
+    found = abtest.numbers(state, abtest.effect(state, TOXIC, 0.05), TOXIC)
+    assert found.endswith(told or "; decided beyond 0")
+    by_users = AbTest(metric="errors")
+    assert "of equal size" not in abtest.numbers(state, abtest.effect(state, by_users, 0.05), by_users)
 
 
 @pytest.mark.parametrize("direction", ["lower", "higher"])

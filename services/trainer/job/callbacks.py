@@ -28,7 +28,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     """Ties the trainer to the job's files in S3.
 
     Args:
-        stop: set when a process was asked to end; all save a checkpoint at the next step and stop.
+        stop: set when a process was asked to end; all save a checkpoint at the next step, unvalidated, and stop.
         best: only used with early stopping.
         chosen: what the recipe left open, and why.
 
@@ -54,6 +54,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
     ) -> None:
         self._started = monotonic()
         self._first_step, self._first_tokens = state.global_step, int(state.num_input_tokens_seen)
+        control.should_training_stop = self._is_exhausted(state)
         self._tell(state)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -65,23 +66,25 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # One that stopped alone would leave the others waiting for its gradients.
-        if self._team.any(self._stop.is_set()):
-            self._stop.set()
+        if self._team.asked(self._stop):
             control.should_save = True
             control.should_training_stop = True
+            # The checkpoint owes it; there may be no time for it.
+            control.should_evaluate = False
         if monotonic() - self._told >= PROGRESS_SECONDS:
             self._tell(state)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        rule = self._job.recipe.early_stopping
-        if rule is not None:
-            losses = losses_of(state.log_history)
-            self._best.observe(kwargs["model"], losses)
-            if is_exhausted(losses, rule):
-                control.should_training_stop = True
+        if self._job.recipe.early_stopping is not None:
+            self._best.observe(kwargs["model"], losses_of(state.log_history))
+            control.should_training_stop |= self._is_exhausted(state)
         self._tell(state)
+
+    def _is_exhausted(self, state: TrainerState) -> bool:
+        rule = self._job.recipe.early_stopping
+        return rule is not None and is_exhausted(losses_of(state.log_history), rule)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not self._team.leads:

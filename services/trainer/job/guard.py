@@ -20,6 +20,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
     A checkpoint is a good one once the step after it was fine: the loss of its own step is that of the weights before.
 
     Attributes:
+        doubts: whether the newest loss is doubtful.
         diverged_at: the step at which the run diverged and was stopped to keep its last good weights; None otherwise.
     """
 
@@ -27,6 +28,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
         self._recipe = recipe
         self._uneven = recipe.objective in RL
         self.diverged_at: int | None = None
+        self.doubts = False
         self._newest: Path | None = None
         self._good: Path | None = None
 
@@ -42,7 +44,8 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         verdict = judge(state.log_history, uneven=self._uneven)
-        if verdict.state == "fine":
+        self.doubts = verdict.state != "fine"
+        if not self.doubts:
             if "loss" in state.log_history[-1]:
                 self._good = self._newest
             return

@@ -12,6 +12,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from services.trainer.job.restraint import Restrained
 from services.trainer.job.shards import cut, gathered, is_sharded, like, release, whole
+from services.trainer.job.validating import Validating
 from shared.adapters.bottleneck import add_bottlenecks, save_bottlenecks
 from shared.errors import InvalidInputError
 from shared.recipe import LOW_RANK, TrainingRecipe
@@ -102,7 +103,7 @@ def put_back(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
         value.copy_(like(weights[name], value))
 
 
-class KeepsTrainable(Restrained):
+class KeepsTrainable(Validating, Restrained):
     """For trainers: checkpoints hold the trained weights alone, whatever the method, and not the frozen base.
 
     They are whole though each process may have a shard of them, and so are the optimizer's states.

@@ -137,9 +137,11 @@ class Proximal(KeepsTrainable, Trainer):  # type: ignore[misc]  # transformers i
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         size, rows = self.args.eval_batch_size, self.eval_dataset
+        found: list[Drawn] = []
         with repeatable(self.args.seed):
-            found = [self._draw([rows[i] for i in range(start, min(start + size, len(rows)))])
-                     for start in range(0, len(rows), size)]
+            for start in range(0, len(rows), size):
+                self.check_stop()
+                found.append(self._draw([rows[i] for i in range(start, min(start + size, len(rows)))]))
         reward = float(torch.cat([batch.scores for batch in found]).mean())
         kl = sum(batch.kl * len(batch.scores) for batch in found) / len(rows)
         metrics = {"eval_loss": -reward, "eval_reward": reward, "eval_kl_per_answer": kl}

@@ -1,18 +1,16 @@
 # ruff: noqa: ARG002 - the signatures are the trainer's
 """A range test: a few steps of the run itself at rising learning rates, before the run, which then begins as if new."""
 
-import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from services.trainer.job.methods import put_back, trainable
+from services.trainer.job.random_numbers import same_random_numbers
 from services.trainer.job.rates import Sweep, blown_up, choose, rates_around
 from services.trainer.job.team import Team
 from shared.telemetry import get_logger
@@ -60,7 +58,7 @@ class _Rising(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.stopped = self._team.any(self._stop.is_set())
+        self.stopped = self._team.asked(self._stop)
         control.should_training_stop |= self.stopped
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -80,7 +78,7 @@ def _undisturbed(trainer: Any, callback: TrainerCallback, steps: int) -> Iterato
     _set(args, ours)
     handler.callbacks = [DefaultFlowCallback(), callback]
     try:
-        with _same_random_numbers():
+        with same_random_numbers():
             yield
     finally:
         handler.callbacks = callbacks
@@ -93,15 +91,3 @@ def _undisturbed(trainer: Any, callback: TrainerCallback, steps: int) -> Iterato
 def _set(args: TrainingArguments, values: dict[str, Any]) -> None:
     for name, value in values.items():
         setattr(args, name, value)
-
-
-@contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    """What is drawn in the block is drawn again after it, by whichever library."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

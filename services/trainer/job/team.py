@@ -3,6 +3,7 @@
 All of them compute; the first one alone writes to S3.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,6 +39,12 @@ class Team:
         flag = torch.tensor(int(mine), device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
+
+    def asked(self, stop: threading.Event) -> bool:
+        """Whether any of them was asked to stop, which all are then. All must ask, as for `any`."""
+        if self.any(stop.is_set()):
+            stop.set()
+        return stop.is_set()
 
     def total(self, mine: "torch.Tensor") -> "torch.Tensor":
         """The sum of all their tensors, for each of them; `mine` is it then. All must ask, in the same order."""

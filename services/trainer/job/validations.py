@@ -22,6 +22,17 @@ def is_exhausted(losses: Sequence[float], rule: EarlyStopping) -> bool:
     return since >= rule.patience
 
 
+def is_owed(history: Iterable[Mapping[str, Any]], step: int, *, every: int, last: int) -> bool:
+    """Whether the validation of a step is due, and is not in the log.
+
+    Args:
+        every: steps between two validations.
+        last: the run's last step, which is validated, too.
+    """
+    due = step > 0 and (step % every == 0 or step == last)
+    return due and not any("eval_loss" in entry and entry["step"] == step for entry in history)
+
+
 def task_losses(history: list[dict[str, Any]]) -> dict[str, float]:
     """``validation_loss/NAME`` of each task, at the validation with the lowest loss of all."""
     validations = [entry for entry in history if "eval_loss" in entry]

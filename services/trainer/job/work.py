@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PrinterCallback
+from transformers import AutoTokenizer, PrinterCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as transformers_logging
 
 from services.trainer.files import JobInput, Result
@@ -35,6 +36,7 @@ from services.trainer.job.settled import chosen_with, keep, settled_job
 from services.trainer.job.speed import speed_here
 from services.trainer.job.team import Team
 from services.trainer.job.trackers import Trackers, trackers_of
+from services.trainer.job.validating import ValidationStopped, owed_by
 from services.trainer.job.validations import losses_of, task_losses
 from shared.clock import monotonic
 from shared.errors import PermanentError
@@ -73,7 +75,10 @@ def run_job(
         if not training.run():
             return False
         if team.leads or training.sharded:
-            training.conclude(started)
+            try:
+                training.conclude(started)
+            except ValidationStopped:
+                return False  # the last checkpoint is there, and the next attempt comes here again
     return True
 
 
@@ -158,8 +163,13 @@ class _Training:
         if resumed is not None:
             log.info("resuming", run=self._inputs.job.run_id, checkpoint=resumed.name)
             self._best.load(resumed)
+            trainer.args.eval_on_start = owed_by(
+                TrainerState.load_from_json(str(resumed / TRAINER_STATE_NAME)), trainer.args.eval_steps
+            )
+        trainer.stop_when(lambda: self._team.asked(self._stop), trusted=lambda: not self._guard.doubts)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        return not (self._stop.is_set() and trainer.state.global_step < trainer.state.max_steps)
+        ended = trainer.state.global_step == trainer.state.max_steps and not trainer.owes_validation
+        return ended or not self._stop.is_set()
 
     def _find_rate(self, steps: int) -> bool:
         """Choose the learning rate by a range test; False if that was stopped."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.trainer.job.validations import is_exhausted, losses_of, task_losses
+from services.trainer.job.validations import is_exhausted, is_owed, losses_of, task_losses
 from shared.recipe_parts import EarlyStopping
 
 
@@ -14,6 +14,12 @@ def test_patience_counts_validations_that_were_not_better_by_enough() -> None:
     assert not is_exhausted([1.0, 0.95], rule)
     assert is_exhausted([1.0, 0.95, 0.91], rule)
     assert not is_exhausted([1.0, 0.95, 0.8, 0.75], rule)
+
+
+@pytest.mark.parametrize(("step", "owed"), [(0, False), (4, False), (5, False), (10, True), (12, True)])
+def test_a_checkpoint_owes_the_validation_that_is_due_and_not_in_its_history(step: int, owed: bool) -> None:
+    history = [{"loss": 9.0, "step": 5}, {"eval_loss": 1.0, "step": 5}, {"loss": 9.0, "step": 10}]
+    assert is_owed(history, step, every=5, last=12) is owed
 
 
 def test_the_losses_of_tasks_are_those_of_the_best_validation() -> None:

@@ -1,7 +1,7 @@
 """What a recipe for reinforcement learning can get wrong: found when it is applied, with the remedy."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.forgetting import MODEL_VERSION
 from shared.recipe import RL, VIRTUAL_TOKENS, TrainingRecipe
@@ -36,6 +36,8 @@ def rl_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     yield from _proximal(recipe) if recipe.objective == "ppo" else _groups(recipe)
 
 
+# Of a step whose size the trainer chooses.
+_FEWEST_ANSWERS = 16
 _PPO = ("passes", "gamma", "gae_lambda", "value_coefficient", "value_clip", "kl_target")
 
 
@@ -53,9 +55,22 @@ def _groups(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
         if getattr(recipe.rl, name) != field.default:
             yield f"rl.{field.alias}", f"has no effect with objective: {recipe.objective}; remove it, or train with ppo"
     drawn, group = recipe.batch_size * recipe.gradient_accumulation, recipe.rl.group_size
-    if drawn % group:
+    left = [key for key in ("batchSize", "gradientAccumulation") if key in recipe.auto]
+    if left:
+        yield from _left_open(recipe, left)
+    elif drawn % group:
         yield "batchSize", (f"a step draws batchSize * gradientAccumulation = {drawn} answers, which {group} answers "
                             "to each prompt (rl.groupSize) do not divide; write multiples")
+
+
+def _left_open(recipe: TrainingRecipe, left: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Whatever the trainer chooses must make whole groups: of both it makes 16, 32 or 64 answers a step."""
+    group = recipe.rl.group_size
+    written = recipe.gradient_accumulation if left == ["batchSize"] else recipe.batch_size
+    if (_FEWEST_ANSWERS if len(left) == 2 else written) % group:
+        yield left[0], (f"is left to the trainer, and a step's answers must be a multiple of rl.groupSize, {group}; "
+                        "write both batchSize and gradientAccumulation, or leave both open with a groupSize of 2, 4, "
+                        "8 or 16")
 
 
 def _reward(reward: RewardRecipe) -> Iterator[tuple[str, str]]:

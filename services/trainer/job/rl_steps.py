@@ -12,12 +12,24 @@ def drawn(rows: int, prompts: int, recipe: TrainingRecipe) -> list[int]:
     Laid out beforehand: TRL's sampler would go on with other permutations after a restart.
     """
     order, shuffled = random.Random(recipe.seed), list(range(rows))  # noqa: S311 - no secret
-    wanted = prompts * (recipe.rl.steps or max(1, round(recipe.epochs * rows / prompts)))
+    wanted = prompts * rounds_of(rows, prompts, recipe)
     found: list[int] = []
     while len(found) < wanted:
         order.shuffle(shuffled)
         found += shuffled
     return found[:wanted]
+
+
+def rounds_of(rows: int, prompts: int, recipe: TrainingRecipe) -> int:
+    """How often a run asks `prompts` of its rows."""
+    return recipe.rl.steps or max(1, round(recipe.epochs * rows / prompts))
+
+
+def steps_of(rows: int, answers: int, recipe: TrainingRecipe) -> int:
+    """Steps of the optimizer of a run that draws so many answers at once."""
+    if recipe.objective == "ppo":
+        return recipe.rl.passes * rounds_of(rows, answers, recipe)
+    return rounds_of(rows, max(1, answers // recipe.rl.group_size), recipe)
 
 
 def check_departure(kl: float, most: float, step: int) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.trainer.job.lengths import Lengths
 from services.trainer.job.rates import Sweep
+from services.trainer.job.rl_steps import steps_of
 from shared.advice import sources
 from shared.advice.rates import learning_rate_for
 from shared.advice.rules import (
@@ -29,7 +30,7 @@ from shared.errors import InvalidInputError
 from shared.estimate import NO_OTHERS, ModelShape, Others, setup_of
 from shared.estimate.fit import fits
 from shared.range_test import RangeTest
-from shared.recipe import TrainingRecipe
+from shared.recipe import RL, TrainingRecipe
 from shared.recipe_auto import AutoField
 from shared.recipe_parts import LoraRecipe
 
@@ -195,7 +196,8 @@ def _passes(auto: Open, _: TrainingRecipe, given: Given) -> Iterator[Value]:
 def _in_time(auto: Open, recipe: TrainingRecipe, given: Given) -> Iterator[Value]:
     """What follows from the number of steps."""
     at_once = recipe.batch_size * recipe.gradient_accumulation * given.processes
-    steps = max(1, math.ceil(math.ceil(given.rows / at_once) * recipe.epochs))
+    steps = steps_of(given.rows, at_once, recipe) if recipe.objective in RL else \
+        max(1, math.ceil(math.ceil(given.rows / at_once) * recipe.epochs))
     if "learningRate" in auto:
         yield Value(
             field="learningRate", value=learning_rate_for(recipe, given.shape, steps), source=sources.PRACTICE,

@@ -80,6 +80,13 @@ def test_only_what_is_named_is_chosen_and_long_runs_warm_up() -> None:
     assert made.chosen == {"warmupSteps": "30: 3 % of 1000 steps; none in a short run, whose first steps count"}
 
 
+def test_groups_of_answers_fill_steps_that_are_left_open() -> None:
+    asked = left("batchSize", "gradientAccumulation", objective="grpo", reward={"exactMatch": True})
+    assert dict(recipe_problems(asked)) == {}
+    found = settled(asked).recipe
+    assert found.batch_size * found.gradient_accumulation % found.rl.group_size == 0
+
+
 def test_what_does_not_fit_at_all_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"training.batchSize: not even one row .* \(1.1 GB\)"):
         settled(recipe(), LARGE, machine=Machine(True, GIB, 1))
@@ -161,7 +168,18 @@ def test_a_recipe_with_all_that_can_be_left_open_is_taken_again_from_what_was_to
     assert asked.taking({}) == asked
 
 
+@pytest.mark.parametrize(("fields", "warmup"), [
+    ({"objective": "rloo", "rl": {"groupSize": 4}}, 30), ({"objective": "ppo", "rl": {"passes": 2}}, 15),
+    ({"objective": "grpo", "rl": {"steps": 200}}, 6),
+])
+def test_a_run_that_draws_answers_has_steps_by_its_prompts(fields: dict[str, Any], warmup: int) -> None:
+    assert settled(left("warmupSteps", **fields), rows=4000).recipe.warmup_steps == warmup
+
+
 @pytest.mark.parametrize(("fields", "key", "words"), [
+    ({"batchSize": "auto", "objective": "grpo", "reward": {"exactMatch": True}}, "batchSize", "leave both open"),
+    ({"batchSize": "auto", "gradientAccumulation": "auto", "objective": "rloo", "rl": {"groupSize": 6},
+      "reward": {"exactMatch": True}}, "batchSize", "multiple of rl.groupSize, 6"),
     ({"lora": {"rank": "auto"}, "method": "full"}, "lora.rank", "no effect with method: full"),
     ({"auto": ["lora.rank"], "lora": {"rank": 16}}, "lora.rank", "remove one of them"),
     ({"maxLength": "auto", "objective": "pretrain"}, "maxLength", "write the window's tokens"),

@@ -1,6 +1,7 @@
 """The reward model that a recipe names, from the store."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoTokenizer
@@ -12,57 +13,63 @@ from shared.errors import IntegrityError, InvalidInputError, NotFoundError
 from shared.events import ArtifactRef
 from shared.recipe import TrainingRecipe
 from shared.reward_models import KIND, load_reward_model
-from shared.rl import RewardRecipe
 from shared.s3 import ArtifactStore
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-def load_rewards(
-    recipe: TrainingRecipe, judge: ArtifactRef | None, store: ArtifactStore, cache_dir: Path, scratch: Path
-) -> Rewards | None:
-    """What a recipe rewards, with its reward model from the store; None for objectives that reward nothing.
+@dataclass(frozen=True)
+class Judge:
+    """A reward model that was found, and the folder of its base."""
+
+    ref: ArtifactRef
+    base: Path
+
+    @property
+    def parameters(self) -> int:
+        """Its weights, without its adapter; 0 where its base's shape is not known."""
+        return parameters_of(self.base)
+
+
+def find_judge(
+    recipe: TrainingRecipe, named: ArtifactRef | None, store: ArtifactStore, cache_dir: Path
+) -> Judge | None:
+    """The reward model that a recipe names; None where it names none.
 
     Args:
-        judge: the reward model, where its name was looked up already.
+        named: the reward model, where its name was looked up already.
 
     Raises:
         InvalidInputError: what the recipe names is no reward model.
+        IntegrityError: its base is another one now.
         NotFoundError: it is not there.
     """
-    if recipe.reward is None:
+    if recipe.reward is None or recipe.reward.model is None:
         return None
-    if recipe.reward.model is None:
-        return Rewards(recipe)
-    ref = judge or find_reward_model(store, recipe.reward.model)
-    meta = store.get_dir(ref, scratch / "reward-model").meta
+    name = recipe.reward.model
+    ref = named or find_reward_model(store, name)
+    manifest = store.manifest(ref.uri)
+    if manifest is None:
+        raise NotFoundError(f"training.reward.model: {name} is not in S3: there is no {ref.uri}manifest.json")
+    meta = manifest.meta
     digest, base = fetch_base(store, str(meta["base_model"]), cache_dir)
     if digest != meta["base_model_digest"]:
         raise IntegrityError(
-            f"training.reward.model: {recipe.reward.model} was trained on another {meta['base_model']} than is in S3 "
+            f"training.reward.model: {name} was trained on another {meta['base_model']} than is in S3 "
             f"now ({meta['base_model_digest']}, and not {digest}); train the reward model again"
         )
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    return Rewards(recipe, load_reward_model(scratch / "reward-model", base, tokenizer), ref.digest)
+    return Judge(ref, base)
 
 
-def reward_parameters(
-    store: ArtifactStore, reward: RewardRecipe | None, judge: ArtifactRef | None, cache_dir: Path
-) -> int:
-    """How many weights the reward model of a recipe has, without its adapter; 0 without one, and where its base's shape
-    is not known.
-
-    Raises:
-        InvalidInputError, NotFoundError: as `load_rewards`.
-    """
-    if reward is None or reward.model is None:
-        return 0
-    ref = judge or find_reward_model(store, reward.model)
-    manifest = store.manifest(ref.uri)
-    if manifest is None:
-        raise NotFoundError(f"training.reward.model: {reward.model} is not in S3: there is no {ref.uri}manifest.json")
-    _, base = fetch_base(store, str(manifest.meta["base_model"]), cache_dir)
-    return parameters_of(base)
+def load_rewards(recipe: TrainingRecipe, judge: Judge | None, store: ArtifactStore, scratch: Path) -> Rewards | None:
+    """What a recipe rewards, with its reward model from the store; None for objectives that reward nothing."""
+    if recipe.reward is None:
+        return None
+    if judge is None:
+        return Rewards(recipe)
+    store.get_dir(judge.ref, scratch / "reward-model")
+    tokenizer = AutoTokenizer.from_pretrained(judge.base, local_files_only=True, trust_remote_code=False)
+    return Rewards(recipe, load_reward_model(scratch / "reward-model", judge.base, tokenizer), judge.ref.digest)
 
 
 def find_reward_model(store: ArtifactStore, name: str) -> ArtifactRef:

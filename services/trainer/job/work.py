@@ -29,7 +29,7 @@ from services.trainer.job.personal import personal_rows
 from services.trainer.job.proof import Proof
 from services.trainer.job.range_test import find_rate
 from services.trainer.job.rates import Sweep
-from services.trainer.job.reward_model import load_rewards, reward_parameters
+from services.trainer.job.reward_model import find_judge, load_rewards
 from services.trainer.job.rewards import Rewards
 from services.trainer.job.room import check_room
 from services.trainer.job.settled import chosen_with, keep, settled_job
@@ -90,6 +90,7 @@ class _Inputs:
         parallel: how the processes share it.
         base: the base model's folder.
         resumed: the newest checkpoint's folder; None for a first attempt.
+        judge: the reward model that answers are scored by; None without one.
     """
 
     def __init__(self, job: JobInput, store: ArtifactStore, cache_dir: Path, scratch: Path, team: Team) -> None:
@@ -100,9 +101,10 @@ class _Inputs:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.base, local_files_only=True, trust_remote_code=False)
         self.tokenizer.padding_side = "right"
         self.resumed = checkpoints.fetch_newest(store, job.resume_from, scratch / "output")
+        self.judge = find_judge(job.recipe, job.judge, store, cache_dir)
         others = Others(
             teacher=teacher_parameters(store, job.recipe.distillation, cache_dir),
-            judge=reward_parameters(store, job.recipe.reward, job.judge, cache_dir),
+            judge=self.judge.parameters if self.judge else 0,
         )
         self.job, self.settled, self.parallel = settled_job(
             job, store, self.tokenizer, team, base=self.base, dataset=dataset, others=others
@@ -137,7 +139,7 @@ class _Training:
         model = load_model(inputs.base, recipe, shards=inputs.parallel.shards)
         self._proof = Proof(model, recipe, inputs.splits.validation, leads=team.leads)
         model, peft_config = past.begin(model, inputs.base_digest)
-        self._rewards = load_rewards(recipe, job.judge, inputs.store, inputs.cache_dir, inputs.scratch)
+        self._rewards = load_rewards(recipe, inputs.judge, inputs.store, inputs.scratch)
         self._teacher = None if recipe.distillation is None else load_teacher(
             inputs.store, recipe.distillation, inputs.tokenizer, cache=inputs.cache_dir, scratch=inputs.scratch
         )

@@ -12,17 +12,20 @@ from services.registry.checklist.shared import (
     not_run,
     passed,
 )
+from shared.errors import InvalidInputError
 from shared.estimate import (
     EstimateAnswer,
     EstimateRequest,
     ModelShape,
     Others,
+    Setup,
     estimate,
     is_known,
     known_shape,
     setup_of,
 )
-from shared.parallel_checks import fsdp_conflicts
+from shared.estimate.fit import smallest
+from shared.estimate.sharing import shared_by
 from shared.recipe import TrainingRecipe
 from shared.recipe_auto import AutoField
 
@@ -133,12 +136,18 @@ def _memory(facts: Facts) -> Outcome:
 
 def _estimate(recipe: TrainingRecipe, shape: ModelShape, teacher: int) -> EstimateAnswer:
     """With a copy of the model on each GPU, or a shard where the trainer would take that."""
-    whole = estimate(shape, EstimateRequest(setup=setup_of(recipe, others=Others(teacher=teacher))))
-    gpus = recipe.resources.gpu * recipe.resources.nodes
-    wanted = recipe.distributed == "fsdp" or (recipe.distributed == "auto" and whole.recommended is None)
-    if gpus < 2 or not wanted or any(fsdp_conflicts(recipe)):
-        return whole
-    return estimate(shape, EstimateRequest(setup=setup_of(recipe, others=Others(teacher=teacher), shards=gpus)))
+    others = Others(teacher=teacher)
+    setup = setup_of(recipe, others=others, shards=_shards(recipe, shape, setup_of(recipe, others=others)))
+    return estimate(shape, EstimateRequest(setup=setup))
+
+
+def _shards(recipe: TrainingRecipe, shape: ModelShape, whole: Setup) -> int:
+    """Into how many the model is cut, where the GPUs are the largest that there are."""
+    processes = max(1, recipe.resources.gpu * recipe.resources.nodes)
+    try:
+        return shared_by(recipe, processes, has_room=lambda: smallest(shape, whole) is not None).shards
+    except InvalidInputError:
+        return 1  # a recipe that can only be refused
 
 
 def numbers(metrics: dict[str, float]) -> str:

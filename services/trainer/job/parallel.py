@@ -1,29 +1,9 @@
-"""How the processes of a team share a training: each has a copy of the model (DDP), or a shard of it (FSDP). Pure.
+"""How the processes of a team share a training on this machine. Pure."""
 
-DDP exchanges gradients alone and is faster; FSDP (Zhao et al., arXiv 2304.11277) exchanges weights, too, and is for
-models of which a device cannot hold a copy with its gradients and the optimizer's states.
-"""
-
-from dataclasses import dataclass
-from typing import Literal
-
-from shared.errors import InvalidInputError
 from shared.estimate import ModelShape, setup_of
 from shared.estimate.fit import fits
-from shared.parallel_checks import fsdp_conflicts
+from shared.estimate.sharing import Parallel, shared_by
 from shared.recipe import TrainingRecipe
-
-
-@dataclass(frozen=True)
-class Parallel:
-    """How, why, and into how many shards weights are cut."""
-
-    how: Literal["one", "ddp", "fsdp"]
-    why: str
-    shards: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.how}: {self.why}"
 
 
 def parallel_for(
@@ -38,21 +18,8 @@ def parallel_for(
     Raises:
         InvalidInputError: the recipe insists on FSDP, and cannot be sharded.
     """
-    if processes == 1:
-        return Parallel("one", "there is one process")
-    conflict = next((f"training.{key}: {why}" for key, why in fsdp_conflicts(recipe)), None)
-    if recipe.distributed != "auto":
-        if recipe.distributed == "fsdp" and conflict:
-            raise InvalidInputError(f"{conflict}, or write training.distributed: ddp")
-        shards = processes if recipe.distributed == "fsdp" else 1
-        return Parallel(recipe.distributed, "the recipe says so", shards)
-    if shape is None:
-        return Parallel("ddp", "the memory of this base model cannot be estimated")
-    if _has_room(recipe, shape, gpu=gpu, memory=memory):
-        return Parallel("ddp", "each device has room for a copy")
-    if conflict:
-        return Parallel("ddp", f"no device has room for a copy, but it cannot be sharded: {conflict}")
-    return Parallel("fsdp", f"no device has room for a copy in {memory / 1e9:.3g} GB", processes)
+    has_room = None if shape is None else lambda: _has_room(recipe, shape, gpu=gpu, memory=memory)
+    return shared_by(recipe, processes, has_room=has_room, within=f" in {memory / 1e9:.3g} GB")
 
 
 def _has_room(recipe: TrainingRecipe, shape: ModelShape, *, gpu: bool, memory: int) -> bool:

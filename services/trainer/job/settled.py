@@ -15,13 +15,14 @@ from services.trainer.job.base import shape_for
 from services.trainer.job.kernels import Choice, Hardware, liger_for
 from services.trainer.job.lengths import ASKED_BY, Lengths, lengths_in
 from services.trainer.job.memory import memory_here
-from services.trainer.job.parallel import Parallel, parallel_for
+from services.trainer.job.parallel import parallel_for
 from services.trainer.job.room import PROCESS_BYTES
 from services.trainer.job.settle import Given, Machine, Settled, settle
 from services.trainer.job.team import Team
 from shared.advice.rules import longest_for
 from shared.errors import NotFoundError
 from shared.estimate import NO_OTHERS, ModelShape, Others
+from shared.estimate.sharing import Parallel
 from shared.events import ArtifactRef
 from shared.prompts import Tokenizer
 from shared.recipe import TrainingRecipe

@@ -54,6 +54,8 @@ def rollout(item: Item, now: datetime) -> RenderableType:
     tested = [Text(), ab_test(item["ab_test"], against)] if item["ab_test"] else []
     if item["objectives"]:
         tested += [Text(), objectives(item["objectives"], against)]
+    if item["latency"]:
+        tested += [Text(), latency(item["latency"], against)]
     called = [Text(), webhooks(item["webhooks"])] if item["webhooks"] else []
     return Group(facts, bar, Text(), guardrails(item["guardrails"], against), *tested, *called)
 
@@ -87,18 +89,16 @@ def withdrawal(item: Item | None) -> str:
 
 
 def ab_test(item: Item, against: str) -> RenderableType:
-    """Each variant's counts and latency, and the effect with its interval.
+    """Each variant's counts, and the effect with its interval.
 
     Args:
         against: the role that the candidate is compared with.
     """
     sure = f"{100 * (1 - item['alpha']):g} %"
     names = {"stable": against, "candidate": "candidate"}
-    variants = rows([{"role": names[role], "counts": item[role], "latency": item["latency"].get(role, [])}
-                     for role in ("stable", "candidate")], {
+    variants = rows([{"role": names[role], "counts": item[role]} for role in names], {
         f"A/B TEST: {item['metric'].upper()}": lambda i: i["role"],
         "EVENTS": lambda i: _counts(i["counts"]),
-        f"LATENCY (SURELY, AT {sure})": lambda i: quantiles(i["latency"]) or "-",
     }, empty="")
     effect = item["effect"]
     estimate = "unknown" if effect["estimate"] is None else points(effect["estimate"])
@@ -107,6 +107,15 @@ def ab_test(item: Item, against: str) -> RenderableType:
         f"{points(effect['low'])} and {points(effect['high'])}; decided beyond {points(item['min_effect'])}: ",
         words.state(item["verdict"]),
     ))
+
+
+def latency(item: Item, against: str) -> RenderableType:
+    """Between what each version's quantiles surely are."""
+    names = {"stable": against, "candidate": "candidate"}
+    return rows([{"role": name, "quantiles": item[role]} for role, name in names.items()], {
+        "LATENCY": lambda i: i["role"],
+        f"SURELY, AT {100 * (1 - item['alpha']):g} %": lambda i: quantiles(i["quantiles"]) or "-",
+    }, empty="")
 
 
 def objectives(items: list[Item], against: str) -> RenderableType:

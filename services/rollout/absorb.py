@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.rollout import abtest
+from services.rollout import abtest, latency
 from services.rollout.analysis import Counts, UnitLook
 from services.rollout.analysis.evidence import CountedBy
 from services.rollout.counts import InconsistentCountersError, Reading, grown, increments
@@ -13,7 +13,7 @@ from services.rollout.observation import Observation
 from services.rollout.samples import NoData
 from services.rollout.state import FULL_WEIGHT, GuardrailState, ObjectiveState, RolloutState, UnitState
 from services.rollout.unit_counts import UnitCounts, UnitReadings, can_count, can_pair, counted
-from shared.pipeline import AbTest, Guardrail, RolloutPolicy
+from shared.pipeline import Guardrail, RolloutPolicy
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def absorb(state: RolloutState, seen: Observation, now: datetime, policy: Rollou
     return state.model_copy(update={
         "guardrails": guardrails, "ab_test": test, "objectives": objectives,
         "blind": blind, "step_seconds": seconds, "looked_at": now,
-        "users": _users(look), "units": units,
+        "users": _users(look), "units": units, "latencies": latency.counted(state.latencies, seen),
     })
 
 
@@ -111,9 +111,8 @@ def _compared(
         result = reading
     else:
         exposed = _exposed(state)
-        known = abtest.timed(before, seen, exposed=exposed) if isinstance(test, AbTest) else before
-        result = (abtest.averaged(known, reading, seen, policy.alpha, exposed=exposed) if is_mean(test)
-                  else abtest.counted(known, reading, seen, exposed=exposed, units=_unit_look(test, look)))
+        result = (abtest.averaged(before, reading, seen, policy.alpha, exposed=exposed) if is_mean(test)
+                  else abtest.counted(before, reading, seen, exposed=exposed, units=_unit_look(test, look)))
     if isinstance(result, NoData):
         blind[test.called] = result.reason
         return before.model_copy(update={"verdict": "no_data"})

@@ -10,24 +10,21 @@ with one for which each look is one observation (asymptotic.py): so it holds if 
 within looks, and not if the same users meet them look after look. Means have a betting interval (bounded.py).
 """
 
-import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 from services.rollout.analysis import Counts, Interval, UnitLook
 from services.rollout.analysis.asymptotic import LEAST
 from services.rollout.analysis.bounded import BettingMean, mean_difference
-from services.rollout.analysis.proportions import bucket_quantile, difference_interval
+from services.rollout.analysis.proportions import difference_interval
 from services.rollout.counts import InconsistentCountersError, Reading, increments, sums
 from services.rollout.guardrails import is_mean
 from services.rollout.observation import Observation
-from services.rollout.samples import NoData, Sample
+from services.rollout.samples import NoData
 from services.rollout.state import AbVerdict, ObjectiveState
 from services.rollout.unit_counts import can_count
 from shared.pipeline import AbTest, Objective
 
 Goal = AbTest | Objective
-QUANTILES = (0.5, 0.95, 0.99)
 
 
 def counted(
@@ -74,46 +71,6 @@ def averaged(
         judged = known.total + round(number)
         counts[role] = Counts(bad=min(judged, round(total[role])), total=judged)
     return before.model_copy(update={"counters": counters, "means": means, "sums": total, **counts})
-
-
-def timed(before: ObjectiveState, seen: Observation, *, exposed: bool) -> ObjectiveState:
-    """The state with this look's latencies; without them where the counters contradict each other."""
-    try:
-        counters, counts = increments(before.bucket_counters, seen.latencies)
-    except InconsistentCountersError:
-        return before
-    if not exposed:
-        return before.model_copy(update={"bucket_counters": counters})
-    buckets = {}
-    for role, version in (("stable", seen.baseline), ("candidate", seen.candidate)):
-        so_far = before.buckets.get(role, {})
-        bounds = {reading.cell for reading in seen.latencies} | so_far.keys()
-        buckets[role] = {
-            bound: so_far.get(bound, 0) + counts.get(_cell(version, bound), Counts()).total for bound in bounds
-        }
-    return before.model_copy(update={"bucket_counters": counters, "buckets": buckets})
-
-
-def latency_readings(samples: Sequence[Sample]) -> tuple[Reading, ...]:
-    """All buckets of a histogram, each as a counter of its own."""
-    return tuple(
-        Reading(target=sample.target, version=_cell(sample.labels["model_version"], sample.labels["le"]),
-                cell=sample.labels["le"], value=sample.value, bad=0, total=1)
-        for sample in samples if math.isfinite(sample.value) and {"le", "model_version"} <= sample.labels.keys()
-    )
-
-
-def _cell(version: str, bound: str) -> str:
-    return f"{version} {bound}"
-
-
-def quantiles(state: ObjectiveState, role: str, alpha: float) -> dict[float, Interval]:
-    """The latency's quantiles in seconds as the buckets know them, with confidence sequences; nothing unseen."""
-    counts = sorted((float(bound), count) for bound, count in state.buckets.get(role, {}).items())
-    if not counts or counts[-1] == (math.inf, 0) or counts[-1][0] != math.inf:
-        return {}
-    bounds, cumulative = zip(*counts, strict=True)
-    return {level: bucket_quantile(bounds, cumulative, level, alpha) for level in QUANTILES}
 
 
 def effect(state: ObjectiveState, test: Goal, alpha: float) -> Interval:

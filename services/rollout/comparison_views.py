@@ -1,12 +1,13 @@
-"""What the API answers with about A/B tests and objectives."""
+"""What the API answers with about A/B tests, objectives and latency."""
 
 import math
 from typing import Literal
 
 from pydantic import BaseModel
 
-from services.rollout.abtest import effect, quantiles
+from services.rollout.abtest import effect
 from services.rollout.analysis import Counts, Interval
+from services.rollout.latency import quantiles
 from services.rollout.state import AbVerdict, RolloutState
 from shared.pipeline import RolloutPolicy
 
@@ -25,6 +26,19 @@ class QuantileView(BaseModel):
     estimate: float | None
 
 
+class LatencyView(BaseModel):
+    """How long answers take since the candidate's first weight, with confidence sequences. Nothing is decided by it.
+
+    Attributes:
+        alpha: bound on the chance that the interval of a quantile ever misses the truth.
+        stable: of what the candidate is compared with: the control where there is one. Empty where nothing was seen.
+    """
+
+    alpha: float
+    stable: list[QuantileView]
+    candidate: list[QuantileView]
+
+
 class AbTestView(BaseModel):
     """An A/B test: decided when the interval of the effect is on one side of `min_effect`.
 
@@ -34,7 +48,6 @@ class AbTestView(BaseModel):
         stable: counts that the candidate is compared with: the control's where there is one.
         effect: by how much the candidate's share is better than stable's, with its confidence sequence.
         alpha: bound on the chance that the interval ever misses the truth.
-        latency: quantiles by role, ``stable`` and ``candidate``.
     """
 
     metric: str
@@ -46,7 +59,6 @@ class AbTestView(BaseModel):
     alpha: float
     verdict: AbVerdict
     no_data: str | None
-    latency: dict[str, list[QuantileView]]
 
 
 class ObjectiveView(BaseModel):
@@ -78,14 +90,17 @@ def ab_test_view(state: RolloutState, policy: RolloutPolicy) -> AbTestView | Non
         metric=test.called, direction=test.direction, stable=mine.stable, candidate=mine.candidate,
         effect=effect(mine, test, policy.alpha), min_effect=test.min_effect, alpha=policy.alpha, verdict=mine.verdict,
         no_data=state.blind.get(test.called),
-        latency={
-            role: [
-                QuantileView(level=level, low=found.low, high=_finite(found.high), estimate=_finite(found.estimate))
-                for level, found in quantiles(mine, role, policy.alpha).items()
-            ]
-            for role in ("stable", "candidate")
-        },
     )
+
+
+def latency_view(state: RolloutState, policy: RolloutPolicy) -> LatencyView | None:
+    """None where no answer was seen."""
+    stable, candidate = (
+        [QuantileView(level=level, low=found.low, high=_finite(found.high), estimate=_finite(found.estimate))
+         for level, found in quantiles(state.latencies, role, policy.alpha).items()]
+        for role in ("stable", "candidate")
+    )
+    return LatencyView(alpha=policy.alpha, stable=stable, candidate=candidate) if stable or candidate else None
 
 
 def objective_views(state: RolloutState, policy: RolloutPolicy) -> list[ObjectiveView]:

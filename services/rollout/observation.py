@@ -68,7 +68,7 @@ class Observation:
         readings: per guardrail's name, its counters or why there are none; nothing for one that was not read.
         route_free: nobody else holds the route.
         misfit: why the candidate can never be served on this route; empty if it can.
-        latencies: of an A/B test, the buckets of the gateways' latency; what they lack is not shown, and holds nothing.
+        latencies: the buckets of the gateways' latency, where this look reads them; nothing hangs on them.
         successor: a newer version of the same route that waits for it, or that already has it.
         units: the counters of units, or why there are none; None where they were not read.
         command: the oldest command that is not answered yet.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from services.rollout.abtest import latency_readings
+from services.rollout import latency
 from services.rollout.counts import Reading
 from services.rollout.facts import Known
 from services.rollout.guardrails import counted_in
@@ -19,7 +19,7 @@ from services.rollout.samples import NoData, Sample
 from services.rollout.state import RolloutState
 from services.rollout.unit_counts import UnitReadings
 from services.rollout.unit_counts import readings_of as readings_of_units
-from shared.gateway_metrics import DURATION, EVENT_LATENCY, EVENT_UNNAMED, UNIT_EVENTS
+from shared.gateway_metrics import EVENT_UNNAMED, UNIT_EVENTS
 from shared.pipeline import Counted, RolloutPolicy
 
 
@@ -41,16 +41,14 @@ def observe(
         state, policy: the rollout's own.
     """
     urgent = known.successor is not None or (known.command is not None and known.command.verb == "abort")
-    timed = state.exposed_from is not None and state.ab_test is not None
     asked = _Once(samples)
-    readings = {} if urgent else _readings(
-        asked, rollout, policy, known, now, copies=state.shadow > 0, every_bucket=timed
-    )
+    readings = {} if urgent else _readings(asked, rollout, policy, known, now, copies=state.shadow > 0)
     answered = any(not isinstance(found, NoData) or found.others for found in readings.values())
     return Observation(
         stable=known.stable, candidate=rollout.model_version, readings=readings, loading=known.loading,
         route_free=known.route_free, misfit=known.misfit, successor=known.successor, command=known.command,
-        latencies=_latencies(asked, rollout.route, now) if timed and answered else (),
+        latencies=_latencies(asked, rollout, known, now)
+        if answered and latency.due(rollout.route, state, now, policy) else (),
         units=_units(asked, rollout.route, known, now) if answered else None,
         answers=known.answers, control=known.control,
     )
@@ -70,17 +68,15 @@ class _Once:
 
 
 def _readings(
-    samples: Samples, rollout: Rollout, policy: RolloutPolicy, known: Known, now: datetime, *, copies: bool,
-    every_bucket: bool,
+    samples: Samples, rollout: Rollout, policy: RolloutPolicy, known: Known, now: datetime, *, copies: bool
 ) -> dict[str, tuple[Reading, ...] | NoData]:
-    """All that is counted; `every_bucket` of the latency, which is asked for anyhow."""
+    """All that is counted."""
     readings: dict[str, tuple[Reading, ...] | NoData] = {}
     wanted = counted_in(policy)
     for counted in wanted:
         found = read(
             samples, counted, now, route=rollout.route, stable=known.control or known.stable,
             candidate=rollout.model_version, control=known.control, copies=copies,
-            every_bucket=every_bucket and counted.metric == EVENT_LATENCY,
         )
         readings[counted.called] = found
         if isinstance(found, NoData) and found.kind in ("timeout", "unreachable"):
@@ -91,19 +87,19 @@ def _readings(
 
 def read(
     samples: Samples, counted: Counted, now: datetime, *, route: str, stable: str, candidate: str,
-    control: str | None = None, copies: bool = False, every_bucket: bool = False,
+    control: str | None = None, copies: bool = False,
 ) -> tuple[Reading, ...] | NoData:
     """The counters of a guardrail or of an A/B test, or why there are none.
 
     Args:
         stable: whom the candidate is compared with.
         control: the same where it is the control, which gets copies as the candidate does.
-        every_bucket: ask for all of a histogram at once; else only where the bucket that is wanted is not there.
     """
-    asked = queries_of(counted, route, stable, candidate, copies=copies, every_bucket=every_bucket)
+    asked = queries_of(counted, route, stable, candidate, copies=copies)
     result = _asked(samples, counted, now, asked, candidate=candidate, control=control)
-    if every_bucket or not isinstance(result, NoData) or result.kind != "no_bucket":
+    if not isinstance(result, NoData) or result.kind != "no_bucket":
         return result
+    # To say which there are.
     every = queries_of(counted, route, stable, candidate, copies=copies, every_bucket=True)
     return _asked(samples, counted, now, every, candidate=candidate, control=control)
 
@@ -121,10 +117,11 @@ def _asked(
     return readings_of(counted, found, candidate, control)
 
 
-def _latencies(samples: Samples, route: str, now: datetime) -> tuple[Reading, ...]:
-    """Of all versions of the route; nothing where there are none, because nothing hangs on them."""
-    found = samples.newest(f'{DURATION}_bucket{{route="{route}"}}', now)
-    return () if isinstance(found, NoData) else latency_readings(found)
+def _latencies(samples: Samples, rollout: Rollout, known: Known, now: datetime) -> tuple[Reading, ...]:
+    """Of both versions; nothing where there are none, because nothing hangs on them."""
+    versions = known.control or known.stable, rollout.model_version
+    found = samples.newest(latency.selector(rollout.route, *versions), now)
+    return () if isinstance(found, NoData) else latency.readings_of(found)
 
 
 def _units(samples: Samples, route: str, known: Known, now: datetime) -> UnitReadings | NoData:

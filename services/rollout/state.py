@@ -59,8 +59,6 @@ class ObjectiveState(_Stored):
         stable: counts since it began.
         candidate: the same of the candidate.
         counters: the last raw value of each counter series, by target and series.
-        buckets: answers by latency since the test began, by version's role and upper bound; for display only.
-        bucket_counters: the last raw values of those.
         means: of an objective that is a mean, what is known of it by role; the counts are then its sum and number.
         sums: exact sums by role, which the counts round.
         clumps: how the requests cling to units, over all steps; of what gateways count units by.
@@ -68,11 +66,12 @@ class ObjectiveState(_Stored):
         verdict: whom the last look favoured; an objective that is met favours the candidate, one that is missed stable.
     """
 
+    # Of rollouts of an earlier release, what is kept elsewhere now is left out.
+    model_config = ConfigDict(extra="ignore")
+
     stable: Counts = Counts()
     candidate: Counts = Counts()
     counters: dict[str, dict[str, float]] = {}
-    buckets: dict[str, dict[str, int]] = {}
-    bucket_counters: dict[str, dict[str, float]] = {}
     means: dict[str, BettingMean] = {}
     sums: dict[str, float] = {}
     clumps: Clumps = Clumps()
@@ -81,7 +80,19 @@ class ObjectiveState(_Stored):
 
     def begin_step(self) -> "ObjectiveState":
         """The same with nothing counted yet."""
-        return ObjectiveState(counters=self.counters, bucket_counters=self.bucket_counters, clumps=self.clumps)
+        return ObjectiveState(counters=self.counters, clumps=self.clumps)
+
+
+class LatencyState(_Stored):
+    """What is known of how long answers take, since the candidate's first weight.
+
+    Attributes:
+        counters: the last raw value of each bucket, by target and series.
+        buckets: answers by version's role and upper bound, as cumulative as in the histogram.
+    """
+
+    counters: dict[str, dict[str, float]] = {}
+    buckets: dict[str, dict[str, int]] = {}
 
 
 class UnitState(_Stored):
@@ -138,6 +149,7 @@ class RolloutState(_Stored):
         ab_test: None where the rollout is none.
         objectives: by name.
         units: what is known of the gateways' units.
+        latencies: for display only.
         hooks: by webhook's name, what it was asked and what it answered.
     """
 
@@ -166,6 +178,7 @@ class RolloutState(_Stored):
     ab_test: ObjectiveState | None = None
     objectives: dict[str, ObjectiveState] = {}
     units: UnitState = UnitState()
+    latencies: LatencyState = LatencyState()
     hooks: dict[str, HookState] = {}
 
     @property

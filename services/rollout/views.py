@@ -8,7 +8,14 @@ from pydantic import BaseModel
 from sqlmodel import Session, col, select
 
 from services.rollout.analysis import Counts
-from services.rollout.comparison_views import AbTestView, ObjectiveView, ab_test_view, objective_views
+from services.rollout.comparison_views import (
+    AbTestView,
+    LatencyView,
+    ObjectiveView,
+    ab_test_view,
+    latency_view,
+    objective_views,
+)
 from services.rollout.evidence import controlled, harm_threshold, safe_threshold
 from services.rollout.hook_views import WebhookView, webhook_views
 from services.rollout.models import Decision, Rollout, Withdrawal
@@ -79,6 +86,7 @@ class RolloutView(BaseModel):
         outcome: how it ended; None while it has not.
         guardrail: the one that fired.
         seconds_exposed: how long the candidate has had traffic, until now or until it was taken away.
+        latency: None where the policy neither guards nor compares anything by it, or no answer was seen.
         withdrawal: how its weight was taken away; None where it had none, or has it still.
         webhooks: what came of those that were called, and of notifications.
     """
@@ -106,6 +114,7 @@ class RolloutView(BaseModel):
     guardrails: list[GuardrailView]
     ab_test: AbTestView | None
     objectives: list[ObjectiveView]
+    latency: LatencyView | None
     outcome: Phase | None
     guardrail: str | None
     users_exposed: int | None
@@ -165,6 +174,7 @@ def _rollout_view(
         created_at=row.created_at, started_at=state.started_at, updated_at=row.updated_at,
         finished_at=row.finished_at, deadline_at=state.deadline_at, guardrails=_guardrails(state, policy),
         ab_test=ab_test_view(state, policy), objectives=objective_views(state, policy),
+        latency=latency_view(state, policy),
         outcome=state.phase if state.phase in TERMINAL else None, guardrail=state.fired or None,
         users_exposed=state.users,
         seconds_exposed=(until - state.exposed_from).total_seconds() if state.exposed_from else None,

@@ -86,13 +86,13 @@ def _facts(rollout: Item) -> str:
 
 
 def _latencies(rollout: Item) -> dict[str, str]:
-    """Of both variants of an A/B test."""
-    test = rollout["ab_test"]
-    if test is None:
+    """Of both versions."""
+    latency = rollout["latency"]
+    if latency is None:
         return {}
     names = {"stable": versus(rollout), "candidate": "candidate"}
-    return {f"latency of {names[role]}, surely ({100 * (1 - test['alpha']):g} %)": quantiles(found)
-            for role, found in test["latency"].items()}
+    return {f"latency of {name}, surely ({100 * (1 - latency['alpha']):g} %)": quantiles(latency[role])
+            for role, name in names.items()}
 
 
 def _moment(text: str | None) -> str:

@@ -164,14 +164,14 @@ def test_an_ab_test_shows_variants_latency_and_effect(run: Any, rollout: Any) ->
     begin(rollout, text)
     change(rollout, phase="progressing", step=1, weight=5000, ab_test={
         "stable": {"bad": 360, "total": 3600}, "candidate": {"bad": 216, "total": 3600}, "verdict": "candidate",
-        "buckets": {"stable": {"0.25": 200, "0.5": 3400, "1": 3580, "+Inf": 3600}},
-    })
+    }, latencies={"buckets": {"stable": {"0.25": 200, "0.5": 3400, "1": 3580, "+Inf": 3600}}})
     shown = run("rollouts", "get", "intents-r1", TUNELOOP_ROLLOUT_URL=rollout.url).stdout
-    for word in ("A/B TEST: THUMBS_DOWN", "360/3600 (10.0 %)", "216/3600 (6.0 %)", "p50 0.25s to 0.5s", "to more",
+    for word in ("A/B TEST: THUMBS_DOWN", "360/3600 (10.0 %)", "216/3600 (6.0 %)", "SURELY, AT 95 %",
+                 "p50 0.25s to 0.5s", "to more",
                  "the candidate is better by +4 points, surely (95 %, at all times) between +0.",
                  "decided beyond +0: candidate"):
         assert word in shown
     told = json.loads(run("rollouts", "get", "intents-r1", "-o", "json", TUNELOOP_ROLLOUT_URL=rollout.url).stdout)
     assert told["ab_test"]["effect"]["estimate"] == pytest.approx(0.04)
-    assert told["ab_test"]["latency"]["candidate"] == []
-    assert told["ab_test"]["latency"]["stable"][2]["high"] is None
+    assert told["latency"]["candidate"] == []
+    assert told["latency"]["stable"][2]["high"] is None

@@ -23,7 +23,7 @@ def rollout(**changes: Any) -> Any:
     return {"id": "m-r2", "model_version": "m@2", "stable": None, "phase": "rolled_back", "reason": "errors: too many",
             "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:30Z", "guardrail": "errors",
             "users_exposed": 7, "seconds_exposed": 24.0, "withdrawal": None, "control": None, "objectives": [],
-            "ab_test": None, **changes}
+            "ab_test": None, "latency": None, **changes}
 
 
 # Newest first, as the controller gives them.
@@ -72,10 +72,11 @@ def test_users_are_told_where_they_are_counted() -> None:
     assert "2026-01-01 00:00:30 UTC" in html
 
 
-def test_an_ab_test_shows_the_latency_of_both_variants() -> None:
-    latency = {"stable": [{"level": 0.5, "low": 0.25, "high": 0.5, "estimate": 0.5}],
+def test_the_latency_of_both_versions_is_shown() -> None:
+    latency = {"alpha": 0.05,
+               "stable": [{"level": 0.5, "low": 0.25, "high": 0.5, "estimate": 0.5}],
                "candidate": [{"level": 0.99, "low": 1.0, "high": None, "estimate": None}]}
-    html = page("t", [("c", rollout(ab_test={"alpha": 0.05, "latency": latency}), DECISIONS)])
+    html = page("t", [("c", rollout(latency=latency), DECISIONS)])
     assert "<dt>latency of stable, surely (95 %)</dt><dd>p50 0.25s to 0.5s</dd>" in html
     assert "<dt>latency of candidate, surely (95 %)</dt><dd>p99 1s to more</dd>" in html
     assert "latency of" not in page("t", [("c", rollout(), DECISIONS)])

@@ -1,30 +1,23 @@
 """A/B tests: the reducer in a made-up world."""
 
-import math
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from services.rollout import abtest
 from services.rollout.analysis import Counts
-from services.rollout.decide import new_state
 from services.rollout.evidence import summary
-from services.rollout.facts import Known
 from services.rollout.guardrails import counted_in
-from services.rollout.observation import Loading, Observation
-from services.rollout.observe import observe
-from services.rollout.samples import NoData, Sample
+from services.rollout.observation import Observation
+from services.rollout.samples import NoData
 from services.rollout.state import ObjectiveState
 from services.rollout.wanted import Record, Shift
 from shared.errors import InvalidInputError
-from shared.gateway_metrics import DURATION
 from shared.pipeline import AbTest, Guardrail, RolloutPolicy, RolloutStep, ShadowStep, parse_pipeline
 from tests.support import facts
-from tests.support.rollouts import CANDIDATE, STABLE, World, policy, row_of
+from tests.support.rollouts import CANDIDATE, STABLE, World, policy
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEST = AbTest(metric="thumbs_down")
 STEP = RolloutStep(weight=50, min_duration=timedelta(seconds=10), min_requests=10)
 
@@ -178,63 +171,6 @@ def test_a_decision_stores_counts_and_effect_beside_the_guardrails() -> None:
     assert (told["candidate_bad"], told["stable_bad"], told["verdict"]) == (10, 100, "candidate")
     assert told["effect"] == pytest.approx(0.18)
     assert 0 < float(told["effect_low"]) < 0.18 < float(told["effect_high"])
-
-
-def histogram(version: str, **counts: float) -> list[Sample]:
-    names = {"le0_5": "0.5", "le1": "1", "inf": "+Inf"}
-    return [Sample({"job": "g", "instance": "1", "model_version": version, "le": names[bound]}, float(value), 0.0)
-            for bound, value in counts.items()]
-
-
-def look_at(*samples: Sample) -> Observation:
-    return Observation(stable=STABLE, candidate=CANDIDATE, latencies=abtest.latency_readings(samples))
-
-
-def test_quantiles_come_from_what_was_counted_since_the_test_began() -> None:
-    before = look_at(*histogram(STABLE, le0_5=900, le1=900, inf=900), *histogram(CANDIDATE, le0_5=0, le1=0, inf=0))
-    state = abtest.timed(ObjectiveState(), before, exposed=False)
-    assert abtest.quantiles(state, "stable", 0.05) == {}
-    after = look_at(*histogram(STABLE, le0_5=900, le1=1900, inf=1900),
-                    *histogram(CANDIDATE, le0_5=900, le1=990, inf=1000))
-    state = abtest.timed(state, after, exposed=True)
-    stable, candidate = (abtest.quantiles(state, role, 0.05) for role in ("stable", "candidate"))
-    assert (stable[0.5].low, stable[0.5].high) == (0.5, 1.0)
-    assert (candidate[0.5].low, candidate[0.5].high) == (0.0, 0.5)
-    assert math.isinf(candidate[0.99].high)
-    # A scrape that lacks a bucket, or all of them, takes nothing away.
-    assert abtest.timed(state, look_at(), exposed=True).buckets == state.buckets
-    less = abtest.timed(state, look_at(*histogram(CANDIDATE, inf=1000)), exposed=True)
-    assert less.buckets == state.buckets
-
-
-class Gateway:
-    """Answers with the latencies of both versions, whatever is asked of them; remembers what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def newest(self, selector: str, _: object) -> Sequence[Sample] | NoData:
-        self.asked.append(selector)
-        if not selector.startswith(DURATION):
-            return NoData("empty", f"Prometheus has no series {selector}")
-        counts = {"le0_5": 3.0, "le1": 4.0, "inf": 5.0}
-        return [sample for version in (STABLE, CANDIDATE) for sample in histogram(version, **counts)
-                if "le=~" not in selector or sample.labels["le"] in ("0.5", "+Inf")]
-
-
-@pytest.mark.parametrize(("exposed", "shown"), [(True, 3), (False, 0)])
-def test_a_guarded_latency_and_its_quantiles_are_asked_for_once(exposed: bool, shown: int) -> None:
-    guarded = rules(guardrails=[Guardrail(metric="latency", slo_seconds=0.5)])
-    state = new_state(NOW, guarded).model_copy(update={"exposed_from": NOW if exposed else None})
-    known = Known(stable=STABLE, control=None, loading=Loading(loaded=1), route_free=True, misfit="", successor=None,
-                  command=None, answers={}, met=None)
-    gateway = Gateway()
-    seen = observe(known, gateway, row_of(guarded), state, policy=guarded, now=NOW)
-    assert len([selector for selector in gateway.asked if selector.startswith(DURATION)]) == 1
-    [latency] = [found for name, found in seen.readings.items() if name.startswith("latency")]
-    assert not isinstance(latency, NoData)
-    assert {reading.cell for reading in latency} == {"le=0.5", "le=inf"}
-    assert len([reading for reading in seen.latencies if reading.version.startswith(STABLE)]) == shown
 
 
 @pytest.mark.parametrize(("rollout", "message"), [

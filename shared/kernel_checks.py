@@ -1,4 +1,6 @@
-"""What in a recipe keeps flash attention away, whatever the hardware; part of `shared.recipe_checks`."""
+"""What in a recipe keeps flash attention or narrow weights away, whatever the hardware; part of
+`shared.recipe_checks`.
+"""
 
 from collections.abc import Iterator
 
@@ -21,3 +23,9 @@ def kernel_problems(recipe: TrainingRecipe) -> Iterator[tuple[str, str]]:
     if recipe.attention == "flash_attention_2":
         for key, why in flash_conflicts(recipe):
             yield key, f"{why}; write attention: auto or sdpa"
+    if recipe.base_weights == "bfloat16":
+        if recipe.precision == "float32":
+            yield "baseWeights", "bfloat16 is multiplied in bfloat16; write auto or float32, or precision: auto"
+        if recipe.forgetting.ewc is not None:
+            yield "baseWeights", ("importances (forgetting.ewc) are squares of gradients, computed in float32; write "
+                                  "auto or float32")

@@ -31,6 +31,8 @@ SERVED_BY_VLLM: frozenset[Method] = frozenset({"lora", "qlora"})
 SUPERVISED: frozenset[Objective] = frozenset({"sft", "pretrain"})
 RL: frozenset[Objective] = frozenset({"grpo", "rloo", "ppo"})
 LOW_RANK: frozenset[Method] = frozenset({"lora", "dora", "qlora"})
+# Those that train none of the base's own weights, and leave them as they are; qlora holds them in 4 bits.
+FROZEN_BASE: frozenset[Method] = frozenset({"lora", "dora", "ia3", "prefix", "prompt", "adapter"})
 # Virtual tokens stand before a whole sequence, and could not stand before each of several rows in it.
 VIRTUAL_TOKENS: frozenset[Method] = frozenset({"prefix", "prompt"})
 
@@ -103,8 +105,15 @@ class TrainingRecipe(SpecPart):
     )
     precision: Literal["auto"] | Precision = Field(
         default="auto",
-        description="of the matrix products; weights and adapters stay float32. auto: bfloat16 on GPUs that have it; "
-        "float32 on CPUs, so that every machine makes the same adapter, and bfloat16 is slow on most",
+        description="of the matrix products; what is trained stays float32. auto: bfloat16 on GPUs that have it and "
+        "over `baseWeights: bfloat16`; float32 on CPUs, so that every machine makes the same adapter, and bfloat16 is "
+        "slow on most",
+    )
+    base_weights: Literal["auto"] | Precision = Field(
+        default="auto",
+        description="how a base is kept of which no weight is trained, for all methods but full and qlora; merge and "
+        "servers take the stored one. auto: bfloat16 on GPUs with that precision, as most are published in it and "
+        "products round them anyway, for half the memory; float32 elsewhere and with ewc",
     )
     attention: Attention = Field(
         default="auto",
@@ -224,7 +233,17 @@ class TrainingRecipe(SpecPart):
         """The precision that `auto` means there."""
         if self.precision != "auto":
             return self.precision
-        return "bfloat16" if bfloat16_gpu else "float32"
+        narrow_base = self.base_weights == "bfloat16" and self.method in FROZEN_BASE
+        return "bfloat16" if bfloat16_gpu or narrow_base else "float32"
+
+    def base_weights_on(self, *, bfloat16_gpu: bool) -> Precision:
+        """How the base's weights are kept there; those in 4 bits aside."""
+        if self.method not in FROZEN_BASE:
+            return "float32"
+        if self.base_weights != "auto":
+            return self.base_weights
+        narrow = bfloat16_gpu and self.precision != "float32" and self.forgetting.ewc is None
+        return "bfloat16" if narrow else "float32"
 
     def checkpoints_activations(self, *, gpu: bool) -> bool:
         """Whether blocks are computed twice there. Prefix tuning keeps keys and values, which checkpointing cannot."""

@@ -13,7 +13,7 @@ from shared.kernel_checks import kernel_problems
 from shared.objective_checks import objective_problems
 from shared.parallel_checks import parallel_problems
 from shared.preference_checks import reward_model_problems
-from shared.recipe import LOW_RANK, VIRTUAL_TOKENS, Method, ModelServer, Objective, TrainingRecipe
+from shared.recipe import FROZEN_BASE, LOW_RANK, VIRTUAL_TOKENS, Method, ModelServer, Objective, TrainingRecipe
 from shared.recipe_parts import LoraRecipe
 from shared.rl_checks import rl_problems
 
@@ -35,6 +35,7 @@ _KEYS = (
     _Key("lora", "lora", LoraRecipe(), LOW_RANK),
     _Key("doubleQuantization", "double_quantization", True, frozenset({"qlora"})),
     _Key("virtualTokens", "virtual_tokens", 20, frozenset({"prefix", "prompt"})),
+    _Key("baseWeights", "base_weights", "auto", FROZEN_BASE),
     _Key("bottleneck", "bottleneck", 64, frozenset({"adapter"})),
 )
 

@@ -21,10 +21,10 @@ HEAD = "score"
 _CONFIG, _WHOLE = "adapter_config.json", "config.json"
 
 
-def load_with_head(folder: Path, **options: Any) -> Any:
+def load_with_head(folder: Path, *, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
     """The base model of a folder with a score head, which is drawn at random where the folder has none."""
     return AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=1, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
+        folder, num_labels=1, dtype=dtype, local_files_only=True, trust_remote_code=False, **options
     )
 
 

@@ -19,6 +19,7 @@ from shared.base_models import BUILDERS
 from shared.estimate import Setup, memory, shape_of
 from shared.estimate.activations import TILE_TOKENS, TILE_WORDS
 from shared.estimate.memory import DRAWING
+from shared.recipe import FROZEN_BASE
 from tests.support.training_peaks import measure, measure_resident
 
 TOLERANCE = 0.2
@@ -39,8 +40,12 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tiny", {"method": "adapter", **TINY}),
     ("tiny", {"method": "lora", **TINY, "gradient_checkpointing": True, "loss": "full"}),
     ("tiny", {"method": "lora", "micro_batch": 4, "sequence_length": 128, "precision": "mixed"}),
+    *(("tiny", {"method": method, **TINY, "precision": "bfloat16", "loss": "full"}) for method in sorted(FROZEN_BASE)),
+    ("tiny", {"method": "lora", **TINY, "precision": "bfloat16", "loss": "full", "gradient_checkpointing": True}),
     ("tiny", {"method": "qlora", "micro_batch": 4, "sequence_length": 128, "precision": "bfloat16"}),
     ("smollm2-135m-instruct", {"method": "lora", **SMOL}),
+    ("smollm2-135m-instruct", {"method": "lora", **SMOL, "precision": "bfloat16"}),
+    ("smollm2-135m-instruct", {"method": "dora", **SMOL, "precision": "bfloat16"}),
     ("smollm2-135m-instruct", {"method": "full", **SHORT}),
     ("smollm2-135m-instruct", {"method": "lora", **SMOL, "gradient_checkpointing": True}),
     ("smollm2-135m-instruct", {"method": "full", **SMOL, "loss": "full"}),
@@ -52,6 +57,8 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tiny", {**DRAWN, "micro_batch": 2, "gradient_accumulation": 32, "sequence_length": 192, "answer_tokens": 8}),
     ("tiny", {**DRAWN, "micro_batch": 4, "gradient_accumulation": 4, "precision": "mixed"}),
     ("tiny", {**DRAWN, "method": "full", "micro_batch": 4, "gradient_accumulation": 4, "precision": "mixed"}),
+    ("tiny", {**DRAWN, "micro_batch": 4, "gradient_accumulation": 4, "precision": "bfloat16"}),
+    ("tiny", {**DRAWN, "method": "adapter", "objective": "ppo", "micro_batch": 8, "precision": "bfloat16"}),
     ("tiny", {**DRAWN, "method": "full", "objective": "ppo", "micro_batch": 8}),
     ("smollm2-135m-instruct", {
         **DRAWN, "micro_batch": 2, "gradient_accumulation": 4, "answer_tokens": 16, "reward_parameters": SMOL_WEIGHTS,

@@ -73,8 +73,9 @@ def rows_of(work: Work, vocabulary: int) -> list[dict[str, list[int]]]:
 def _tuneloop(work: Work, rows: Any, tokenizer: Any, output: Path) -> Any:
     from services.trainer.job.data import Splits
     from services.trainer.job.methods import lora_config
-    from services.trainer.job.model import load_model, train_in_float32
+    from services.trainer.job.model import load_model
     from services.trainer.job.objectives import make_trainer
+    from services.trainer.job.precision import train_in_float32
 
     recipe = work.recipe
     trainer = make_trainer(

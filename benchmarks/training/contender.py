@@ -25,8 +25,8 @@ from benchmarks.training.rows import KINDS
 def _tuneloop(rows: Any, model: Any, tokenizer: Any, output: Path) -> Any:
     from services.trainer.job.data import Splits
     from services.trainer.job.methods import lora_config
-    from services.trainer.job.model import train_in_float32
     from services.trainer.job.objectives import make_trainer
+    from services.trainer.job.precision import train_in_float32
     from shared.recipe import TrainingRecipe
 
     recipe = TrainingRecipe(batch_size=BATCH, max_length=MAX_LENGTH)

@@ -18,12 +18,13 @@ def beside_bytes(shape: ModelShape, setup: Setup) -> int:
     """Other models and copies of weights, from the first step to the last.
 
     - A reference (DPO, KTO and reinforcement learning) is the model with its adapter switched off; where PEFT has no
-      part in the adapter, it is the base once more, in float32.
+      part in the adapter, it is the base once more, as it is kept.
     - A teacher's weights.
     - A reward model's, which the trainer loads in float32 (`shared.reward_models`).
     - ``forgetting.l2`` keeps where the trained weights started, and ``ewc`` the strength of each one's pull, too.
     """
-    reference = shape.parameters * _FLOAT if needs_reference(setup) else 0
+    kept = 2 if setup.precision == "bfloat16" else _FLOAT
+    reference = shape.parameters * kept if needs_reference(setup) else 0
     teacher = setup.teacher_parameters * _teacher_width(setup) if setup.objective == "distill" else 0
     judge = setup.reward_parameters * _FLOAT if setup.draws else 0
     return reference + teacher + judge + _anchors(setup) * trainable_parameters(shape, setup) * _FLOAT

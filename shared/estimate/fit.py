@@ -6,10 +6,10 @@ from typing import Any
 
 from shared.estimate.gpus import GPUS, Gpu
 from shared.estimate.memory import memory
-from shared.estimate.setup import Setup
+from shared.estimate.setup import Setup, trainers_precision
 from shared.estimate.shape import ModelShape
 from shared.parallel_checks import SHARDED, SHARDED_OPTIMIZERS
-from shared.recipe import SUPERVISED
+from shared.recipe import SUPERVISED, Method
 
 USABLE = 0.92
 """Of a GPU's memory. The rest is for what the caching allocator cannot use (fragments) and for kernels' workspaces."""
@@ -124,10 +124,14 @@ def _smaller_batch(setup: Setup) -> tuple[str, Setup] | None:
 
 
 def _half_precision(setup: Setup) -> tuple[str, Setup] | None:
-    # The trainer's weights stay float32: it has no key for others.
-    if setup.precision != "float32":
+    narrowest = trainers_precision(setup.method, gpu=True, held_by=setup.held_by)
+    if setup.precision in ("bfloat16", narrowest):
         return None
-    return "precision: bfloat16 (of the products; weights stay float32)", _with(setup, precision="mixed")
+    if narrowest == "bfloat16":
+        said = "baseWeights: bfloat16 with precision: bfloat16 (what is trained stays float32)"
+    else:
+        said = "precision: bfloat16 (of the products; weights stay float32)"
+    return said, _with(setup, precision=narrowest)
 
 
 def _optimizer(setup: Setup) -> tuple[str, Setup] | None:
@@ -143,13 +147,19 @@ def _lora(setup: Setup) -> tuple[str, Setup] | None:
     # A sharded model's adapters are none that the trainer shards.
     if setup.method != "full" or setup.shards > 1:
         return None
-    return "method: lora instead of full", _with(setup, method="lora")
+    return "method: lora instead of full", _by(setup, "lora")
 
 
 def _qlora(setup: Setup) -> tuple[str, Setup] | None:
     if setup.method not in ("full", "lora", "dora") or setup.shards > 1:
         return None
-    return "method: qlora (the base in 4 bits)", _with(setup, method="qlora")
+    return "method: qlora (the base in 4 bits)", _by(setup, "qlora")
+
+
+def _by(setup: Setup, method: Method) -> Setup:
+    """By another method, in the precision that is the trainer's for it where products are in bfloat16."""
+    narrow = trainers_precision(method, gpu=True, held_by=setup.held_by)
+    return _with(setup, method=method, precision=setup.precision if setup.precision == "float32" else narrow)
 
 
 def _shorter(setup: Setup) -> tuple[str, Setup] | None:

@@ -5,11 +5,18 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.parallel_checks import SHARDED
-from shared.recipe import LOW_RANK, RL, KnownOptimizer, Method, Objective
+from shared.recipe import FROZEN_BASE, LOW_RANK, RL, KnownOptimizer, Method, Objective
 
 Optimizer = KnownOptimizer
 Precision = Literal["float32", "mixed", "bfloat16"]
 HeldBy = Literal["l2", "ewc"]
+
+
+def trainers_precision(method: Method, *, gpu: bool, held_by: HeldBy | None = None) -> Precision:
+    """In what the trainer works where a recipe leaves it open."""
+    if not gpu:
+        return "float32"
+    return "bfloat16" if method in FROZEN_BASE and held_by != "ewc" else "mixed"
 
 
 class Setup(BaseModel):
@@ -17,7 +24,8 @@ class Setup(BaseModel):
 
     Attributes:
         precision: ``float32`` for all; ``mixed`` for float32 weights with bfloat16 arithmetic (autocast);
-            ``bfloat16`` where the base's weights are bfloat16 too. Adapters are float32 in every case.
+            ``bfloat16`` where the base's weights are bfloat16 too. Adapters are float32 in every case. By default the
+            trainer's own, by method and device.
         loss: ``chunked`` where logits exist for 32,768 words at a time and no more, as TRL computes it; ``full`` for
             objectives that keep all logits.
         padded: whether rows have different lengths, so that attention gets a mask.
@@ -46,14 +54,19 @@ class Setup(BaseModel):
     bottleneck: int = Field(default=64, ge=1, description="for adapter: its inner width")
     double_quantization: bool = Field(default=True, description="for qlora: quantise the scales of NF4 too")
     optimizer: Optimizer = Field(default="adamw", description="paged ones move to the host's memory where needed")
-    precision: Precision = Field(default="mixed", description="of weights and arithmetic; the trainer's is mixed")
+    device: Literal["cuda", "cpu"] = Field(default="cuda", description="whose kernels are reckoned with")
+    precision: Precision = Field(
+        default_factory=lambda given: trainers_precision(
+            given["method"], gpu=given["device"] == "cuda", held_by=given["held_by"]
+        ),
+        description="of weights and arithmetic; absent: the trainer's own for this method on this device",
+    )
     gradient_checkpointing: bool = Field(default=True, description="keep the blocks' inputs only, and compute twice")
     sequence_length: int = Field(default=512, ge=1, description="tokens of the longest row of a batch")
     micro_batch: int = Field(default=8, ge=1, description="rows at once on a device")
     gradient_accumulation: int = Field(default=1, ge=1, description="batches per step of the optimizer")
     loss: Literal["chunked", "full"] = Field(default="chunked", description="whether all logits exist at once")
     padded: bool = Field(default=True, description="rows differ in length, and the short ones are padded")
-    device: Literal["cuda", "cpu"] = Field(default="cuda", description="whose kernels are reckoned with")
     shards: int = Field(default=1, ge=1, le=1024, description="devices over which FSDP cuts the model; 1: none is cut")
 
     @model_validator(mode="after")

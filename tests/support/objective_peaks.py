@@ -17,7 +17,7 @@ from services.trainer.job.distillation import Teacher
 from services.trainer.job.objectives import make_trainer
 from services.trainer.job.rewards import Rewards
 from shared.estimate import Setup
-from shared.recipe import TrainingRecipe
+from shared.recipe import FROZEN_BASE, TrainingRecipe
 from shared.reward_models import RewardModel, load_with_head
 
 DRAWING = "tuneloop drawing"
@@ -35,6 +35,7 @@ def trainer_of(model: Any, tokenizer: Any, setup: Setup, scratch: Path, *, sourc
     recipe = TrainingRecipe.model_validate({
         "method": setup.method, "objective": setup.objective, "batchSize": setup.micro_batch,
         "precision": "float32" if setup.precision == "float32" else "bfloat16",
+        "baseWeights": "bfloat16" if setup.precision == "bfloat16" and setup.method in FROZEN_BASE else "auto",
         "gradientAccumulation": setup.gradient_accumulation, "gradientCheckpointing": setup.gradient_checkpointing,
         "lora": {"rank": setup.rank}, "packing": "off", "checkpointEverySteps": 1000, "validateEverySteps": 1000,
         "distillation": {"teacher": "teacher"} if setup.objective == "distill" else None,

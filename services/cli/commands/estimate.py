@@ -75,7 +75,8 @@ def estimate_run(
     target: Annotated[list[str] | None, typer.Option(help="An adapted layer; all linear ones by default.")] = None,
     optimizer: Annotated[Optimizer, typer.Option(help="Whose states are kept.")] = "adamw",
     precision: Annotated[Precision | None, typer.Option(
-        help="Of weights and arithmetic; by default the trainer's: mixed on a GPU, float32 on a CPU.",
+        help="Of weights and arithmetic; by default the trainer's: on a GPU bfloat16, or mixed for full, qlora, ewc; "
+        "float32 on a CPU.",
     )] = None,
     checkpointing: Annotated[bool | None, typer.Option(
         "--checkpointing/--no-checkpointing", help="Gradient checkpointing; by default on a GPU, where the method can.",
@@ -108,7 +109,7 @@ def estimate_run(
             "reward_parameters": _parameters("--reward-model", reward_model), "answer_tokens": answer_tokens,
             "rank": rank,
             "target_modules": target or "all-linear", "optimizer": optimizer,
-            "precision": precision or ("float32" if cpu else "mixed"), "micro_batch": micro_batch,
+            "micro_batch": micro_batch, **({} if precision is None else {"precision": precision}),
             "sequence_length": sequence_length,
             "gradient_checkpointing": method != "prefix" and not cpu if checkpointing is None else checkpointing,
             "gradient_accumulation": accumulation, "loss": "full" if full_logits else "chunked",

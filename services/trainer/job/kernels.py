@@ -107,11 +107,11 @@ def computes_in_bfloat16(recipe: TrainingRecipe, hardware: Hardware) -> bool:
     Raises:
         InvalidInputError: the recipe insists on it, and the GPU does not have it.
     """
-    if hardware.gpu is not None and not hardware.bfloat16 and recipe.precision == "bfloat16":
-        raise InvalidInputError(
-            f"training.precision: {hardware.gpu} does not compute in bfloat16; write auto or float32"
-        )
-    return recipe.precision_on(bfloat16_gpu=hardware.bfloat16) == "bfloat16"
+    narrow = recipe.precision_on(bfloat16_gpu=hardware.bfloat16) == "bfloat16"
+    if narrow and hardware.gpu is not None and not hardware.bfloat16:
+        key = "precision" if recipe.precision == "bfloat16" else "baseWeights"
+        raise InvalidInputError(f"training.{key}: {hardware.gpu} does not compute in bfloat16; write auto or float32")
+    return narrow
 
 
 @contextmanager

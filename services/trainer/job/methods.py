@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
+from services.trainer.job.base_weights import metadata_of
 from services.trainer.job.restraint import Restrained
 from services.trainer.job.shards import cut, gathered, is_sharded, like, release, whole
 from services.trainer.job.validating import Validating
@@ -123,7 +124,7 @@ class KeepsTrainable(Validating, Restrained):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trainable(self.model), folder / self.FILE)
+        save_file(trainable(self.model), folder / self.FILE, metadata=metadata_of(self.model))
         if not self.args.should_save:
             # transformers makes room in the first process's folder alone, and each process has one.
             rotate_checkpoints(self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)

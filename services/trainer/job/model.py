@@ -18,7 +18,8 @@ from shared.reward_models import HEAD, load_with_head
 def load_model(base: Path, recipe: TrainingRecipe, *, shards: int = 1) -> Any:
     """The base model.
 
-    In float32: the trainer's autocast computes in bfloat16 where the machine does. For QLoRA (Dettmers et al., arXiv
+    In float32, or as the recipe keeps frozen weights; the trainer's autocast computes in bfloat16 where the machine
+    does. A score head, which is trained beside an adapter, is in float32 on any base. For QLoRA (Dettmers et al., arXiv
     2305.14314) the linear layers are in NF4, their scales quantised too where the recipe says so; the rest in float32.
 
     Args:
@@ -26,7 +27,7 @@ def load_model(base: Path, recipe: TrainingRecipe, *, shards: int = 1) -> Any:
     """
     torch.manual_seed(recipe.seed)
     quantized = recipe.method == "qlora"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"dtype": dtype_of(recipe)}
     attention = attention_here(base, recipe).value
     if attention == FLASH or recipe.attention != "auto":
         # Left out otherwise: not every model has SDPA, and transformers knows which have.
@@ -38,11 +39,11 @@ def load_model(base: Path, recipe: TrainingRecipe, *, shards: int = 1) -> Any:
         # Quantisation happens while the weights are loaded, so they must be told where to.
         device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
         options |= {"quantization_config": _four_bits(recipe), "device_map": {"": device}}
-    model: Any = load_with_head(base, **options) if recipe.objective == "reward" else (
-        AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
-        )
-    )
+    if recipe.objective == "reward":
+        model: Any = load_with_head(base, **options)
+        model.get_submodule(HEAD).float()
+    else:
+        model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, trust_remote_code=False, **options)
     model.config.use_cache = False
     if quantized:
         # Checkpointing of activations is the trainer's to turn on, see `services.trainer.job.recipe`.
@@ -63,22 +64,17 @@ def _keep_quantized_as_trained(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def dtype_of(recipe: TrainingRecipe) -> torch.dtype:
+    """That of the base's weights in this process, where they are not in 4 bits."""
+    narrow = recipe.base_weights_on(bfloat16_gpu=Hardware.here().bfloat16) == "bfloat16"
+    return torch.bfloat16 if narrow else torch.float32
+
+
 def attention_here(base: Path, recipe: TrainingRecipe) -> Choice:
     """The attention of a base model's training in this process."""
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     code = AutoModelForCausalLM._model_mapping.get(type(config), None)
     return attention_for(recipe, Hardware.here(), able=bool(getattr(code, "_supports_flash_attn", False)))
-
-
-def train_in_float32(model: torch.nn.Module) -> None:
-    """Keep the trained weights in float32.
-
-    TRL turns those of an adapter on a quantised model to bfloat16, whose eight bits lose updates smaller than a
-    256th of a weight: with small learning rates most of them.
-    """
-    for weight in model.parameters():
-        if weight.requires_grad and weight.dtype != torch.float32:
-            weight.data = weight.data.float()
 
 
 def _four_bits(recipe: TrainingRecipe) -> BitsAndBytesConfig:

@@ -259,7 +259,7 @@ def make_ppo_trainer(
         copy_reference(model)
     else:
         reference = AutoModelForCausalLM.from_pretrained(
-            model.config._name_or_path, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            model.config._name_or_path, dtype=model.dtype, local_files_only=True, trust_remote_code=False
         ).requires_grad_(False).eval().to(config.device)
     if isinstance(model, PeftModel) and config.gradient_checkpointing:
         model.enable_input_require_grads()

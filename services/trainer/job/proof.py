@@ -8,7 +8,6 @@ trained, and of what the saved files load into.
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from services.trainer.job.kernels import without_flash
 from services.trainer.job.masks import masks_of
+from services.trainer.job.precision import NARROW, in_float32
 from services.trainer.job.shards import is_sharded, storage_of, whole
 from shared.adapters.bottleneck import bottlenecks_of, load_bottlenecks
 from shared.errors import PermanentError
@@ -34,6 +34,9 @@ LOADED = 1e-3
 """Of the largest logit. Adapters are stored as they are; a GPU may sum in another order."""
 MERGED = 2e-2
 """Of the largest logit. A merged matrix rounds once what base and adapter round apart."""
+ROUNDED = 1e-1
+"""Of the largest logit. Merged into the base as it is stored, what was trained on its rounding to bfloat16 differs by
+that where it is stored in float32: by at most a 512th of each weight, which adds up over blocks."""
 
 
 class Proof:
@@ -49,7 +52,7 @@ class Proof:
         self, model: Any, recipe: TrainingRecipe, rows: Iterable[Mapping[str, Any]], *, leads: bool = True
     ) -> None:
         self._recipe, self._leads = recipe, leads
-        self._probes = probes_of(rows)
+        self._probes, self._narrow = probes_of(rows), model.dtype == NARROW
         # PEFT's adapters can be switched off; of all else the base must be asked before it is changed. Where it will
         # be trained: another device sums in another order.
         kept = recipe.method in ("full", "adapter")
@@ -93,7 +96,7 @@ class Proof:
         """The largest error that is rounding, as a share of the largest logit."""
         if self._recipe.merge:
             # Merged into full precision, what was trained on a 4-bit base differs by what 4 bits had rounded away.
-            return math.inf if self._recipe.method == "qlora" else MERGED
+            return math.inf if self._recipe.method == "qlora" else ROUNDED if self._narrow else MERGED
         return 0.0 if self._recipe.method == "full" else LOADED
 
     def _error(self, model: Any, saved: Path, trained: torch.Tensor) -> float:
@@ -121,16 +124,13 @@ def probes_of(rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
     return found
 
 
-@torch.no_grad()
 def logits_of(model: Any, probes: Sequence[Sequence[int]]) -> torch.Tensor:
     """Logits after the last `TAIL` tokens of each probe, (sum of tokens, outputs), in float32 on the CPU."""
     training = model.training
     model.eval()
     try:
-        # Not the trainer's autocast: what is compared is compared at full precision, in which there is no flash
-        # attention.
-        autocast = torch.autocast(model.device.type, enabled=False) if model.device.type != "cpu" else nullcontext()
-        with autocast, without_flash(model):
+        # Compared at full precision, whatever it was trained in; there is no flash attention in it.
+        with in_float32(model), without_flash(model):
             found = []
             for probe in probes:
                 ids = torch.tensor([list(probe)], device=model.device)

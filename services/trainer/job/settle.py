@@ -73,6 +73,11 @@ class Settled(BaseModel):
         """The one by which the learning rate is still to be found."""
         return self.recipe.range_test if self.sweep is None else None
 
+    def hold_base(self, weights: str, why: str) -> None:
+        """Keep the base's frozen weights so."""
+        self.recipe = self.recipe.model_copy(update={"base_weights": weights})
+        self.chosen["baseWeights"] = f"{weights}: {why}"
+
     def take(self, sweep: Sweep) -> None:
         """Train with the learning rate of a range test."""
         self.sweep = sweep

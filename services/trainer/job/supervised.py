@@ -10,6 +10,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from services.trainer.job.grouping import GroupedRows, length_of
 from services.trainer.job.layout import Layout, layout_for
 from services.trainer.job.packing import ROWS_TOKENS, collator_for, crosstalk, tolerated
+from services.trainer.job.precision import in_float32
 from shared.errors import InvalidInputError
 from shared.prompts import IGNORED_LABEL
 from shared.recipe import TrainingRecipe
@@ -42,9 +43,10 @@ class LaidOut:
         layout = layout_for(recipe, attention)
         if layout.packing in ("bfd", "padding_free"):
             flash = "flash" in attention
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=flash):
+            # There is no flash attention in float32, which tells the finest mixing from rounding.
+            with torch.autocast(self.model.device.type, torch.bfloat16) if flash else in_float32(self.model):
                 mixed = crosstalk(self.model, layout.packing, flash=flash)
-            if mixed > tolerated(torch.bfloat16 if flash else self.model.dtype):
+            if mixed > tolerated(torch.bfloat16 if flash else torch.float32):
                 layout = _unpacked(recipe, layout, attention, mixed)
         if layout.packing in ("bfd", "padding_free"):
             self.data_collator = collator_for(

@@ -13,19 +13,22 @@ from transformers.utils import logging as transformers_logging
 from services.trainer.files import JobInput, Result
 from services.trainer.job import checkpoints
 from services.trainer.job.base import fetch_base
+from services.trainer.job.base_weights import base_weights_for
 from services.trainer.job.best import BestAdapter
 from services.trainer.job.callbacks import JobCallback
 from services.trainer.job.data import load_splits
 from services.trainer.job.distillation import Teacher, load_teacher, teacher_parameters
 from services.trainer.job.guard import DivergenceGuard
+from services.trainer.job.kernels import Hardware
 from services.trainer.job.likeness import likeness_of
 from services.trainer.job.memory import explained, longest_row, memory_here
-from services.trainer.job.methods import facts, save_result
-from services.trainer.job.model import attention_here, load_model, train_in_float32
+from services.trainer.job.methods import KeepsTrainable, facts, save_result
+from services.trainer.job.model import attention_here, load_model
 from services.trainer.job.objectives import make_trainer
 from services.trainer.job.outcome import measure
 from services.trainer.job.past import Past
 from services.trainer.job.personal import personal_rows
+from services.trainer.job.precision import measure_magnitudes, train_in_float32
 from services.trainer.job.proof import Proof
 from services.trainer.job.range_test import find_rate
 from services.trainer.job.rates import Sweep
@@ -109,6 +112,10 @@ class _Inputs:
         self.job, self.settled, self.parallel = settled_job(
             job, store, self.tokenizer, team, base=self.base, dataset=dataset, others=others
         )
+        held = base_weights_for(job.recipe, Hardware.here(), self.resumed and self.resumed / KeepsTrainable.FILE)
+        if held is not None:
+            self.settled.hold_base(held.value, held.why)
+            self.job = self.job.model_copy(update={"recipe": self.settled.recipe})
         self.past = Past(self.job, store, dataset, scratch)
         self.splits = load_splits(dataset, self.tokenizer, self.job.recipe, replayed=self.past.replayed)
         self.alike = likeness_of(dataset)
@@ -152,6 +159,7 @@ class _Training:
         )
         self._trainer.remove_callback(PrinterCallback)  # a line per step; ours come with the progress
         train_in_float32(self._trainer.model)
+        measure_magnitudes(self._trainer.model)
         met = self._trainer.args.world_size
         if met != team.size:
             raise PermanentError(f"{team.size} processes were started to train together, and {met} have met")

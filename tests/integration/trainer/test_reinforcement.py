@@ -109,15 +109,17 @@ def test_it_resumes_to_the_same_bytes_and_merges_to_the_same_logits(
     torch.testing.assert_close(again, adapted, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["lora", "adapter", "full"])
+@pytest.mark.parametrize(("method", "base"), [
+    ("lora", "float32"), ("adapter", "float32"), ("full", "auto"), ("lora", "bfloat16"), ("adapter", "bfloat16"),
+])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_answers_are_drawn_and_learned_in_the_same_precision(
-    rewarded: Callable[[TrainingRecipe], Any], monkeypatch: pytest.MonkeyPatch, objective: str, method: str
+    rewarded: Callable[[TrainingRecipe], Any], monkeypatch: pytest.MonkeyPatch, objective: str, method: str, base: str
 ) -> None:
     """Under bfloat16: what a layer answers while it draws, and the ratio of the first batch that is learned from."""
     recipe = TrainingRecipe.model_validate(STEPS | {
-        "objective": objective, "method": method, "precision": "bfloat16", "checkpoint_every_steps": 1000,
-        "validate_every_steps": 1000, "gradient_accumulation": 2, "learning_rate": 1e-4,
+        "objective": objective, "method": method, "precision": "bfloat16", "base_weights": base,
+        "checkpoint_every_steps": 1000, "validate_every_steps": 1000, "gradient_accumulation": 2, "learning_rate": 1e-4,
         "rl": {"max_new_tokens": 3, "steps": 1},
     })
     trainer = rewarded(recipe)

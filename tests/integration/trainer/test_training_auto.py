@@ -44,7 +44,7 @@ def test_what_auto_chose_is_told_and_kept_when_the_run_is_resumed(
     assert whole is not None
     assert whole.steps == 6, "three epochs of two steps"
     assert set(whole.chosen) == {
-        *AUTO_FIELDS, "attention", "gradientCheckpointing", "liger", "optimizer", "packing", "precision"
+        *AUTO_FIELDS, "attention", "baseWeights", "gradientCheckpointing", "liger", "optimizer", "packing", "precision"
     }
     assert whole.chosen["attention"] == "sdpa: there is no GPU"
     assert whole.chosen["batchSize"].startswith("16: ")
@@ -53,7 +53,7 @@ def test_what_auto_chose_is_told_and_kept_when_the_run_is_resumed(
     assert whole.chosen["validateEverySteps"].startswith("10: a twentieth of 6 steps")
     told = Progress.model_validate_json(store.get_bytes("runs/auto-whole/1/progress.json")).chosen
     assert told.items() <= whole.chosen.items()
-    assert set(told) == set(AUTO_FIELDS)
+    assert set(told) == {*AUTO_FIELDS, "baseWeights"}
     assert whole.chosen["packing"].startswith("bfd: ")
     assert whole.chosen["precision"] == "float32: on a CPU"
 

@@ -1,9 +1,13 @@
 """Which kernels a run computes with, for hardware that is described and not there."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from services.trainer.job.base_weights import base_weights_for
 from services.trainer.job.kernels import (
     FLASH_PACKAGE,
     LIGER_PACKAGE,
@@ -97,3 +101,47 @@ def test_what_is_compared_is_computed_without_flash_attention(used: str, seen: l
     with pytest.raises(ZeroDivisionError), without_flash(model):
         raise ZeroDivisionError
     assert model.seen == seen
+
+
+@pytest.mark.parametrize(("hardware", "fields", "said"), [
+    (H100, {}, "bfloat16: products round it so anyway"), (H100, {"method": "prompt"}, "bfloat16: products"),
+    (H100, {"precision": "float32"}, "float32: products are in it"), (H100, EWC, "float32: importances"),
+    (H100, {"forgetting": {"l2": {}}, "start_from": "production"}, "bfloat16: products"),
+    (T4, {}, "float32: Tesla T4 does not compute"), (CPU, {}, "float32: there is no GPU"),
+    (CPU, {"precision": "bfloat16"}, "float32: there is no GPU"), (H100, {"method": "full"}, "None"),
+    (H100, {"method": "qlora"}, "None"), (CPU, {"base_weights": "bfloat16"}, "None"),
+])
+def test_a_frozen_base_is_narrow_where_products_are(hardware: Hardware, fields: dict[str, Any], said: str) -> None:
+    assert str(base_weights_for(recipe(**fields), hardware, None)).startswith(said)
+
+
+@pytest.mark.parametrize(("hardware", "metadata", "said"), [
+    (H100, {"base_weights": "bfloat16"}, "bfloat16: products"), (H100, None, "float32: as the run began"),
+    (CPU, {"base_weights": "bfloat16"}, "bfloat16: as the run began"), (CPU, None, "float32: there is no GPU"),
+])
+def test_a_resumed_run_has_the_base_that_it_began_with(
+    tmp_path: Path, hardware: Hardware, metadata: dict[str, str] | None, said: str
+) -> None:
+    """A checkpoint of an earlier release says nothing of it: all was in float32."""
+    save_file({"weight": torch.zeros(1)}, tmp_path / "trained.safetensors", metadata=metadata)
+    found = base_weights_for(recipe(), hardware, tmp_path / "trained.safetensors")
+    assert str(found).startswith(said)
+
+
+def test_a_narrow_base_is_multiplied_in_bfloat16() -> None:
+    narrow = recipe(base_weights="bfloat16")
+    assert computes_in_bfloat16(narrow, CPU)
+    assert not computes_in_bfloat16(recipe(), CPU)
+    with pytest.raises(InvalidInputError, match=r"training.baseWeights: Tesla T4 does not compute in bfloat16; write"):
+        computes_in_bfloat16(narrow, T4)
+
+
+@pytest.mark.parametrize(("fields", "said"), [
+    ({"method": "full"}, "has no effect with method: full; remove it, or train with"),
+    ({"method": "qlora"}, "has no effect with method: qlora"),
+    ({"precision": "float32"}, "is multiplied in bfloat16; write auto or float32, or precision: auto"),
+    (EWC, "computed in float32; write auto or float32"),
+])
+def test_a_narrow_base_is_refused_where_it_cannot_be(fields: dict[str, Any], said: str) -> None:
+    assert list(recipe_problems(recipe(base_weights="bfloat16"))) == []
+    assert said in dict(recipe_problems(recipe(base_weights="bfloat16", **fields)))["baseWeights"]

@@ -17,10 +17,13 @@ from shared.estimate import (
     known_shape,
     memory,
     seconds,
+    setup_of,
     shape_of,
 )
+from shared.estimate.adapters import trainable_parameters
 from shared.estimate.drawing import cache_bytes, drawing_bytes
 from shared.estimate.memory import weight_bytes
+from shared.recipe import TrainingRecipe
 
 LLAMA = known_shape("llama-2-7b")
 N = 6_738_415_616
@@ -44,6 +47,47 @@ def test_the_states_of_optimizers(optimizer: str, bytes_each: float) -> None:
     found = memory(LLAMA, setup(method="full", precision="float32", optimizer=optimizer))
     assert found.optimizer == pytest.approx(bytes_each * N)
     assert found.pageable == (found.optimizer if optimizer.startswith("paged") else 0)
+
+
+@pytest.mark.parametrize(("asked", "precision", "bytes_each"), [
+    ({"method": "lora"}, "bfloat16", 2), ({"method": "prompt"}, "bfloat16", 2), ({"method": "full"}, "mixed", 4),
+    ({"method": "lora", "held_by": "ewc"}, "mixed", 4), ({"method": "lora", "held_by": "l2"}, "bfloat16", 2),
+    ({"method": "lora", "device": "cpu"}, "float32", 4), ({"method": "dora", "precision": "mixed"}, "mixed", 4),
+])
+def test_a_frozen_base_takes_two_bytes_a_weight_on_a_gpu(
+    asked: dict[str, Any], precision: str, bytes_each: int
+) -> None:
+    made = setup(**asked)
+    adapter = 0 if made.method == "full" else trainable_parameters(LLAMA, made) * 4
+    assert made.precision == precision
+    assert weight_bytes(LLAMA, made) == bytes_each * N + adapter
+
+
+@pytest.mark.parametrize(("fields", "gpu", "precision"), [
+    ({}, True, "bfloat16"), ({}, False, "float32"), ({"base_weights": "float32"}, True, "mixed"),
+    ({"base_weights": "bfloat16"}, False, "bfloat16"), ({"method": "full"}, True, "mixed"),
+    ({"method": "qlora"}, True, "mixed"), ({"precision": "float32"}, True, "float32"),
+    ({"precision": "bfloat16"}, False, "mixed"),
+])
+def test_a_recipe_says_how_its_base_is_kept(fields: dict[str, Any], gpu: bool, precision: str) -> None:
+    assert setup_of(TrainingRecipe.model_validate(fields), on_gpu=gpu).precision == precision
+
+
+def test_a_narrow_base_is_a_remedy_where_it_is_wide() -> None:
+    wide = setup(method="lora", precision="mixed", micro_batch=1)
+    single = {item.change: item for item in estimate(
+        LLAMA, EstimateRequest(setup=wide, hardware=Hardware(gpu="rtx-4090"))
+    ).remedies}
+    [name] = [change for change in single if change.startswith("baseWeights: bfloat16 with precision: bfloat16")]
+    assert single[name].saves > 1.9 * N
+    held = setup(method="lora", precision="float32", held_by="ewc")
+    found = estimate(LLAMA, EstimateRequest(setup=held, hardware=Hardware(gpu="rtx-4090"))).remedies
+    assert not any("baseWeights" in item.change for item in found)
+
+
+def test_a_second_base_is_kept_as_the_first() -> None:
+    assert memory(LLAMA, setup(method="adapter", objective="dpo")).beside == 2 * N
+    assert memory(LLAMA, setup(method="full", objective="dpo", precision="mixed")).beside == 4 * N
 
 
 def test_nf4_takes_half_a_byte_and_its_scales() -> None:

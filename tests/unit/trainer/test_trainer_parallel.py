@@ -21,9 +21,9 @@ def recipe(**fields: Any) -> TrainingRecipe:
 
 
 @pytest.mark.parametrize(("fields", "memory", "processes", "said"), [
-    ({}, 80, 1, "one: there is one process"), ({"method": "lora"}, 80, 4, "ddp: each device has room for a copy"),
+    ({}, 80, 1, "one: there is one process"), ({"method": "lora"}, 24, 4, "ddp: each device has room for a copy"),
     ({"method": "full"}, 80, 4, "fsdp: no device has room for a copy in 80 GB"),
-    ({"method": "lora"}, 24, 4, "ddp: no device has room for a copy, but it cannot be sharded: training.method: lora"),
+    ({"method": "lora"}, 16, 4, "ddp: no device has room for a copy, but it cannot be sharded: training.method: lora"),
     ({"objective": "dpo"}, 24, 4, "ddp: no device has room for a copy, but it cannot be sharded: training.objective"),
     ({"distributed": "fsdp"}, 80, 4, "fsdp: the recipe says so"), ({"distributed": "ddp"}, 24, 4, "ddp: the recipe"),
     ({"batch_size": 64, "max_length": 4096}, 160, 4, "fsdp: no device"),

@@ -46,12 +46,12 @@ def test_other_models_and_drawn_answers_take_room(config: Path) -> None:
     recipe = TrainingRecipe.model_validate({
         "objective": "grpo", "batchSize": 8, "maxLength": 512, "reward": {"model": "judge@1"}, "rl": {"groupSize": 8},
     })
-    check_room(config, recipe, 500, gpu=True, memory=45 * 10**9)
+    check_room(config, recipe, 500, gpu=True, memory=24 * 10**9)
     with pytest.raises(InvalidInputError, match="out of memory"):
-        check_room(config, recipe, 500, gpu=True, memory=45 * 10**9, others=Others(judge=8 * 10**9))
+        check_room(config, recipe, 500, gpu=True, memory=24 * 10**9, others=Others(judge=8 * 10**9))
     many = recipe.model_copy(update={"gradient_accumulation": 512})
     with pytest.raises(InvalidInputError, match="out of memory"):
-        check_room(config, many, 500, gpu=True, memory=45 * 10**9)
+        check_room(config, many, 500, gpu=True, memory=24 * 10**9)
 
 
 def test_a_model_that_the_estimator_does_not_know_is_tried(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_alpha_that_is_written_stays_and_a_start_says_its_own_shape() -> None:
 @pytest.mark.parametrize(("longest", "shape", "machine", "length", "why"), [
     (700, SMALL, ROOMY, 704, "the longest row has 700 tokens; 0 of 3 rows are longer"),
     (10_000, SMALL, ROOMY, 8192, "more than the model's context; 1 of 3 rows are longer, and lose what is beyond"),
-    (3000, LARGE, Machine(True, 70 * GIB, 1), 1504, "do not fit into memory; 1 of 3 rows are longer"),
+    (3000, LARGE, Machine(True, 40 * GIB, 1), 1544, "do not fit into memory; 1 of 3 rows are longer"),
     (10_000, SMALL, None, 8192, "more than the model's context"),
 ])
 def test_rows_are_as_long_as_the_longest_where_context_and_memory_hold_it(

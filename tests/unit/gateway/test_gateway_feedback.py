@@ -161,16 +161,18 @@ def test_a_kafka_that_is_silent_is_waited_for_only_so_long_and_a_late_one_is_not
     answers, metrics, sink = Answers(limit=3), GatewayMetrics(), Taker()
     answers.give("id-1", "r", "r@1", ASKED)
     sender = EventSender("feedback", lambda: sink, max_bytes=10_000)
-    door = FeedbackDoor(sender, answers, metrics, lambda: plan, admit_anyone, seconds=0.05)
+    hurried, patient = (
+        FeedbackDoor(sender, answers, metrics, lambda: plan, admit_anyone, seconds=seconds) for seconds in (0.05, 60.0)
+    )
 
     async def judge() -> None:
         with pytest.raises(ApiError) as caught:
-            await door.post(posted({"request_id": "id-1", "score": 1}))
+            await hurried.post(posted({"request_id": "id-1", "score": 1}))
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "feedback_not_stored", 5)
         sender.send_waiting()
         await asyncio.sleep(0)
         sender.start()
-        answer = await door.post(posted({"request_id": "id-1", "score": 1}))
+        answer = await patient.post(posted({"request_id": "id-1", "score": 1}))
         assert answer.status_code == 202
 
     asyncio.run(judge())

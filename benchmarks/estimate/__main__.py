@@ -7,14 +7,13 @@ an estimate is more than a fifth off the counted allocations. Where answers are 
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import said_by
 from shared.base_models import BUILDERS
 from shared.estimate import Setup, memory, shape_of
 from shared.estimate.activations import TILE_TOKENS, TILE_WORDS
@@ -92,12 +91,8 @@ def child(source: str, setup: str) -> None:
 
 def resident(source: Path, setup: Setup) -> int:
     """What a fresh process grows by."""
-    command = [sys.executable, "-m", "benchmarks.estimate", "--child", str(source), setup.model_dump_json()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{setup}: {done.stderr[-2000:]}")
-    return int(json.loads(done.stdout.strip().splitlines()[-1]))
+    return int(said_by(str(setup), "benchmarks.estimate", ["--child", str(source), setup.model_dump_json()],
+                       {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}))
 
 
 def compare(model: str, source: Path, values: dict[str, Any], *, process: bool) -> list[Line]:

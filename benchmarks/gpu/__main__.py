@@ -7,17 +7,14 @@ beside what the estimator foresaw. There are no bars: what is fast depends on th
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.gpu.contender import CONTENDERS, Speed, Work
+from benchmarks.processes import said_by
 from services.trainer.job.speed import speed
 from shared.base_models.folders import quiet_transformers
 from shared.base_models.tiny import build_tiny
@@ -51,13 +48,8 @@ def measured(name: str, work: Work) -> Speed:
     Raises:
         SystemExit: it failed; with the end of what it said.
     """
-    command = [sys.executable, "-m", "benchmarks.gpu.contender", name, json.dumps(asdict(work), default=str)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{name} failed: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return Speed(**found)
+    return Speed(**said_by(name, "benchmarks.gpu.contender", [name, json.dumps(asdict(work), default=str)],
+                           {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}))
 
 
 def line(name: str, speeds: Sequence[Speed], work: Work, device: str | None) -> str:

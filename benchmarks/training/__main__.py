@@ -5,15 +5,12 @@ Prints a table of medians and exits with 1 where a bar is missed.
 """
 
 import argparse
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from benchmarks.processes import said_by
 from benchmarks.training.contender import CONTENDERS, PEERS
 from benchmarks.training.outcome import Outcome
 from benchmarks.training.overhead import BAR_SECONDS, overhead
@@ -32,13 +29,9 @@ def measured(name: str, arguments: Sequence[str]) -> Outcome:
     Raises:
         SystemExit: it failed; with the end of what it said.
     """
-    command = [sys.executable, "-m", "benchmarks.training.contender", name, *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{name} failed: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return Outcome(**found)
+    return Outcome(**said_by(name, "benchmarks.training.contender", [name, *arguments], {
+        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+    }))
 
 
 def speed(outcomes: Sequence[Outcome]) -> float:

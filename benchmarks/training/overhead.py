@@ -6,13 +6,13 @@ seconds of all of it and of the loop.
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import said_by
 from benchmarks.training.outcome import BATCH, MAX_LENGTH
 from benchmarks.training.rows import tickets
 from shared.recipe import TrainingRecipe
@@ -45,14 +45,9 @@ def overhead(model_folder: Path, model: str, seed: int) -> float:
         fetch_base(store, model, cache)
         job = write_job(store, dataset, recipe, run="measured", base_model=model)
         uri = f"s3://{settings.s3_bucket}/{job.prefix}job.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.training.overhead", uri], capture_output=True, text=True, check=False,
-            env=job_environment(settings, cache) | {"OMP_NUM_THREADS": "1"},
-        )
-    if done.returncode:
-        raise SystemExit(f"the job failed: {done.stdout[-1000:]}{done.stderr[-2000:]}")
-    spent: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return spent["total"] - spent["loop"]
+        spent = said_by("the job", "benchmarks.training.overhead", [uri],
+                        {**job_environment(settings, cache), "OMP_NUM_THREADS": "1"})
+    return float(spent["total"] - spent["loop"])
 
 
 def main(arguments: list[str]) -> int:

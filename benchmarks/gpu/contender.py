@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.peer_loop import sequences_per_step
 from shared.clock import monotonic
 from shared.recipe import TrainingRecipe
 
@@ -98,9 +99,8 @@ def _trl(**changes: Any) -> Callable[[Work, Any, Any, Path], Any]:
 
         gpu, batch = torch.cuda.is_available(), work.batch
         if changes.get("packing"):
-            # As many sequences a step as hold about as many rows as the others have.
             before, rows = len(rows), pack_dataset(rows, work.longest, "bfd")
-            batch = max(1, round(batch * len(rows) / before))
+            batch = sequences_per_step(batch, before, len(rows))
         held = torch.bfloat16 if gpu and work.method != "full" else torch.float32
         model = AutoModelForCausalLM.from_pretrained(work.base, dtype=held, local_files_only=True)
         model.config.use_cache = False

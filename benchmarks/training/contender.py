@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.training import axolotl, llama_factory
 from benchmarks.training.outcome import BATCH, MAX_LENGTH, Outcome, base_model, data_of, held_out_loss
+from benchmarks.training.peer_loop import sequences_per_step
 from benchmarks.training.rows import KINDS
 
 
@@ -52,9 +53,8 @@ def _trl(**changes: Any) -> Callable[[Any, Any, Any, Path], Any]:
         lengths = [len(ids) for ids in rows["input_ids"]]
         batch = BATCH
         if given.get("packing"):
-            # As many sequences a step as hold about as many rows as the others have.
             rows = pack_dataset(rows, max(lengths), "bfd")
-            batch = max(1, round(BATCH * len(rows) / len(lengths)))
+            batch = sequences_per_step(BATCH, len(lengths), len(rows))
         return SFTTrainer(
             model=model, train_dataset=rows, processing_class=tokenizer, peft_config=lora_config(recipe),
             args=SFTConfig(

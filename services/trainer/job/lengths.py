@@ -15,11 +15,11 @@ from shared.prompts import Tokenizer
 from shared.recipe import RL, TrainingRecipe
 from shared.recipe_auto import AutoField
 
-ASKED_BY: frozenset[AutoField] = frozenset({"maxLength", "lora.rank"})
-"""What of a recipe follows from lengths, where it is left open."""
 WHOLE = 1_000_000
 """Tokens; as `max_length` this cuts nothing."""
 
+# What of a recipe follows from lengths, where it is left open.
+_ASKED_BY: frozenset[AutoField] = frozenset({"maxLength", "lora.rank"})
 # Texts that are tokenized at once.
 _TEXTS = 256
 
@@ -50,8 +50,8 @@ class Lengths:
         return sum(row > length for row in self.rows)
 
 
-def lengths_in(file: Path, tokenizer: Tokenizer, recipe: TrainingRecipe, *, most: int | None = None) -> Lengths:
-    """Of a dataset version's split.
+def lengths_in(file: Path, tokenizer: Tokenizer, recipe: TrainingRecipe, *, most: int | None = None) -> Lengths | None:
+    """Of a dataset version's split; None where the recipe leaves nothing open that follows from them.
 
     Args:
         most: of its rows are looked at; None for all.
@@ -59,6 +59,8 @@ def lengths_in(file: Path, tokenizer: Tokenizer, recipe: TrainingRecipe, *, most
     Raises:
         InvalidInputError: it was prepared for another objective.
     """
+    if not _ASKED_BY & set(recipe.auto):
+        return None
     if recipe.objective == "pretrain":
         batches = pq.ParquetFile(require_columns(file, recipe.objective)).iter_batches(_TEXTS, columns=["text"])
         texts = (document_ids(tokenizer, batch.column("text").to_pylist()) for batch in batches)

@@ -13,7 +13,7 @@ import torch
 from services.trainer.files import JobInput, settled_of
 from services.trainer.job.base import shape_for
 from services.trainer.job.kernels import Choice, Hardware, liger_for
-from services.trainer.job.lengths import ASKED_BY, Lengths, lengths_in
+from services.trainer.job.lengths import Lengths, lengths_in
 from services.trainer.job.memory import memory_here
 from services.trainer.job.parallel import parallel_for
 from services.trainer.job.room import PROCESS_BYTES
@@ -47,9 +47,7 @@ def settled_job(
     # A recipe that leaves nothing open says itself how to go on.
     earlier = kept(store, job.run_id) if job.recipe.auto else None
     recipe, machine = earlier.recipe if earlier else job.recipe, machine_here(team.size, others)
-    shape, lengths = shape_for(base, recipe), None
-    if ASKED_BY & set(recipe.auto):
-        lengths = lengths_in(dataset / "train.parquet", tokenizer, recipe)
+    shape, lengths = shape_for(base, recipe), lengths_in(dataset / "train.parquet", tokenizer, recipe)
     parallel = parallel_for(
         _as_long_as_rows(recipe, shape, lengths), shape, gpu=machine.gpu, memory=machine.memory, processes=team.size
     )
